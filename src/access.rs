@@ -1,0 +1,4 @@
+//! Who may do what: see docs/architecture.md.
+/// Tokens and rules.
+#[derive(Debug)]
+pub struct Access;

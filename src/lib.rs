@@ -1,0 +1,25 @@
+//! uringest: an ingest server on io_uring, and the client that goes with it.
+//!
+//! The map, with each module's contract, is `docs/architecture.md`.
+#![deny(unsafe_code)]
+
+pub mod access;
+pub mod buf;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod control;
+pub mod ids;
+pub mod io;
+pub mod lifecycle;
+pub mod limits;
+pub mod log;
+pub mod mesh;
+pub mod metrics;
+pub mod partition;
+pub mod proto;
+pub mod server;
+pub mod shard;
+pub mod time;
+pub mod topic;
+pub mod wire;

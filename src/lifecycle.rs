@@ -1,0 +1,1 @@
+//! lifecycle: see docs/architecture.md.

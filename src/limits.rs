@@ -1,0 +1,131 @@
+//! Every bound of the server, and the asserts that relate them.
+//!
+//! A name ends in its unit. Values an operator may change are defaults here and keys in `config`; the
+//! others are fixed by the protocol or by the shape of a structure.
+
+/// Bytes of a frame header (docs/protocol.md).
+pub const HEADER_BYTES: usize = 64;
+/// Frames start and end at multiples of this many bytes from the start of their run.
+pub const FRAME_ALIGN_BYTES: usize = 8;
+/// Largest frame by default, header included.
+pub const FRAME_BYTES_MAX_DEFAULT: u32 = 128 * KIB;
+/// Largest frame an operator may allow, header included.
+pub const FRAME_BYTES_MAX_CEILING: u32 = 4 * 1024 * KIB;
+/// Smallest value an operator may set for the largest frame.
+pub const FRAME_BYTES_MAX_FLOOR: u32 = 16 * KIB;
+/// Records in one batch.
+pub const BATCH_RECORDS_MAX: u32 = 16 * 1024;
+/// Bytes of a control frame's body.
+pub const CONTROL_BODY_BYTES_MAX: u32 = 4 * KIB;
+/// Bytes of a topic's name.
+pub const TOPIC_NAME_BYTES_MAX: usize = 200;
+/// Bytes of a consumer's name.
+pub const CONSUMER_NAME_BYTES_MAX: usize = 100;
+/// Bytes of a token in hello.
+pub const TOKEN_BYTES_MAX: usize = 512;
+
+/// Shards in one server.
+pub const SHARDS_MAX: usize = 64;
+/// Connections of one shard by default.
+pub const CONNECTIONS_PER_SHARD_DEFAULT: u32 = 16 * 1024;
+/// Connections of one shard at most.
+pub const CONNECTIONS_PER_SHARD_CEILING: u32 = 256 * 1024;
+/// Producer channels of one connection.
+pub const CHANNELS_PER_CONNECTION: u32 = 256;
+/// Subscriptions of one connection.
+pub const SUBSCRIPTIONS_PER_CONNECTION: u32 = 256;
+/// Partitions of one topic.
+pub const PARTITIONS_PER_TOPIC: u32 = 256;
+/// Topics of one server.
+pub const TOPICS_MAX: u32 = 1024;
+/// Partitions of one server.
+pub const PARTITIONS_MAX: u32 = 4096;
+/// Subscribers of one partition.
+pub const SUBSCRIBERS_PER_PARTITION: u32 = 1024;
+/// Producers one partition remembers for deduplication.
+pub const PRODUCERS_PER_PARTITION: u32 = 4096;
+/// Batches a producer may have in flight on one channel.
+pub const INFLIGHT_BATCHES_MAX: u32 = 64;
+/// Batches each producer's deduplication entry remembers.
+pub const DEDUP_WINDOW: u32 = 64;
+/// Committed offsets one partition keeps by consumer name.
+pub const COMMITTED_NAMES_PER_PARTITION: u32 = 256;
+
+/// Bytes of a shard's shared receive ring: the hot set (FIELD notes: 1 MiB, never grown).
+pub const SHARED_RING_BYTES: u32 = 1024 * KIB;
+/// Buffers of the shared ring where the kernel consumes them incrementally.
+pub const SHARED_BUFFERS_INCREMENTAL: u16 = 4;
+/// Buffers of the shared ring where each completion takes a whole one.
+pub const SHARED_BUFFERS_PLAIN: u16 = 16;
+/// Regions for bulk connections, each at least this large.
+pub const BULK_REGION_BYTES: u32 = 256 * KIB;
+/// Bulk connections with a region of their own, by default and at most.
+pub const BULK_REGIONS_DEFAULT: u16 = 4;
+/// See [`BULK_REGIONS_DEFAULT`].
+pub const BULK_REGIONS_MAX: u16 = 16;
+/// Frames at least this large make a connection a candidate for a region.
+pub const BULK_FRAME_BYTES: u32 = 16 * KIB;
+/// Bytes of the arena for frames that straddle pieces of receive memory.
+pub const STRADDLE_ARENA_BYTES: u32 = 16 * 1024 * KIB;
+/// Smallest block of the straddle arena.
+pub const STRADDLE_BLOCK_BYTES_MIN: u32 = 1024;
+/// Bytes of a `memory` partition's ring by default.
+pub const RETENTION_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Smallest ring of a `memory` partition.
+pub const RETENTION_BYTES_MIN: u64 = 1024 * 1024;
+/// Bytes of a `live` partition's ring for the unsent remainder of laggards.
+pub const LAGGING_BYTES_DEFAULT: u64 = 4 * 1024 * 1024;
+/// Runs of frames a `live` partition holds at once.
+pub const LIVE_RUNS_MAX: usize = 1024;
+
+/// Operations of one tick before they are submitted.
+pub const SUBMISSIONS_PER_TICK: u32 = 1024;
+/// Completions of one tick.
+pub const COMPLETIONS_PER_TICK: usize = 1024;
+/// Spans of one vectored send.
+pub const SPANS_PER_SEND: usize = 64;
+/// Bytes of one vectored send.
+pub const SEND_BYTES_MAX: u32 = 1024 * KIB;
+/// Sends in flight of one shard.
+pub const SENDS_IN_FLIGHT: usize = 1024;
+/// Messages of one mesh ring.
+pub const MESH_RING_MESSAGES: usize = 1024;
+/// Bytes of one block for a connection's control frames (acks, replies).
+pub const CONTROL_BLOCK_BYTES: u32 = 4 * KIB;
+
+/// A channel's first grant: an idle channel holds no more than this.
+pub const CREDIT_STARTER_BYTES: u64 = 64 * KIB as u64;
+/// A busy channel's grant.
+pub const CREDIT_CHANNEL_BYTES: u64 = 1024 * KIB as u64;
+/// A consumer's credit where it names none.
+pub const CREDIT_CONSUMER_BYTES: u64 = 4 * 1024 * KIB as u64;
+
+/// Time to a complete hello.
+pub const HANDSHAKE_TIMEOUT_MS: u64 = 5_000;
+/// Time for a frame that has begun to arrive whole.
+pub const FRAME_TIMEOUT_MS: u64 = 10_000;
+/// Time without a byte after which a connection is closed; clients ping at a third of it.
+pub const IDLE_TIMEOUT_MS: u64 = 120_000;
+/// Time a drain may take.
+pub const DRAIN_DEADLINE_MS: u64 = 10_000;
+
+const KIB: u32 = 1024;
+
+const _: () = {
+    assert!(HEADER_BYTES % FRAME_ALIGN_BYTES == 0);
+    assert!(FRAME_BYTES_MAX_FLOOR <= FRAME_BYTES_MAX_DEFAULT);
+    assert!(FRAME_BYTES_MAX_DEFAULT <= FRAME_BYTES_MAX_CEILING);
+    // A region holds the largest frame and one read of the same size.
+    assert!(BULK_REGION_BYTES >= 2 * FRAME_BYTES_MAX_DEFAULT);
+    // The shared ring holds a partial frame of the largest size and still receives for others.
+    assert!(SHARED_RING_BYTES >= 4 * FRAME_BYTES_MAX_DEFAULT);
+    assert!(SHARED_RING_BYTES % (SHARED_BUFFERS_PLAIN as u32) == 0);
+    // The idempotence table remembers at least what may be in flight.
+    assert!(DEDUP_WINDOW >= INFLIGHT_BATCHES_MAX);
+    // The smallest memory ring holds a few of the largest default frames.
+    assert!(RETENTION_BYTES_MIN >= 4 * FRAME_BYTES_MAX_DEFAULT as u64);
+    assert!(LAGGING_BYTES_DEFAULT >= 4 * FRAME_BYTES_MAX_DEFAULT as u64);
+    assert!(CONTROL_BLOCK_BYTES as usize >= HEADER_BYTES * 16);
+    assert!(CONTROL_BODY_BYTES_MAX + HEADER_BYTES as u32 <= FRAME_BYTES_MAX_FLOOR);
+    assert!(SPANS_PER_SEND <= 1024); // UIO_MAXIOV
+};

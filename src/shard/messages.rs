@@ -1,0 +1,221 @@
+//! Everything that crosses threads: shard to shard over the mesh, and between shards and control.
+//!
+//! A `Span` in a message is lent: the sender keeps its hold until the answer names it again, and the
+//! receiver only reads it. Region ids mean the same on every shard.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::buf::Span;
+use crate::ids::{ConnId, PartitionId, ShardId, TopicId};
+use crate::io::SocketHandle;
+use crate::partition::Gap;
+use crate::partition::PartitionStatus;
+use crate::proto::code::Code;
+use crate::proto::control::Start;
+use crate::proto::header::FrameHeader;
+use crate::topic::Topic;
+
+/// A connection of some shard, named so that a late message for a former owner of the slot is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnRef {
+    /// Where the connection lives.
+    pub shard: ShardId,
+    /// Its slot there.
+    pub conn: ConnId,
+    /// The slot's generation.
+    pub generation: u32,
+}
+
+/// One message of the mesh.
+#[derive(Debug)]
+pub enum Message {
+    /// A connection changes its shard before any record has flowed.
+    Adopt(Box<Adoption>),
+    /// A producer's channel on a partition of the receiving shard.
+    RemoteOpen { from: ConnRef, request: u64, channel: u32, partition: PartitionId, producer_id: u64 },
+    /// The answer; `Ok` has the owner's handle for the channel.
+    RemoteOpened { to: ConnRef, request: u64, channel: u32, result: Result<RemoteChannel, Code> },
+    /// A verified batch; `span` stays valid until `RemotePublished` gives it back.
+    RemotePublish {
+        from: ConnRef,
+        channel: u32,
+        owner_slot: u32,
+        partition: PartitionId,
+        span: Span,
+        header: FrameHeader,
+    },
+    /// What became of it.
+    RemotePublished {
+        to: ConnRef,
+        channel: u32,
+        span: Span,
+        sequence: u64,
+        result: Result<RemoteAck, Code>,
+        credit: u64,
+    },
+    /// More credit for a channel.
+    RemoteCredit { to: ConnRef, channel: u32, grant: u64 },
+    /// The terminal refusal of a batch at the door consumes its sequence.
+    RemoteConsume {
+        partition: PartitionId,
+        owner_slot: u32,
+        owner: ConnRef,
+        channel: u32,
+        sequence: u64,
+        bytes: u64,
+    },
+    /// The channel is closed.
+    RemoteRelease { from: ConnRef, channel: u32, owner_slot: u32, partition: PartitionId, unused_credit: u64 },
+    /// The channel's producer id was opened elsewhere.
+    RemoteFenced { to: ConnRef, channel: u32 },
+    /// A subscription to a partition of the receiving shard.
+    RemoteSubscribe(Box<RemoteSubscribe>),
+    /// The answer.
+    RemoteSubscribed {
+        to: ConnRef,
+        request: u64,
+        partition: PartitionId,
+        result: Result<RemoteSubscription, Code>,
+    },
+    /// Bytes to send; they stay valid until `RemoteSent` gives them back. At most one is outstanding.
+    RemoteDeliver(Box<RemoteDeliver>),
+    /// How many of them were sent. `blocked`: the socket is full; wait for `RemoteWritable`.
+    RemoteSent { partition: PartitionId, subscriber: u32, from: ConnRef, bytes: u32, blocked: bool },
+    /// The socket takes bytes again.
+    RemoteWritable { partition: PartitionId, subscriber: u32, from: ConnRef },
+    /// A consumer's credit (absolute limit).
+    RemoteConsumerCredit { partition: PartitionId, subscriber: u32, from: ConnRef, limit: u64 },
+    /// A commit of a name's offset.
+    RemoteCommit { from: ConnRef, request: u64, partition: PartitionId, name: Box<str>, offset: u64 },
+    /// The answer.
+    RemoteCommitted { to: ConnRef, request: u64, partition: PartitionId, result: Result<u64, Code> },
+    /// The subscription ends.
+    RemoteUnsubscribe { partition: PartitionId, subscriber: u32, from: ConnRef },
+    /// From control to a shard.
+    Command(Box<Command>),
+    /// From a shard to control.
+    Report(Box<Report>),
+}
+
+/// A connection on its way.
+#[derive(Debug)]
+pub struct Adoption {
+    /// The socket, with no operation outstanding.
+    pub socket: SocketHandle,
+    /// For the limit on connections of one address.
+    pub peer: IpAddr,
+    /// Index of the tenant bound at hello.
+    pub tenant: u16,
+    /// The session's number, as told in welcome.
+    pub session: u64,
+    /// Received and not yet acted upon; the first frame is the one that named the shard.
+    pub pending: Vec<u8>,
+    /// Control frames not yet sent.
+    pub unsent: Vec<u8>,
+}
+
+/// See [`Message::RemoteOpened`].
+#[derive(Debug)]
+pub struct RemoteChannel {
+    /// The owner's producer slot.
+    pub owner_slot: u32,
+    /// See `Opened`.
+    pub next_sequence: u64,
+    /// The first grant.
+    pub credit: u64,
+}
+
+/// See [`Message::RemotePublished`].
+#[derive(Debug, Clone, Copy)]
+pub struct RemoteAck {
+    /// Where the batch is.
+    pub offset: u64,
+    /// How many offsets it has.
+    pub span: u32,
+    /// When it was appended.
+    pub append_time_ns: u64,
+    /// It had been stored before.
+    pub duplicate: bool,
+}
+
+/// See [`Message::RemoteSubscribe`].
+#[derive(Debug)]
+#[allow(missing_docs)] // the fields of `Subscribe`
+pub struct RemoteSubscribe {
+    pub from: ConnRef,
+    pub request: u64,
+    pub partition: PartitionId,
+    pub start: Start,
+    pub name: String,
+    pub resume: bool,
+    pub credit: u64,
+}
+
+/// See [`Message::RemoteSubscribed`].
+#[derive(Debug)]
+#[allow(missing_docs)] // the fields of `Subscribed`
+pub struct RemoteSubscription {
+    pub subscriber: u32,
+    pub start_offset: u64,
+    pub log_start_offset: u64,
+    pub log_end_offset: u64,
+}
+
+/// See [`Message::RemoteDeliver`].
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct RemoteDeliver {
+    pub to: ConnRef,
+    pub partition: PartitionId,
+    pub subscriber: u32,
+    pub gap: Option<Gap>,
+    pub spans: Vec<Span>,
+    pub bytes: u32,
+    /// The first span continues a frame whose beginning was sent before.
+    pub continues_frame: bool,
+    /// The last span ends where a frame ends.
+    pub ends_on_frame: bool,
+}
+
+/// From control to a shard. Every command with a ticket is answered by a report with the same ticket.
+#[derive(Debug)]
+pub enum Command {
+    /// A topic exists; sent to every shard, and answered by `Report::Done`.
+    AddTopic { ticket: u64, topic: Arc<Topic> },
+    /// A client's wish for a topic (`Report::WantTopic`) was refused.
+    TopicRefused { name: String, code: Code },
+    /// A topic is gone; its memory is free once every shard has answered.
+    RemoveTopic { ticket: u64, topic: TopicId },
+    /// A topic pauses or goes on.
+    PauseTopic { ticket: u64, topic: TopicId, paused: bool },
+    /// Answered by `Report::Described`.
+    Describe { ticket: u64, topic: TopicId },
+    /// The whole server pauses or goes on: publishes get `topic_paused`.
+    PauseServer { paused: bool },
+    /// New tokens and rules.
+    Access(Arc<crate::access::Access>),
+    /// Take no new connection or batch, deliver what is in flight until this time of the monotonic clock.
+    Drain { deadline_ns: u64 },
+    /// End at once.
+    Stop,
+}
+
+/// From a shard to control.
+#[derive(Debug)]
+pub enum Report {
+    /// The command with this ticket is carried out.
+    Done { ticket: u64, shard: ShardId },
+    /// A client named a topic that does not exist, and may create it.
+    WantTopic { shard: ShardId, name: String, partition: u32 },
+    /// See `Command::Describe`; only the partitions this shard owns.
+    Described { ticket: u64, shard: ShardId, partitions: Vec<PartitionStatus> },
+    /// To be kept.
+    Committed { partition: PartitionId, name: String, offset: u64 },
+    /// Where the partitions end, once a second where it changed, and when the shard stops: so that offsets are never reused.
+    LogEnds { shard: ShardId, ends: Vec<(PartitionId, u64)> },
+    /// The shard has delivered all it could, or its time was up (`leftover` records undelivered).
+    Drained { shard: ShardId, leftover: u64 },
+    /// For the log: something an operator should see once.
+    Event { shard: ShardId, event: &'static str, detail: String },
+}

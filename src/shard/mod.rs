@@ -1,0 +1,2 @@
+//! The shard: see docs/architecture.md.
+pub mod messages;

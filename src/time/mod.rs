@@ -1,0 +1,1 @@
+//! time: see docs/architecture.md.
