@@ -1,1 +1,7 @@
-//! control: see docs/architecture.md.
+//! Control: one thread beside the shards that owns everything slow. See docs/architecture.md.
+//!
+//! It owns the catalogue and its file, the topics' rings, committed offsets' persistence, the admin HTTP
+//! server, signals and the drain. It never touches a record.
+
+pub mod catalogue;
+pub mod files;
