@@ -58,3 +58,7 @@ id!(
     /// A producer's stream handle as the server hands it out in `opened`; an index into the shard's channel table.
     ChannelId(u32)
 );
+id!(
+    /// A bulk region of a shard's receive memory.
+    BulkId(u16)
+);

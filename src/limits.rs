@@ -75,6 +75,9 @@ pub const RETENTION_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 pub const RETENTION_BYTES_MIN: u64 = 1024 * 1024;
 /// Bytes of a `live` partition's ring for the unsent remainder of laggards.
 pub const LAGGING_BYTES_DEFAULT: u64 = 4 * 1024 * 1024;
+/// Regions one thread can address: every partition's ring, and each shard's shared ring, block arena and bulk
+/// regions.
+pub const REGIONS_MAX: usize = 8192;
 /// Runs of frames a `live` partition holds at once.
 pub const LIVE_RUNS_MAX: usize = 1024;
 
@@ -120,6 +123,10 @@ const _: () = {
     // The shared ring holds a partial frame of the largest size and still receives for others.
     assert!(SHARED_RING_BYTES >= 4 * FRAME_BYTES_MAX_DEFAULT);
     assert!(SHARED_RING_BYTES % (SHARED_BUFFERS_PLAIN as u32) == 0);
+    assert!(REGIONS_MAX >= PARTITIONS_MAX as usize + SHARDS_MAX * (2 + BULK_REGIONS_MAX as usize));
+    assert!(STRADDLE_BLOCK_BYTES_MIN.is_power_of_two());
+    assert!(STRADDLE_ARENA_BYTES % STRADDLE_BLOCK_BYTES_MIN == 0);
+    assert!(STRADDLE_ARENA_BYTES >= 2 * FRAME_BYTES_MAX_CEILING);
     // The idempotence table remembers at least what may be in flight.
     assert!(DEDUP_WINDOW >= INFLIGHT_BATCHES_MAX);
     // The smallest memory ring holds a few of the largest default frames.

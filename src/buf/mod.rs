@@ -1,6 +1,37 @@
 //! Memory: mappings, the region table, receive memory, blocks, and the one function that copies payload.
+//!
+//! Owned here: every byte the data plane touches ([`Mapping`]), the table that turns a [`Span`] into bytes
+//! ([`Memory`]), the account of who still needs which receive memory ([`ReceiveMemory`]), and the counters
+//! of copies ([`CopyCounters`]).
+//!
+//! Invariants
+//! 1. A span says where bytes are; a hold says that they may be read past the end of the tick.
+//! 2. Receive memory goes back to the kernel only at the end of a tick (shared ring), or once consumed
+//!    (bulk region), and in both cases only when nothing holds it.
+//! 3. Payload bytes are copied by `Memory::{copy, copy_in, copy_out}` alone, each with its reason.
+//! 4. No call after start-up allocates, except `Memory::attach` of a region (topic creation).
 
 use crate::ids::RegionId;
+
+mod blocks;
+mod bulk;
+mod copies;
+mod mapping;
+mod memory;
+mod receive;
+mod shared;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::ids::BulkId;
+pub use copies::{Copied, CopyCounters, CopyReason};
+pub use mapping::{HUGE_PAGE_BYTES, MapError, MapStep, Mapping, Pages};
+pub use memory::Memory;
+pub use receive::{ReceiveMemory, ReceiveSpec};
+
+// Positions and lengths are u64 in spans and usize in slices; both are 64 bits wide where this runs.
+const _: () = assert!(size_of::<usize>() == size_of::<u64>());
 
 /// A range of a region's address space. In a mirrored region `at + bytes` may reach into the second copy.
 /// Plain data: it says where bytes are, not that they may be read; holds (see `ReceiveMemory`) say that.
@@ -15,6 +46,12 @@ pub struct Span {
 }
 
 impl Span {
+    /// The position behind the span's last byte.
+    #[must_use]
+    pub const fn end(self) -> u64 {
+        self.at + self.bytes as u64
+    }
+
     /// The span's first `bytes` bytes and the rest.
     ///
     /// # Panics
@@ -29,24 +66,11 @@ impl Span {
     }
 }
 
-/// Why payload bytes were copied: the label of the copy counters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum CopyReason {
-    /// Into a `memory` (or `log`) partition's ring: the one copy those kinds make.
-    Retain = 0,
-    /// A frame arrived in pieces that do not lie side by side.
-    Straddle = 1,
-    /// A `live` topic's slow subscriber would have pinned receive memory.
-    Lagging = 2,
-    /// Small scattered frames were put side by side for one send.
-    Gather = 3,
-    /// A frame for a `live` partition of another shard.
-    Crossing = 4,
-    /// A connection changed shards, or was promoted or demoted, with a partial frame pending.
-    Moved = 5,
-}
-
-/// Memory from `mmap`.
+/// One shard's memory: what it can address, and the account of its receive memory.
 #[derive(Debug)]
-pub struct Mapping;
+pub struct Buffers {
+    /// Regions, bytes, copies.
+    pub memory: Memory,
+    /// Holds on receive memory.
+    pub receive: ReceiveMemory,
+}
