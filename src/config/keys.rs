@@ -1,0 +1,320 @@
+//! The one definition of every setting: its name, type, default, bounds and help. The struct fields, the
+//! TOML keys, the `URINGEST_*` variables and the flags all come from these tables.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::codec::{Address, Codec, Count, Digest, Directory, Maybe, Millis, Name, Size, Switch, Word};
+use super::layers::Reader;
+use super::lists::{TenantConfig, TopicConfig};
+use crate::limits;
+use crate::topic::{Overflow, TopicKind};
+
+/// What is known of one setting without its type.
+pub struct Key {
+    /// Dotted, as in TOML: `limits.frame_bytes_max`.
+    pub name: &'static str,
+    /// One sentence.
+    help: &'static str,
+    /// The default's text on this host.
+    pub default: fn() -> String,
+    /// What may be given.
+    pub allowed: fn() -> String,
+    /// The placeholder in help.
+    pub placeholder: fn() -> &'static str,
+    /// Whether the text stands without quotes in TOML.
+    pub bare: fn(&str) -> bool,
+    /// Whether the flag may stand alone.
+    pub is_switch: fn() -> bool,
+    flag: Option<&'static str>,
+}
+
+impl Key {
+    /// The environment variable, as `URINGEST_LIMITS_FRAME_BYTES_MAX`.
+    #[must_use]
+    pub fn env(&self) -> String {
+        format!("{}{}", super::ENV_PREFIX, self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// The flag without its dashes, as `limits-frame-bytes-max`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.flag.map_or_else(|| self.name.replace(['.', '_'], "-"), str::to_owned)
+    }
+
+    /// Whether `serve -h` shows the flag, and not `--help` alone.
+    #[must_use]
+    pub fn is_common(&self) -> bool {
+        !self.name.contains('.') || self.flag.is_some()
+    }
+
+    /// One sentence.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        self.help.trim()
+    }
+}
+
+macro_rules! flag {
+    () => {
+        None
+    };
+    ($flag:literal) => {
+        Some($flag)
+    };
+}
+
+macro_rules! settings {
+    (
+        $(#[doc = $doc:literal])+
+        struct $name:ident in $prefix:literal {
+            $( $(#[doc = $help:literal])+ $field:ident: $type:ty = $default:expr, $codec:expr $(, flag $flag:literal)?; )*
+        }
+        $( with { $( $(#[doc = $extra_doc:literal])+ $extra:ident: $extra_type:ty, )* } )?
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            $( $(#[doc = $help])+ pub $field: $type, )*
+            $( $( $(#[doc = $extra_doc])+ pub $extra: $extra_type, )* )?
+        }
+
+        impl $name {
+            pub(super) const KEYS: &'static [Key] = &[ $( Key {
+                name: concat!($prefix, stringify!($field)),
+                help: concat!($($help),+),
+                default: || $codec.show(&$default),
+                allowed: || $codec.allowed(),
+                placeholder: || $codec.placeholder(),
+                bare: |text| $codec.bare(text),
+                is_switch: || $codec.is_switch(),
+                flag: flag!($($flag)?),
+            } ),* ];
+
+            pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+                Self {
+                    $( $field: reader.read(concat!($prefix, stringify!($field)), &$codec, || $default), )*
+                    $( $( $extra: <$extra_type as super::layers::Part>::read_part(reader), )* )?
+                }
+            }
+
+            /// The text of this section's own settings, in the order of the table.
+            pub(super) fn texts(&self) -> Vec<(&'static str, String)> {
+                vec![ $( (concat!($prefix, stringify!($field)), $codec.show(&self.$field)) ),* ]
+            }
+        }
+    };
+}
+
+/// Which backend moves the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoChoice {
+    /// The best this host gives.
+    Auto,
+    /// io_uring, or refuse to start.
+    Uring,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// The least severe lines that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Only what needs somebody now.
+    Error,
+    /// And what is degraded.
+    Warn,
+    /// And what changes.
+    Info,
+    /// And what helps to find a fault.
+    Debug,
+}
+
+const IO: Word<IoChoice> = Word(&[("auto", IoChoice::Auto), ("uring", IoChoice::Uring)]);
+pub(super) const KIND: Word<TopicKind> = Word(&[("live", TopicKind::Live), ("memory", TopicKind::Memory)]);
+pub(super) const OVERFLOW: Word<Overflow> =
+    Word(&[("block", Overflow::Block), ("drop_oldest", Overflow::DropOldest), ("reject", Overflow::Reject)]);
+const FORMAT: Word<LogFormat> =
+    Word(&[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)]);
+const LEVEL: Word<LogLevel> = Word(&[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+]);
+const HOST: Name = Name { bytes_max: 253, marks: ".-:" };
+const CONGESTION: Name = Name { bytes_max: 15, marks: "_-" };
+/// The names a topic may have.
+pub const TOPIC_NAME: Name = Name { bytes_max: limits::TOPIC_NAME_BYTES_MAX, marks: "._-/" };
+pub(super) const PARTITIONS: Count<u32> = Count(1, limits::PARTITIONS_PER_TOPIC);
+pub(super) const RETENTION: Size<u64> = Size(limits::RETENTION_BYTES_MIN, 1 << 40);
+
+const FRAME_MAX: Size<u32> = Size(limits::FRAME_BYTES_MAX_FLOOR, limits::FRAME_BYTES_MAX_CEILING);
+const STRADDLE: Size<u32> = Size(1 << 20, 1 << 30);
+const MIB: u64 = 1 << 20;
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// CPUs this process may use (its affinity mask and its cgroup's quota), as many as there may be shards.
+fn usable_cpus() -> u16 {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u16::try_from(cpus.min(limits::SHARDS_MAX)).unwrap_or(1)
+}
+
+#[allow(clippy::cast_possible_truncation)] // SHARDS_MAX is 64
+const SHARDS_MAX: u16 = limits::SHARDS_MAX as u16;
+
+settings! {
+    /// Everything an operator decides, checked. Made by [`load`](super::load) alone.
+    struct Config in "" {
+        /// Address and port of the data protocol, for producers and consumers.
+        listen: SocketAddr = local(7440), Address;
+        /// Address and port of the admin API: health, metrics and topics over HTTP.
+        admin: SocketAddr = local(7441), Address;
+        /// Directory of the catalogue of topics and of committed offsets.
+        data: PathBuf = PathBuf::from("uringest-data"), Directory;
+        /// Shards: threads that each own connections, partitions and memory. By default the CPUs this process may use.
+        shards: u16 = usable_cpus(), Count(1, SHARDS_MAX);
+        /// I/O backend: `uring` refuses to start where `auto` would degrade.
+        io: IoChoice = IoChoice::Auto, IO;
+        /// Forces a tier of the io_uring backend instead of the best this kernel has.
+        io_tier: Option<u8> = None, Maybe(Count::<u8>(1, 2));
+        /// Pins each shard's thread to a CPU of its own.
+        pin: bool = true, Switch;
+        /// First of one more data port a shard, for clients that choose their shard.
+        shard_ports: Option<u16> = None, Maybe(Count::<u16>(1, u16::MAX));
+        /// Host name or address that clients are told to use for the shards' own ports.
+        advertise_host: Option<String> = None, Maybe(HOST);
+        /// Time a drain may take, after which what is left is dropped and counted.
+        drain_deadline_ms: u64 = limits::DRAIN_DEADLINE_MS, Millis(100, 3_600_000);
+        /// TCP congestion control of data connections, where the host's default is not wanted.
+        congestion_control: Option<String> = None, Maybe(CONGESTION);
+    } with {
+        /// What a peer may do.
+        limits: Limits,
+        /// Memory that is fixed at start-up.
+        memory: Memory,
+        /// Topics made by use, and defaults of all others.
+        topics: Topics,
+        /// Who may connect.
+        access: AccessSettings,
+        /// The log.
+        log: Log,
+        /// Topics to make at start-up where they do not exist; `[[topic]]` in the file.
+        topic: Vec<TopicConfig>,
+        /// Tenants with their tokens and rules; `[[tenant]]` in the file.
+        tenant: Vec<TenantConfig>,
+    }
+}
+
+settings! {
+    /// `[limits]`: what a peer may do.
+    struct Limits in "limits." {
+        /// Largest frame, header included.
+        frame_bytes_max: u32 = limits::FRAME_BYTES_MAX_DEFAULT, FRAME_MAX;
+        /// Largest record.
+        record_bytes_max: u32 = limits::FRAME_BYTES_MAX_DEFAULT / 2, Size::<u32>(1, limits::FRAME_BYTES_MAX_CEILING);
+        /// Connections of one shard; a shard's tables are sized by it at start-up.
+        connections_max: u32 = limits::CONNECTIONS_PER_SHARD_DEFAULT, Count(1, limits::CONNECTIONS_PER_SHARD_CEILING);
+        /// Connections of one shard from one address.
+        connections_per_address: u32 = limits::CONNECTIONS_PER_SHARD_DEFAULT, Count(1, limits::CONNECTIONS_PER_SHARD_CEILING);
+        /// Time from the connection to a complete hello.
+        handshake_timeout_ms: u64 = limits::HANDSHAKE_TIMEOUT_MS, Millis(100, 600_000);
+        /// Time for a frame that has begun to arrive whole.
+        frame_timeout_ms: u64 = limits::FRAME_TIMEOUT_MS, Millis(100, 600_000);
+        /// Time without a byte after which a connection is closed.
+        idle_timeout_ms: u64 = limits::IDLE_TIMEOUT_MS, Millis(1_000, 86_400_000);
+    }
+}
+
+settings! {
+    /// `[memory]`: what is mapped at start-up. `serve --explain-memory` prints the sum.
+    struct Memory in "memory." {
+        /// Memory that the rings of all partitions may take together; a topic that does not fit is refused.
+        retention_budget_bytes: u64 = 1024 * MIB, Size(limits::RETENTION_BYTES_MIN, 1 << 44);
+        /// Receive regions of one shard, for as many bulk connections at once.
+        bulk_regions: u16 = limits::BULK_REGIONS_DEFAULT, Count(0, limits::BULK_REGIONS_MAX);
+        /// One shard's memory for frames that arrive in pieces; a power of two.
+        straddle_bytes: u32 = limits::STRADDLE_ARENA_BYTES, STRADDLE;
+        /// Uses huge pages where the host has any reserved.
+        huge_pages: bool = true, Switch;
+    }
+}
+
+settings! {
+    /// `[topics]`: topics made by use, and defaults of all others.
+    struct Topics in "topics." {
+        /// Makes a topic when a client that may publish or subscribe first names it.
+        auto_create: bool = true, Switch;
+        /// Kind of a topic made by use.
+        auto_create_kind: TopicKind = TopicKind::Memory, KIND;
+        /// Partitions of a topic made by use.
+        auto_create_partitions: u32 = 1, PARTITIONS;
+        /// Bytes each partition of a `memory` topic keeps, where the topic says nothing.
+        retention_bytes: u64 = limits::RETENTION_BYTES_DEFAULT, RETENTION;
+        /// What happens when a partition is full of what a subscriber has yet to receive, where the topic says nothing.
+        overflow: Overflow = Overflow::Block, OVERFLOW;
+    }
+}
+
+settings! {
+    /// `[access]`: who may connect. Tenants are listed as `[[tenant]]`.
+    struct AccessSettings in "access." {
+        /// SHA-256 of the admin API's token.
+        admin_token_sha256: Option<[u8; 32]> = None, Maybe(Digest);
+        /// Allows to listen beyond loopback without tokens, or with tokens in plain text.
+        insecure_plaintext: bool = false, Switch, flag "insecure-plaintext";
+    }
+}
+
+settings! {
+    /// `[log]`: lines on standard error.
+    struct Log in "log." {
+        /// How lines look: `auto` is text on a terminal and JSON otherwise.
+        format: LogFormat = LogFormat::Auto, FORMAT;
+        /// The least severe lines that are written.
+        level: LogLevel = LogLevel::Info, LEVEL;
+    }
+}
+
+/// The tables in the order they are shown: section name (empty: top level), what it is for, its keys.
+pub const SECTIONS: [(&str, &str, &[Key]); 6] = [
+    ("", "", Config::KEYS),
+    ("limits", "What a peer may do.", Limits::KEYS),
+    ("memory", "Memory that is fixed at start-up.", Memory::KEYS),
+    ("topics", "Topics made by use, and defaults of all others.", Topics::KEYS),
+    ("access", "Who may connect.", AccessSettings::KEYS),
+    ("log", "Lines on standard error.", Log::KEYS),
+];
+
+/// Every setting.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().flat_map(|(_, _, keys)| keys.iter())
+}
+
+impl Config {
+    /// Every setting's name and text, in the order they are shown.
+    #[must_use]
+    pub fn all_texts(&self) -> Vec<(&'static str, String)> {
+        let sections = [
+            self.texts(),
+            self.limits.texts(),
+            self.memory.texts(),
+            self.topics.texts(),
+            self.access.texts(),
+            self.log.texts(),
+        ];
+        sections.concat()
+    }
+}

@@ -1,0 +1,247 @@
+//! The lists of the file: `[[topic]]` and `[[tenant]]`. They have neither variables nor flags.
+
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::codec::{Codec, Digest, Name};
+use super::file::{line_of, scalar_text};
+use super::keys::{KIND, OVERFLOW, PARTITIONS, RETENTION, TOPIC_NAME};
+use super::layers::{Fault, Origin, nearest, refusal};
+use crate::topic::{Overflow, TopicKind};
+
+/// A topic the server makes at start-up where it does not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// As clients name it.
+    pub name: String,
+    /// 1 by default.
+    pub partitions: u32,
+    /// `memory` by default.
+    pub kind: TopicKind,
+    /// Bytes of each partition's ring; `None`: the default of its kind ([`Config::ring_bytes`](super::Config::ring_bytes)).
+    pub retention_bytes: Option<u64>,
+    /// `None`: `topics.overflow`.
+    pub overflow: Option<Overflow>,
+}
+
+/// What a tenant may do to the topics of a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantRule {
+    /// Of a topic's name; empty: every topic.
+    pub prefix: String,
+    /// `publish`, `subscribe`, `admin`.
+    pub verbs: Vec<String>,
+}
+
+/// Who connects with one of some tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantConfig {
+    /// As it is named in the log and the metrics.
+    pub name: String,
+    /// SHA-256 of each token.
+    pub token_sha256: Vec<[u8; 32]>,
+    /// At least one.
+    pub rules: Vec<TenantRule>,
+}
+
+const TENANT_NAME: Name = Name { bytes_max: 100, marks: "._-" };
+const PREFIX: Name = Name { bytes_max: crate::limits::TOPIC_NAME_BYTES_MAX, marks: "._-/" };
+const VERBS: [&str; 3] = ["publish", "subscribe", "admin"];
+
+type Value<'t> = Spanned<DeValue<'t>>;
+
+/// Reads one table of a list, field by field.
+struct Entry<'t> {
+    table: &'t DeTable<'t>,
+    path: &'t Path,
+    source: &'t str,
+    name: String,
+    line: usize,
+    faults: &'t mut Vec<Fault>,
+}
+
+impl<'t> Entry<'t> {
+    fn fault(&mut self, field: &str, line: usize, message: String) {
+        let key = if field.is_empty() { self.name.clone() } else { format!("{}.{field}", self.name) };
+        self.faults.push(Fault { key, origin: Origin::File(self.path.to_owned(), line), message });
+    }
+
+    fn refuse_unknown(&mut self, known: &[&str]) {
+        let table = self.table;
+        for key in table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
+            let hint = nearest(key.get_ref(), known.iter().copied()).map_or_else(
+                || format!("known: {}", known.join(", ")),
+                |near| format!("did you mean {near}?"),
+            );
+            let line = line_of(self.source, key.span().start);
+            self.fault(key.get_ref(), line, format!("unknown key; {hint}"));
+        }
+    }
+
+    fn value(&self, field: &str) -> Option<(&'t Value<'t>, usize)> {
+        let value = self.table.get(field)?;
+        Some((value, line_of(self.source, value.span().start)))
+    }
+
+    fn parse<C: Codec>(
+        &mut self,
+        field: &str,
+        value: &Value<'_>,
+        line: usize,
+        codec: &C,
+    ) -> Option<C::Value> {
+        let parsed = scalar_text(value.get_ref())
+            .ok_or_else(|| format!("{} given; allowed: {}", value.get_ref().type_str(), codec.allowed()));
+        let parsed =
+            parsed.and_then(|text| codec.parse(&text).map_err(|why| refusal(&text, &why, &codec.allowed())));
+        parsed.map_err(|message| self.fault(field, line, message)).ok()
+    }
+
+    fn optional<C: Codec>(&mut self, field: &str, codec: &C) -> Option<C::Value> {
+        let (value, line) = self.value(field)?;
+        self.parse(field, value, line, codec)
+    }
+
+    fn required<C: Codec>(&mut self, field: &str, codec: &C) -> Option<C::Value> {
+        if self.table.get(field).is_none() {
+            let line = self.line;
+            self.fault("", line, format!("has no {field}; allowed: {}", codec.allowed()));
+        }
+        self.optional(field, codec)
+    }
+
+    fn array(&mut self, field: &str, of: &str) -> Vec<(&'t Value<'t>, usize)> {
+        let Some((value, line)) = self.value(field) else { return Vec::new() };
+        let Some(items) = value.get_ref().as_array() else {
+            self.fault(field, line, format!("{} given; allowed: a list of {of}", value.get_ref().type_str()));
+            return Vec::new();
+        };
+        items.iter().map(|item| (item, line_of(self.source, item.span().start))).collect()
+    }
+}
+
+/// The tables of `[[name]]`, as entries.
+fn each<'t>(
+    name: &str,
+    value: &'t Value<'t>,
+    at: (&'t Path, &'t str),
+    faults: &'t mut Vec<Fault>,
+    mut read: impl FnMut(&mut Entry<'_>),
+) {
+    let (path, source) = at;
+    let items = value.get_ref().as_array();
+    let tables = items.map(|items| items.iter().map(|item| (item, item.get_ref().as_table())));
+    for (item, table) in tables.into_iter().flatten() {
+        let line = line_of(source, item.span().start);
+        if let Some(table) = table {
+            read(&mut Entry { table, path, source, name: name.to_owned(), line, faults });
+        } else {
+            let message =
+                format!("{} given; allowed: tables, each under [[{name}]]", item.get_ref().type_str());
+            faults.push(Fault { key: name.to_owned(), origin: Origin::File(path.to_owned(), line), message });
+        }
+    }
+    if items.is_none() {
+        let origin = Origin::File(path.to_owned(), line_of(source, value.span().start));
+        let message = format!("{} given; write [[{name}]] with two brackets", value.get_ref().type_str());
+        faults.push(Fault { key: name.to_owned(), origin, message });
+    }
+}
+
+/// `[[topic]]`.
+pub(super) fn topics<'t>(
+    value: &'t Value<'t>,
+    path: &'t Path,
+    source: &'t str,
+    faults: &'t mut Vec<Fault>,
+) -> Vec<TopicConfig> {
+    let mut topics: Vec<TopicConfig> = Vec::new();
+    each("topic", value, (path, source), faults, |entry| {
+        entry.refuse_unknown(&["name", "partitions", "kind", "retention_bytes", "overflow"]);
+        let name = entry.required("name", &TOPIC_NAME);
+        let topic = TopicConfig {
+            name: name.unwrap_or_default(),
+            partitions: entry.optional("partitions", &PARTITIONS).unwrap_or(1),
+            kind: entry.optional("kind", &KIND).unwrap_or(TopicKind::Memory),
+            retention_bytes: entry.optional("retention_bytes", &RETENTION),
+            overflow: entry.optional("overflow", &OVERFLOW),
+        };
+        if topics.iter().any(|other| other.name == topic.name) {
+            let line = entry.line;
+            entry.fault("name", line, format!("{:?} is listed twice", topic.name));
+        }
+        topics.push(topic);
+    });
+    topics
+}
+
+/// `[[tenant]]`.
+pub(super) fn tenants<'t>(
+    value: &'t Value<'t>,
+    path: &'t Path,
+    source: &'t str,
+    faults: &'t mut Vec<Fault>,
+) -> Vec<TenantConfig> {
+    let mut tenants: Vec<TenantConfig> = Vec::new();
+    each("tenant", value, (path, source), faults, |entry| {
+        entry.refuse_unknown(&["name", "token_sha256", "rules"]);
+        let name = entry.required("name", &TENANT_NAME).unwrap_or_default();
+        entry.name = format!("tenant {name}");
+        let mut tenant = TenantConfig { name, token_sha256: Vec::new(), rules: Vec::new() };
+        for (value, line) in entry.array("token_sha256", "digests") {
+            tenant.token_sha256.extend(entry.parse("token_sha256", value, line, &Digest));
+        }
+        for (value, line) in entry.array("rules", "rules, as { prefix = \"a/\", verbs = [\"publish\"] }") {
+            tenant.rules.extend(rule(entry, value, line));
+        }
+        let line = entry.line;
+        if !entry.table.contains_key("token_sha256") {
+            entry.fault(
+                "",
+                line,
+                "has no token_sha256: nobody could connect as it; `uringest token new` makes one".to_owned(),
+            );
+        }
+        if !entry.table.contains_key("rules") {
+            let message = "has no rules: it could do nothing; as rules = [{ prefix = \"\", verbs = [\"publish\", \"subscribe\"] }]";
+            entry.fault("", line, message.to_owned());
+        }
+        if tenants.iter().any(|other| other.name == tenant.name) {
+            entry.fault("name", line, format!("{:?} is listed twice", tenant.name));
+        }
+        tenants.push(tenant);
+    });
+    tenants
+}
+
+fn rule(entry: &mut Entry<'_>, value: &Value<'_>, line: usize) -> Option<TenantRule> {
+    let Some(table) = value.get_ref().as_table() else {
+        let message = format!(
+            "{} given; allowed: {{ prefix = \"a/\", verbs = [\"publish\"] }}",
+            value.get_ref().type_str()
+        );
+        entry.fault("rules", line, message);
+        return None;
+    };
+    let name = format!("{}.rules", entry.name);
+    let (path, source) = (entry.path, entry.source);
+    let mut inner = Entry { table, path, source, name, line, faults: entry.faults };
+    inner.refuse_unknown(&["prefix", "verbs"]);
+    let prefix = match inner.value("prefix") {
+        Some((value, _)) if value.get_ref().as_str() == Some("") => Some(String::new()),
+        _ => inner.required("prefix", &PREFIX),
+    };
+    let mut verbs = Vec::new();
+    for (value, line) in inner.array("verbs", "verbs") {
+        match value.get_ref().as_str() {
+            Some(verb) if VERBS.contains(&verb) => verbs.push(verb.to_owned()),
+            given => {
+                let message = refusal(given.unwrap_or("?"), "is no verb", &VERBS.join(", "));
+                inner.fault("verbs", line, message);
+            }
+        }
+    }
+    Some(TenantRule { prefix: prefix?, verbs })
+}

@@ -1,0 +1,228 @@
+//! Layers, refusals and rules, each with the message an operator sees.
+
+use super::*;
+use crate::topic::{Overflow, TopicKind};
+
+struct Given<'a> {
+    file: &'a str,
+    env: &'a [(&'a str, &'a str)],
+    flags: &'a [(&'static str, &'a str)],
+}
+
+const NOTHING: Given<'static> = Given { file: "", env: &[], flags: &[] };
+
+fn loaded(given: &Given<'_>) -> Result<Loaded, String> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("u.toml");
+    std::fs::write(&path, given.file).expect("written");
+    let sources = Sources {
+        file: Some(path),
+        env: given.env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        flags: given.flags.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+    };
+    load(&sources).map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
+}
+
+fn refused(file: &str) -> String {
+    loaded(&Given { file, ..NOTHING }).expect_err("refused")
+}
+
+#[test]
+fn nothing_given_is_the_default_and_the_default_is_allowed() {
+    let loaded = loaded(&NOTHING).expect("sound");
+    assert_eq!(loaded.config, Config::default());
+    assert!(loaded.origins.values().all(|origin| *origin == Origin::Default));
+    assert_eq!(loaded.config.listen.to_string(), "127.0.0.1:7440");
+    assert_eq!(loaded.origins.len(), keys().count());
+}
+
+#[test]
+fn flag_wins_over_variable_over_file_over_default() {
+    let file = "shards = 2\nlisten = \"127.0.0.1:1\"\n[limits]\nidle_timeout_ms = 5000\n";
+    let env = [("URINGEST_SHARDS", "3"), ("URINGEST_LISTEN", "127.0.0.1:2")];
+    let flags = [("listen", "127.0.0.1:3")];
+    let loaded = loaded(&Given { file, env: &env, flags: &flags }).expect("sound");
+    assert_eq!(loaded.config.limits.idle_timeout_ms, 5_000);
+    assert_eq!(loaded.config.shards, 3);
+    assert_eq!(loaded.config.listen.port(), 3);
+    assert_eq!(loaded.origins["listen"].to_string(), "--listen");
+    assert_eq!(loaded.origins["shards"].to_string(), "$URINGEST_SHARDS");
+    assert!(loaded.origins["limits.idle_timeout_ms"].to_string().ends_with("u.toml:4"));
+    let shown = loaded.shown();
+    let froms: Vec<_> =
+        shown.iter().filter(|one| one.from != "default").map(|one| (one.key, one.from)).collect();
+    assert_eq!(froms, [("listen", "flag"), ("shards", "env"), ("limits.idle_timeout_ms", "file")]);
+}
+
+#[test]
+fn every_name_is_said_once_and_every_default_is_read_back() {
+    let mut seen = std::collections::BTreeSet::new();
+    for key in keys() {
+        assert!(seen.insert(key.env()) && seen.insert(key.flag()), "{} is ambiguous", key.name);
+        assert!(key.help().ends_with('.') && key.help().len() > 10, "{} has no help", key.name);
+        let text = (key.default)();
+        let flags = [(key.name, text.as_str()), ("advertise_host", "none")];
+        let loaded = loaded(&Given { flags: &flags, ..NOTHING }).expect(key.name);
+        assert_eq!(loaded.config, Config::default(), "{} = {text}", key.name);
+    }
+}
+
+#[test]
+fn the_template_is_sound_and_so_are_its_comments() {
+    assert_eq!(loaded(&Given { file: &template(), ..NOTHING }).expect("sound").config, Config::default());
+    let digest = "0123456789abcdef".repeat(4);
+    let mut all = String::new();
+    for line in template().lines().filter(|line| !line.starts_with("# ")) {
+        all += line.strip_prefix('#').unwrap_or(line);
+        all += "\n";
+    }
+    let all = all.replace("64 hexadecimal digits", &digest).replace("shards = 2", "");
+    let config = loaded(&Given { file: &all, ..NOTHING }).expect("sound").config;
+    assert_eq!((config.topic.len(), config.tenant.len()), (1, 1));
+    assert_eq!(Config { topic: vec![], tenant: vec![], ..config.clone() }, Config::default());
+    // And what is printed as TOML reads back as the same.
+    let again = loaded(&Given { file: &config.to_toml(), ..NOTHING }).expect("sound").config;
+    assert_eq!(again, config);
+}
+
+#[test]
+fn unknown_names_are_refused_with_the_nearest() {
+    assert_eq!(refused("shard = 2"), "shard (u.toml:1): unknown key; did you mean shards?");
+    assert_eq!(
+        refused("\n[limits]\nframe_byte_max = 1"),
+        "limits.frame_byte_max (u.toml:3): unknown key; did you mean limits.frame_bytes_max?"
+    );
+    assert_eq!(
+        refused("frame_bytes_max = \"64KiB\""),
+        "frame_bytes_max (u.toml:1): unknown key; did you mean limits.frame_bytes_max?"
+    );
+    assert_eq!(refused("[limit]\nx = 1"), "limit (u.toml:1): unknown key; did you mean limits?");
+    assert!(refused("zzzzzzzzzzzz = 1").contains("--template"));
+    let env = [("URINGEST_SHARD", "2"), ("OTHER", "x"), ("URINGEST_SERVICE_HOST", "10.0.0.1")];
+    assert_eq!(
+        loaded(&Given { env: &env, ..NOTHING }).expect_err("refused"),
+        "URINGEST_SHARD ($URINGEST_SHARD): unknown variable; did you mean URINGEST_SHARDS?"
+    );
+    assert_eq!(
+        refused("[[topic]]\nname = \"a\"\npartition = 2"),
+        "topic.partition (u.toml:3): unknown key; did you mean partitions?"
+    );
+}
+
+#[test]
+fn a_refused_value_says_what_was_given_where_and_what_is_allowed() {
+    assert_eq!(
+        refused("shards = 0"),
+        "shards (u.toml:1): \"0\" is too small; allowed: a number from 1 to 64"
+    );
+    assert_eq!(
+        refused("[limits]\nframe_bytes_max = \"8MiB\""),
+        "limits.frame_bytes_max (u.toml:2): \"8MiB\" is too large; allowed: bytes from 16KiB to 4MiB (as 65536, 64KiB, 1GiB)"
+    );
+    assert_eq!(refused("io = \"epol\""), "io (u.toml:1): \"epol\" is none of them; allowed: auto, uring");
+    assert_eq!(refused("shards = [1]"), "shards (u.toml:1): array given; allowed: a number from 1 to 64");
+    assert!(refused("listen = \"localhost:1\"").contains("an IP address and port"));
+    assert!(refused("listen = \n").starts_with("u.toml:1: is not TOML: "));
+    let env = [("URINGEST_PIN", "maybe")];
+    let flags = [("memory.straddle_bytes", "12 parsecs")];
+    let both = loaded(&Given { env: &env, flags: &flags, ..NOTHING }).expect_err("refused");
+    assert!(both.contains("pin ($URINGEST_PIN): \"maybe\" is neither; allowed: true or false"));
+    assert!(both.contains("(--memory-straddle-bytes): \"12 parsecs\" has no unit of bytes"));
+}
+
+#[test]
+fn rules_between_settings_name_the_one_to_change() {
+    let rows: &[(&str, &str)] = &[
+        (
+            "[limits]\nframe_bytes_max = \"16KiB\"\nrecord_bytes_max = \"16KiB\"",
+            "limits.record_bytes_max (u.toml:3)",
+        ),
+        (
+            "[memory]\nstraddle_bytes = \"3MiB\"",
+            "memory.straddle_bytes (u.toml:2): 3MiB is not a power of two",
+        ),
+        (
+            "[limits]\nframe_bytes_max = \"4MiB\"\n[memory]\nstraddle_bytes = \"8MiB\"\n[topics]\nretention_bytes = \"64MiB\"",
+            "memory.straddle_bytes",
+        ),
+        ("listen = \"0.0.0.0:7440\"", "insecure-plaintext"),
+        ("admin = \"0.0.0.0:7441\"", "needs access.admin_token_sha256"),
+        ("admin = \"127.0.0.1:7440\"", "is also the data port"),
+        ("shard_ports = 7440", "contains the port of listen"),
+        ("shard_ports = 65535\nshards = 2", "leaves no port"),
+        ("advertise_host = \"a\"", "has no use without shard_ports"),
+        (
+            "[limits]\nconnections_max = 10\nconnections_per_address = 11",
+            "is more than limits.connections_max",
+        ),
+        ("[topics]\nretention_bytes = \"2GiB\"", "no room for one topic"),
+        ("[limits]\nframe_bytes_max = \"4MiB\"\n[topics]\nretention_bytes = \"8MiB\"", "less than 4 frames"),
+        (
+            "[[topic]]\nname = \"a\"\npartitions = 17",
+            "memory.retention_budget_bytes (default): 1GiB is less than",
+        ),
+        ("[[topic]]\nname = \"a\"\n[[topic]]\nname = \"a\"", "is listed twice"),
+        ("[[topic]]\nname = \"a b\"", "contains ' '"),
+        ("[[topic]]\npartitions = 1", "has no name"),
+        ("[topic]\nname = \"a\"", "two brackets"),
+        ("[[tenant]]\nname = \"a\"", "has no token_sha256"),
+        ("[[tenant]]\nname = \"a\"\ntoken_sha256 = [\"12\"]\nrules = []", "64 hexadecimal digits"),
+        (
+            "[[tenant]]\nname = \"a\"\ntoken_sha256 = []\nrules = [{ prefix = \"\", verbs = [\"write\"] }]",
+            "is no verb",
+        ),
+    ];
+    for (file, expected) in rows {
+        let message = refused(file);
+        assert!(message.contains(expected), "{file}\n gave: {message}\n not: {expected}");
+    }
+    assert!(
+        loaded(&Given { file: "listen = \"0.0.0.0:1\"\n[access]\ninsecure_plaintext = true", ..NOTHING })
+            .is_ok()
+    );
+    assert!(loaded(&Given { file: "listen = \"[::1]:1\"", ..NOTHING }).is_ok());
+}
+
+#[test]
+fn lists_are_read_with_their_defaults() {
+    let file = "[[topic]]\nname = \"a/b\"\npartitions = 3\nkind = \"live\"\noverflow = \"reject\"\n\
+                [[topic]]\nname = \"c\"\nretention_bytes = \"2MiB\"\n[limits]\nframe_bytes_max = 65536\n";
+    let config = loaded(&Given { file, ..NOTHING }).expect("sound").config;
+    let [live, memory] = config.topic.as_slice() else { panic!("two topics") };
+    assert_eq!((live.kind, live.partitions, live.overflow), (TopicKind::Live, 3, Some(Overflow::Reject)));
+    assert_eq!((memory.kind, memory.partitions, memory.overflow), (TopicKind::Memory, 1, None));
+    assert_eq!(config.ring_bytes(memory.kind, memory.retention_bytes), 2 << 20);
+    assert_eq!(config.ring_bytes(live.kind, live.retention_bytes), crate::limits::LAGGING_BYTES_DEFAULT);
+    assert_eq!(config.limits.record_bytes_max, 32 * 1024, "half a frame where nothing is said");
+    assert_eq!(config.bulk_region_bytes(), 256 * 1024);
+}
+
+#[test]
+fn bytes_are_read_as_people_write_them() {
+    let rows: &[(&str, Option<u64>)] = &[
+        ("65536", Some(65_536)),
+        ("64KiB", Some(65_536)),
+        ("64 kib", Some(65_536)),
+        ("1_000", Some(1_000)),
+        ("2MB", Some(2_000_000)),
+        ("1TiB", Some(1 << 40)),
+        ("", None),
+        ("KiB", None),
+        ("-1", None),
+        ("1.5MiB", None),
+        ("99999999TiB", None),
+    ];
+    for (text, bytes) in rows {
+        assert_eq!(parse_bytes(text).ok(), *bytes, "{text}");
+    }
+    for bytes in [0, 1, 1023, 1024, 1536, 1 << 20, (1 << 30) + 1, u64::MAX] {
+        assert_eq!(parse_bytes(&show_bytes(bytes)), Ok(bytes));
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let sources = Sources { file: Some("/nonexistent/u.toml".into()), ..Sources::default() };
+    let message = load(&sources).expect_err("refused").to_string();
+    assert!(message.contains("cannot read /nonexistent/u.toml: No such file"), "{message}");
+}
