@@ -112,6 +112,27 @@ pub const IDLE_TIMEOUT_MS: u64 = 120_000;
 /// Time a drain may take.
 pub const DRAIN_DEADLINE_MS: u64 = 10_000;
 
+/// Connections of the admin address.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Bytes of an admin request's head.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of an admin request's body.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Time for an admin request to arrive, and for its answer to be taken.
+pub const ADMIN_REQUEST_TIMEOUT_MS: u64 = 10_000;
+/// Time an admin connection may be idle.
+pub const ADMIN_IDLE_TIMEOUT_MS: u64 = 60_000;
+/// Time the shards may take to answer control.
+pub const SHARD_ANSWER_TIMEOUT_MS: u64 = 5_000;
+/// Committed offsets and reservations are saved this long after the first that is not.
+pub const CATALOGUE_SAVE_MS: u64 = 200;
+/// Bytes of all partitions' rings by default.
+pub const RETENTION_BUDGET_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+/// Time between one kick and the next of control at messages whose ring was full.
+pub const MESH_RETRY_MS: u64 = 5;
+/// Messages that control keeps for one shard whose ring is full.
+pub const CONTROL_BACKLOG_MESSAGES: usize = 16 * 1024;
+
 const KIB: u32 = 1024;
 
 const _: () = {
@@ -135,4 +156,6 @@ const _: () = {
     assert!(CONTROL_BLOCK_BYTES as usize >= HEADER_BYTES * 16);
     assert!(CONTROL_BODY_BYTES_MAX + HEADER_BYTES as u32 <= FRAME_BYTES_MAX_FLOOR);
     assert!(SPANS_PER_SEND <= 1024); // UIO_MAXIOV
+    // Every topic can be announced to a shard that does not read for a while.
+    assert!(CONTROL_BACKLOG_MESSAGES >= 4 * TOPICS_MAX as usize);
 };

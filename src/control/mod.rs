@@ -5,3 +5,4 @@
 
 pub mod catalogue;
 pub mod files;
+pub mod http;
