@@ -15,15 +15,18 @@
 const SLOT_SHIFT: u32 = 17;
 const DIGIT_BITS: u32 = 6;
 const SLOTS: usize = 1 << DIGIT_BITS;
-const LEVELS: usize = 8;
+const LEVELS: u32 = 8;
 /// The list of what has been found due and not handed out yet.
-const DUE: u16 = (LEVELS * SLOTS) as u16;
+const DUE: u16 = 512;
 /// The `slot` of an index without a deadline.
 const UNSET: u16 = u16::MAX;
 /// The end of a list.
 const NONE: u32 = u32::MAX;
 
-const _: () = assert!(LEVELS as u32 * DIGIT_BITS + SLOT_SHIFT >= u64::BITS);
+const _: () = {
+    assert!(LEVELS * DIGIT_BITS + SLOT_SHIFT >= u64::BITS);
+    assert!(DUE as usize == LEVELS as usize * SLOTS);
+};
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -41,7 +44,7 @@ pub struct TimerWheel {
     heads: Vec<u32>,
     earliest: Vec<u64>,
     /// A bit for each slot that has entries, by level.
-    occupied: [u64; LEVELS],
+    occupied: [u64; LEVELS as usize],
     /// The slot of level 0 in which the wheel is, counted from time 0. Never goes back.
     tick: u64,
     len: usize,
@@ -59,7 +62,7 @@ impl TimerWheel {
             entries: vec![Entry { deadline_ns: 0, next: NONE, previous: NONE, slot: UNSET }; capacity],
             heads: vec![NONE; usize::from(DUE) + 1],
             earliest: vec![u64::MAX; usize::from(DUE) + 1],
-            occupied: [0; LEVELS],
+            occupied: [0; LEVELS as usize],
             tick: 0,
             len: 0,
         }
@@ -178,15 +181,15 @@ impl TimerWheel {
     }
 
     /// The first occupied slot of the first occupied level, as level and list number.
-    fn first_slot(&self) -> Option<(usize, u16)> {
-        let level = self.occupied.iter().position(|&slots| slots != 0)?;
-        let digit = self.occupied[level].trailing_zeros() as usize;
+    fn first_slot(&self) -> Option<(u32, u16)> {
+        let level = (0..LEVELS).find(|&level| self.occupied[level as usize] != 0)?;
+        let digit = self.occupied[level as usize].trailing_zeros();
         Some((level, list_of(level, digit)))
     }
 
     /// The tick at which a slot begins, given that the digits above its level are the wheel's own.
-    fn slot_start(&self, level: usize, slot: u16) -> u64 {
-        let shift = level as u32 * DIGIT_BITS;
+    fn slot_start(&self, level: u32, slot: u16) -> u64 {
+        let shift = level * DIGIT_BITS;
         let digit = u64::from(slot) & (SLOTS as u64 - 1);
         (self.tick >> shift >> DIGIT_BITS << DIGIT_BITS | digit) << shift
     }
@@ -195,9 +198,10 @@ impl TimerWheel {
     fn place(&mut self, index: u32) {
         let at = (self.entries[index as usize].deadline_ns >> SLOT_SHIFT).max(self.tick);
         let differs = at ^ self.tick;
-        let level = ((u64::BITS - 1 - (differs | 1).leading_zeros()) / DIGIT_BITS) as usize;
-        let digit = (at >> (level as u32 * DIGIT_BITS)) as usize & (SLOTS - 1);
-        self.occupied[level] |= 1 << digit;
+        let level = (differs | 1).ilog2() / DIGIT_BITS;
+        #[allow(clippy::cast_possible_truncation)] // masked to a digit
+        let digit = (at >> (level * DIGIT_BITS)) as u32 & (SLOTS as u32 - 1);
+        self.occupied[level as usize] |= 1 << digit;
         self.link(index, list_of(level, digit));
     }
 
@@ -232,14 +236,14 @@ impl TimerWheel {
     }
 
     /// Empties a slot and returns its first index.
-    fn take_list(&mut self, level: usize, list: u16) -> u32 {
-        self.occupied[level] &= !(1 << (usize::from(list) % SLOTS));
+    fn take_list(&mut self, level: u32, list: u16) -> u32 {
+        self.occupied[level as usize] &= !(1 << (usize::from(list) % SLOTS));
         std::mem::replace(&mut self.heads[usize::from(list)], NONE)
     }
 }
 
 /// The number of a slot's list.
 #[allow(clippy::cast_possible_truncation)] // below DUE, which fits
-const fn list_of(level: usize, digit: usize) -> u16 {
-    (level * SLOTS + digit) as u16
+const fn list_of(level: u32, digit: u32) -> u16 {
+    (level * SLOTS as u32 + digit) as u16
 }
