@@ -23,6 +23,10 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 200;
 pub const CONSUMER_NAME_BYTES_MAX: usize = 100;
 /// Bytes of a token in hello.
 pub const TOKEN_BYTES_MAX: usize = 512;
+/// Bytes of the name a client, a server or a tenant tells its peer.
+pub const PEER_NAME_BYTES_MAX: usize = 128;
+/// Bytes of the text that goes with a refusal.
+pub const DETAIL_BYTES_MAX: usize = 512;
 
 /// Shards in one server.
 pub const SHARDS_MAX: usize = 64;
@@ -155,6 +159,11 @@ const _: () = {
     assert!(LAGGING_BYTES_DEFAULT >= 4 * FRAME_BYTES_MAX_DEFAULT as u64);
     assert!(CONTROL_BLOCK_BYTES as usize >= HEADER_BYTES * 16);
     assert!(CONTROL_BODY_BYTES_MAX + HEADER_BYTES as u32 <= FRAME_BYTES_MAX_FLOOR);
+    // Each control body has room for its texts beside a table of at most 256 bytes.
+    assert!(PEER_NAME_BYTES_MAX + TOKEN_BYTES_MAX + 256 <= CONTROL_BODY_BYTES_MAX as usize);
+    assert!(TOPIC_NAME_BYTES_MAX + CONSUMER_NAME_BYTES_MAX + 256 <= CONTROL_BODY_BYTES_MAX as usize);
+    // What the server sends unasked fits in one control block.
+    assert!(HEADER_BYTES + DETAIL_BYTES_MAX + 256 <= CONTROL_BLOCK_BYTES as usize);
     assert!(SPANS_PER_SEND <= 1024); // UIO_MAXIOV
     // Every topic can be announced to a shard that does not read for a while.
     assert!(CONTROL_BACKLOG_MESSAGES >= 4 * TOPICS_MAX as usize);

@@ -108,6 +108,31 @@ pub enum AckLevel {
     Durable = 2,
 }
 
+impl AckLevel {
+    /// The level with this number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<AckLevel> {
+        match number {
+            0 => Some(AckLevel::Received),
+            1 => Some(AckLevel::Written),
+            2 => Some(AckLevel::Durable),
+            _ => None,
+        }
+    }
+
+    /// The level in the flags of an `ack`.
+    #[must_use]
+    pub const fn from_flags(flags: u16) -> Option<AckLevel> {
+        AckLevel::from_number(((flags >> FLAG_ACK_LEVEL_SHIFT) & 0b11) as u8)
+    }
+
+    /// The bits of the level in the flags of an `ack`.
+    #[must_use]
+    pub const fn flags(self) -> u16 {
+        (self as u16) << FLAG_ACK_LEVEL_SHIFT
+    }
+}
+
 /// Why a `gap` frame was sent; the number stands in the frame's flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
@@ -118,6 +143,19 @@ pub enum GapReason {
     Overflow = 2,
     /// The server restarted; what a `memory` or `live` topic held is gone.
     Restart = 3,
+}
+
+impl GapReason {
+    /// The reason with this number.
+    #[must_use]
+    pub const fn from_number(number: u16) -> Option<GapReason> {
+        match number {
+            1 => Some(GapReason::Retention),
+            2 => Some(GapReason::Overflow),
+            3 => Some(GapReason::Restart),
+            _ => None,
+        }
+    }
 }
 
 /// A parsed header. `parse` has checked everything that can be known from the header alone.
