@@ -27,6 +27,16 @@ pub const TOKEN_BYTES_MAX: usize = 512;
 pub const PEER_NAME_BYTES_MAX: usize = 128;
 /// Bytes of the text that goes with a refusal.
 pub const DETAIL_BYTES_MAX: usize = 512;
+/// Tenants of one server.
+pub const TENANTS_MAX: usize = 1024;
+/// Tokens of one tenant: enough to roll a token over.
+pub const TOKENS_PER_TENANT: usize = 16;
+/// Rules of one tenant.
+pub const RULES_PER_TENANT: usize = 256;
+/// Bytes of a tenant's name.
+pub const TENANT_NAME_BYTES_MAX: usize = 100;
+/// Different degradations that are remembered as logged.
+pub const DEGRADATIONS_MAX: usize = 64;
 
 /// Shards in one server.
 pub const SHARDS_MAX: usize = 64;
@@ -165,6 +175,8 @@ const _: () = {
     // What the server sends unasked fits in one control block.
     assert!(HEADER_BYTES + DETAIL_BYTES_MAX + 256 <= CONTROL_BLOCK_BYTES as usize);
     assert!(SPANS_PER_SEND <= 1024); // UIO_MAXIOV
+    assert!(TENANTS_MAX <= 1 << 16); // TenantId is a u16
+    assert!(TENANT_NAME_BYTES_MAX <= PEER_NAME_BYTES_MAX); // welcome tells it
     // Every topic can be announced to a shard that does not read for a while.
     assert!(CONTROL_BACKLOG_MESSAGES >= 4 * TOPICS_MAX as usize);
 };
