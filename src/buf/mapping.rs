@@ -10,6 +10,7 @@
 
 use std::ffi::c_int;
 use std::fmt;
+use std::hint::black_box;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
@@ -199,7 +200,7 @@ impl Mapping {
             // SAFETY: `at` is inside the range, which is mapped, readable and writable until drop; a `u8` has
             // no alignment to meet, and the write is atomic and keeps the value.
             let byte = unsafe { AtomicU8::from_ptr(self.range.base.as_ptr().add(at)) };
-            byte.fetch_or(0, Ordering::Relaxed);
+            byte.fetch_or(black_box(0), Ordering::Relaxed); // a plain 0 would be optimised away
         }
     }
 }
@@ -229,7 +230,7 @@ impl Range {
 
     /// Maps `fd`'s `bytes` bytes twice, back to back, at a multiple of `align` (a power of two).
     fn mirrored(bytes: usize, fd: &OwnedFd, align: usize) -> Result<Range, MapError> {
-        let range = Range::reserved(2 * bytes, align)?;
+        let range = Range::reserved(2 * bytes, align).map_err(|error| MapError { bytes, ..error })?;
         for copy in 0..2 {
             // SAFETY: `range` is a reservation of 2 * bytes that nothing else uses; MAP_FIXED replaces one half
             // of it, and the range keeps owning both, whether mapped or still reserved.
