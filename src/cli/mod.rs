@@ -1,1 +1,66 @@
-//! cli: see docs/architecture.md.
+//! The command line: one tree of commands, each in its own module with its arguments and a `run`.
+//!
+//! Owns nothing. Every command ends with a code of [`Exit`]; what goes wrong is one line on standard error
+//! with a remedy; results go to standard output, and a reader that closes it ends the command quietly.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+pub mod admin;
+pub mod completions;
+pub mod exit;
+pub mod settings;
+pub mod topic;
+
+pub use exit::{EXIT_CODES, Exit, Failure, Outcome, Output};
+
+/// Version and commit, as `--version` prints them.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("URINGEST_COMMIT"), ")");
+
+const ABOUT: &str = "Takes records in over TCP, proves them well-formed where they lie, and pushes them to \
+    consumers, copying nothing that need not be copied.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "uringest", version = VERSION, about = ABOUT, after_help = EXIT_CODES, propagate_version = true)]
+#[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 110)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes, lists, describes, deletes, pauses and resumes topics of a running server.
+    Topic(topic::TopicArgs),
+    /// Shows the configuration and where each value comes from, or checks a file.
+    Config(settings::ConfigArgs),
+    /// Prints the completion script of a shell.
+    Completions(completions::CompletionsArgs),
+}
+
+/// Reads the arguments, runs the command, and says how it ended.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let parsed = match CommandLine::try_parse_from(args) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // `--help` and `--version` come this way too, with 0; a closed pipe is nobody's fault.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Ok as u8 });
+        }
+    };
+    let outcome = match parsed.command {
+        Command::Topic(args) => topic::run(args),
+        Command::Config(args) => settings::run(args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    Exit::of(&outcome)
+}
+
+/// The tree, for completions and tests.
+#[must_use]
+pub fn tree() -> clap::Command {
+    CommandLine::command()
+}

@@ -17,7 +17,7 @@ pub trait Codec {
     /// What may be given, for messages and help.
     fn allowed(&self) -> String;
     /// The placeholder in help, as `ADDR`.
-    fn placeholder(&self) -> &'static str;
+    fn placeholder(&self) -> String;
     /// Whether the text stands without quotes in TOML.
     fn bare(&self, text: &str) -> bool {
         let _ = text;
@@ -52,8 +52,8 @@ impl<T: Number> Codec for Count<T> {
     fn allowed(&self) -> String {
         format!("a number from {} to {}", self.show(&self.0), self.show(&self.1))
     }
-    fn placeholder(&self) -> &'static str {
-        "N"
+    fn placeholder(&self) -> String {
+        "N".to_owned()
     }
     fn bare(&self, _: &str) -> bool {
         true
@@ -82,8 +82,8 @@ impl Codec for Millis {
     fn allowed(&self) -> String {
         format!("milliseconds from {} to {} (or as 500ms, 10s, 2min)", self.0, self.1)
     }
-    fn placeholder(&self) -> &'static str {
-        "MS"
+    fn placeholder(&self) -> String {
+        "MS".to_owned()
     }
     fn bare(&self, _: &str) -> bool {
         true
@@ -104,8 +104,8 @@ impl<T: Number> Codec for Size<T> {
     fn allowed(&self) -> String {
         format!("bytes from {} to {} (as 65536, 64KiB, 1GiB)", self.show(&self.0), self.show(&self.1))
     }
-    fn placeholder(&self) -> &'static str {
-        "BYTES"
+    fn placeholder(&self) -> String {
+        "BYTES".to_owned()
     }
     fn bare(&self, text: &str) -> bool {
         text.bytes().all(|byte| byte.is_ascii_digit())
@@ -175,8 +175,8 @@ impl Codec for Switch {
     fn allowed(&self) -> String {
         "true or false".to_owned()
     }
-    fn placeholder(&self) -> &'static str {
-        "BOOL"
+    fn placeholder(&self) -> String {
+        "BOOL".to_owned()
     }
     fn bare(&self, _: &str) -> bool {
         true
@@ -200,8 +200,8 @@ impl Codec for Address {
     fn allowed(&self) -> String {
         "an IP address and port, as 127.0.0.1:7440, 0.0.0.0:7440 or [::]:7440".to_owned()
     }
-    fn placeholder(&self) -> &'static str {
-        "ADDR"
+    fn placeholder(&self) -> String {
+        "ADDR".to_owned()
     }
 }
 
@@ -219,8 +219,8 @@ impl Codec for Directory {
     fn allowed(&self) -> String {
         "a directory, made if it is missing".to_owned()
     }
-    fn placeholder(&self) -> &'static str {
-        "DIR"
+    fn placeholder(&self) -> String {
+        "DIR".to_owned()
     }
 }
 
@@ -239,8 +239,8 @@ impl<T: Copy + PartialEq> Codec for Word<T> {
     fn allowed(&self) -> String {
         self.0.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ")
     }
-    fn placeholder(&self) -> &'static str {
-        "WORD"
+    fn placeholder(&self) -> String {
+        self.0.iter().map(|(word, _)| *word).collect::<Vec<_>>().join("|")
     }
 }
 
@@ -272,8 +272,8 @@ impl Codec for Name {
         let marks = self.marks.chars().map(String::from).collect::<Vec<_>>().join(" ");
         format!("1 to {} letters, digits and {marks}", self.bytes_max)
     }
-    fn placeholder(&self) -> &'static str {
-        "NAME"
+    fn placeholder(&self) -> String {
+        "NAME".to_owned()
     }
 }
 
@@ -300,8 +300,8 @@ impl Codec for Digest {
     fn allowed(&self) -> String {
         "64 hexadecimal digits, as `uringest token hash` prints them".to_owned()
     }
-    fn placeholder(&self) -> &'static str {
-        "SHA256"
+    fn placeholder(&self) -> String {
+        "SHA256".to_owned()
     }
 }
 
@@ -319,7 +319,7 @@ impl<C: Codec> Codec for Maybe<C> {
     fn allowed(&self) -> String {
         format!("{}, or none", self.0.allowed())
     }
-    fn placeholder(&self) -> &'static str {
+    fn placeholder(&self) -> String {
         self.0.placeholder()
     }
     fn bare(&self, text: &str) -> bool {

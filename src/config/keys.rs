@@ -21,7 +21,7 @@ pub struct Key {
     /// What may be given.
     pub allowed: fn() -> String,
     /// The placeholder in help.
-    pub placeholder: fn() -> &'static str,
+    pub placeholder: fn() -> String,
     /// Whether the text stands without quotes in TOML.
     pub bare: fn(&str) -> bool,
     /// Whether the flag may stand alone.

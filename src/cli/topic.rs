@@ -1,0 +1,230 @@
+//! `topic create|list|describe|delete|pause|resume`: topics of a running server, over the admin API.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::admin::{AdminArgs, escape};
+use super::exit::{Output, print, print_json, table};
+use super::{EXIT_CODES, Exit, Failure, Outcome};
+use crate::config::{Codec as _, TOPIC_NAME, parse_bytes, show_bytes};
+
+/// `topic ...`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct TopicArgs {
+    #[command(subcommand)]
+    command: TopicCommand,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    #[command(flatten)]
+    admin: AdminArgs,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KindArg {
+    /// Sent to who is subscribed now; nothing is kept.
+    Live,
+    /// Kept in memory, oldest out.
+    Memory,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum OverflowArg {
+    /// Producers wait for the slowest current subscriber.
+    Block,
+    /// The oldest records go; subscribers are told what they missed.
+    DropOldest,
+    /// New batches are refused.
+    Reject,
+}
+
+fn topic_name(text: &str) -> Result<String, String> {
+    TOPIC_NAME.parse(text).map_err(|why| format!("it {why}; allowed: {}", TOPIC_NAME.allowed()))
+}
+
+macro_rules! example {
+    ($text:literal) => {
+        concat!(
+            "Example:\n  ",
+            $text,
+            "\n\nExit codes: 0 done; 1 failed; 2 wrong command line; \
+            3 server not reachable or no answer in time; 4 refused by the server."
+        )
+    };
+}
+
+#[derive(Debug, Subcommand)]
+enum TopicCommand {
+    /// Makes a topic.
+    #[command(after_help = EXIT_CODES, after_long_help = example!("uringest topic create sensors --partitions 4 --retention-bytes 256MiB"))]
+    Create {
+        /// Its name.
+        #[arg(value_parser = topic_name)]
+        name: String,
+        /// How many partitions it has.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::limits::PARTITIONS_PER_TOPIC)))]
+        partitions: u32,
+        /// What becomes of its records.
+        #[arg(long, value_enum, default_value = "memory")]
+        kind: KindArg,
+        /// Bytes each partition keeps (as 64MiB) [default: the server's].
+        #[arg(long, value_name = "N", value_parser = parse_bytes)]
+        retention_bytes: Option<u64>,
+        /// What happens when a partition is full of what a subscriber has yet to receive [default: the server's].
+        #[arg(long, value_name = "P", value_enum)]
+        overflow: Option<OverflowArg>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Lists the topics.
+    #[command(after_help = EXIT_CODES, after_long_help = example!("uringest topic list -o json"))]
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Shows a topic's partitions and its consumers with their lag and its cause.
+    #[command(after_help = EXIT_CODES, after_long_help = example!("uringest topic describe sensors"))]
+    Describe(Named),
+    /// Deletes a topic and what it keeps.
+    #[command(after_help = EXIT_CODES, after_long_help = example!("uringest topic delete sensors"))]
+    Delete(Named),
+    /// Refuses publishes to a topic until it is resumed.
+    #[command(after_help = EXIT_CODES, after_long_help = example!("uringest topic pause sensors"))]
+    Pause(Named),
+    /// Takes publishes to a paused topic again.
+    #[command(after_help = EXIT_CODES, after_long_help = example!("uringest topic resume sensors"))]
+    Resume(Named),
+}
+
+#[derive(Debug, Args)]
+struct Named {
+    /// The topic's name.
+    #[arg(value_parser = topic_name)]
+    name: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+fn word(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the server cannot be reached or refuses.
+pub fn run(args: TopicArgs) -> Outcome {
+    match args.command {
+        TopicCommand::Create { name, partitions, kind, retention_bytes, overflow, common } => {
+            let mut body = json!({ "name": name, "partitions": partitions, "kind": word(kind) });
+            if let Some(bytes) = retention_bytes {
+                body["retention_bytes"] = bytes.into();
+            }
+            if let Some(overflow) = overflow {
+                body["overflow"] = word(overflow).into();
+            }
+            let made = common.admin.client()?.call("POST", "/v1/topics", Some(&body))?;
+            done(common.output, &made, &format!("{name}: created with {partitions} partitions\n"))
+        }
+        TopicCommand::List { common } => {
+            let listed = common.admin.client()?.call("GET", "/v1/topics", None)?;
+            if common.output == Output::Json { print_json(&listed) } else { print(&list(&listed)?) }
+        }
+        TopicCommand::Describe(named) => {
+            let topic = call(&named, "GET", "")?;
+            if named.common.output == Output::Json { print_json(&topic) } else { print(&describe(&topic)) }
+        }
+        TopicCommand::Delete(named) => {
+            let answer = call(&named, "DELETE", "")?;
+            done(named.common.output, &answer, &format!("{}: deleted\n", named.name))
+        }
+        TopicCommand::Pause(named) => {
+            let answer = call(&named, "POST", "/pause")?;
+            done(named.common.output, &answer, &format!("{}: paused\n", named.name))
+        }
+        TopicCommand::Resume(named) => {
+            let answer = call(&named, "POST", "/resume")?;
+            done(named.common.output, &answer, &format!("{}: resumed\n", named.name))
+        }
+    }
+}
+
+fn call(named: &Named, method: &str, action: &str) -> Result<Value, Failure> {
+    let path = format!("/v1/topics/{}{action}", escape(&named.name));
+    named.common.admin.client()?.call(method, &path, None)
+}
+
+fn done(output: Output, answer: &Value, text: &str) -> Outcome {
+    if output == Output::Json { print_json(answer) } else { print(text) }
+}
+
+/// A field as a cell: numbers and words as they are, nothing as `-`.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn bytes_cell(value: &Value) -> String {
+    value.as_u64().map_or_else(|| cell(value), show_bytes)
+}
+
+fn list(listed: &Value) -> Result<String, Failure> {
+    let topics = listed["topics"].as_array().or_else(|| listed.as_array());
+    let topics = topics
+        .ok_or_else(|| Failure::new(Exit::Failed, "the server's list of topics has no topics field", ""))?;
+    if topics.is_empty() {
+        return Ok("no topics; make one with `uringest topic create NAME --partitions N`\n".to_owned());
+    }
+    let row = |topic: &Value| {
+        let partitions = match &topic["partitions"] {
+            Value::Array(partitions) => partitions.len().to_string(),
+            count => cell(count),
+        };
+        let state = if topic["paused"].as_bool() == Some(true) { "paused" } else { "running" };
+        vec![
+            cell(&topic["name"]),
+            cell(&topic["kind"]),
+            partitions,
+            bytes_cell(&topic["retention_bytes"]),
+            cell(&topic["overflow"]),
+            topic["state"].as_str().unwrap_or(state).to_owned(),
+        ]
+    };
+    let rows: Vec<_> = topics.iter().map(row).collect();
+    Ok(table(&["TOPIC", "KIND", "PARTITIONS", "RETENTION", "OVERFLOW", "STATE"], &[2, 3], &rows))
+}
+
+fn describe(topic: &Value) -> String {
+    let mut text = format!(
+        "{}: {}, overflow {}, {} a partition\n\n",
+        cell(&topic["name"]),
+        cell(&topic["kind"]),
+        cell(&topic["overflow"]),
+        bytes_cell(&topic["retention_bytes"])
+    );
+    let none = Vec::new();
+    let partitions = topic["partitions"].as_array().unwrap_or(&none);
+    let fields = ["id", "shard", "log_start_offset", "log_end_offset", "bytes"];
+    let rows: Vec<_> = partitions.iter().map(|one| fields.map(|field| cell(&one[field])).to_vec()).collect();
+    text += &table(&["PARTITION", "SHARD", "LOG START", "LOG END", "BYTES"], &[0, 1, 2, 3, 4], &rows);
+    let mut rows = Vec::new();
+    for partition in partitions {
+        for consumer in partition["consumers"].as_array().unwrap_or(&none) {
+            let fields = ["name", "lag_records", "cause"].map(|field| cell(&consumer[field]));
+            rows.push([vec![cell(&partition["id"])], fields.to_vec()].concat());
+        }
+    }
+    if rows.is_empty() {
+        return text + "\nno consumers\n";
+    }
+    text + "\n" + &table(&["PARTITION", "CONSUMER", "LAG", "CAUSE"], &[0, 2], &rows)
+}
