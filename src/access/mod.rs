@@ -21,8 +21,7 @@ pub const DEFAULT_TENANT: &str = "default";
 pub struct TenantId(pub u16);
 
 /// What a rule allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// Open channels and send batches.
     Publish,
@@ -32,9 +31,29 @@ pub enum Verb {
     Admin,
 }
 
+impl Verb {
+    /// Every verb.
+    pub const ALL: [Verb; 3] = [Verb::Publish, Verb::Subscribe, Verb::Admin];
+
+    /// As the configuration names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verb::Publish => "publish",
+            Verb::Subscribe => "subscribe",
+            Verb::Admin => "admin",
+        }
+    }
+
+    /// The verb of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Verb> {
+        Verb::ALL.into_iter().find(|verb| verb.name() == name)
+    }
+}
+
 /// Verbs on the topics whose name begins with a prefix; the empty prefix means all topics.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// What the topic's name begins with.
     pub prefix: String,
@@ -42,23 +61,15 @@ pub struct Rule {
     pub verbs: Vec<Verb>,
 }
 
-/// A tenant as the configuration has it.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TenantConfig {
+/// A tenant: who it is and what it may do.
+#[derive(Debug, Clone)]
+pub struct TenantRules {
     /// As in logs and `welcome`.
     pub name: String,
-    /// SHA-256 of each token that names this tenant, 64 hexadecimal digits.
-    pub token_sha256: Vec<TokenHash>,
+    /// Of each token that names this tenant.
+    pub tokens: Vec<TokenHash>,
     /// What it may do; without a rule, nothing.
-    #[serde(default)]
     pub rules: Vec<Rule>,
-    /// Connections it may hold in one shard; none: as many as the shard.
-    #[serde(default)]
-    pub connections_max: Option<u32>,
-    /// Topics it may create; none: as many as the server.
-    #[serde(default)]
-    pub topics_max: Option<u32>,
 }
 
 /// Tenants that cannot be used as configured. The operator's to mend.
@@ -81,7 +92,7 @@ pub enum AccessError {
 pub struct Access {
     /// No tokens are asked for.
     open: bool,
-    tenants: Vec<TenantConfig>,
+    tenants: Vec<TenantRules>,
     /// Every token with its tenant's number.
     tokens: Vec<(TokenHash, u16)>,
 }
@@ -90,13 +101,10 @@ impl Access {
     /// One tenant, `default`, to whom everything is allowed, whatever the token.
     #[must_use]
     pub fn open_to_all() -> Access {
-        let verbs = vec![Verb::Publish, Verb::Subscribe, Verb::Admin];
-        let tenant = TenantConfig {
+        let tenant = TenantRules {
             name: DEFAULT_TENANT.to_owned(),
-            token_sha256: Vec::new(),
-            rules: vec![Rule { prefix: String::new(), verbs }],
-            connections_max: None,
-            topics_max: None,
+            tokens: Vec::new(),
+            rules: vec![Rule { prefix: String::new(), verbs: Verb::ALL.to_vec() }],
         };
         Access { open: true, tenants: vec![tenant], tokens: Vec::new() }
     }
@@ -105,7 +113,7 @@ impl Access {
     ///
     /// # Errors
     /// When there is no tenant, when there are too many of something, or when something is there twice.
-    pub fn from_config(tenants: Vec<TenantConfig>) -> Result<Access, AccessError> {
+    pub fn from_config(tenants: Vec<TenantRules>) -> Result<Access, AccessError> {
         if tenants.is_empty() {
             return Err(AccessError::NoTenants);
         }
@@ -119,7 +127,7 @@ impl Access {
                 return Err(AccessError::DuplicateName { name: tenant.name.clone() });
             }
             let id = u16::try_from(number).expect("TENANTS_MAX fits in 16 bits");
-            for hash in &tenant.token_sha256 {
+            for hash in &tenant.tokens {
                 if let Some((_, other)) = tokens.iter().find(|(earlier, _)| earlier.same(hash).into()) {
                     let other = tenants[usize::from(*other)].name.clone();
                     return Err(AccessError::DuplicateToken { tenant: tenant.name.clone(), other });
@@ -169,7 +177,7 @@ impl Access {
 
     /// The tenant as configured.
     #[must_use]
-    pub fn tenant(&self, tenant: TenantId) -> Option<&TenantConfig> {
+    pub fn tenant(&self, tenant: TenantId) -> Option<&TenantRules> {
         self.tenants.get(usize::from(tenant.0))
     }
 
@@ -181,13 +189,13 @@ impl Access {
     }
 }
 
-fn check_tenant(tenant: &TenantConfig) -> Result<(), AccessError> {
+fn check_tenant(tenant: &TenantRules) -> Result<(), AccessError> {
     let name = &tenant.name;
     let bad = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     if name.is_empty() || name.len() > TENANT_NAME_BYTES_MAX || name.contains(bad) {
         return Err(AccessError::BadName { name: name.clone() });
     }
-    let (tokens, rules) = (tenant.token_sha256.len(), tenant.rules.len());
+    let (tokens, rules) = (tenant.tokens.len(), tenant.rules.len());
     if tokens == 0 {
         return Err(AccessError::NoTokens { tenant: name.clone() });
     }

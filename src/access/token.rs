@@ -10,11 +10,10 @@ pub const TOKEN_PREFIX: &str = "urt_";
 const RANDOM_BYTES: usize = 32;
 const HASH_BYTES: usize = 32;
 
-/// The SHA-256 of a token: what the configuration holds. Neither `Debug` nor serialising shows it.
+/// The SHA-256 of a token: what the configuration holds. `Debug` does not show it.
 ///
 /// A plain hash is enough for a token of 256 random bits, which cannot be guessed; it is not for a password.
-#[derive(Clone, Copy, serde::Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy)]
 pub struct TokenHash([u8; HASH_BYTES]);
 
 /// A text that is not 64 hexadecimal digits.
@@ -44,6 +43,12 @@ impl TokenHash {
         Ok(TokenHash(hash))
     }
 
+    /// A hash that has been read already.
+    #[must_use]
+    pub const fn from_bytes(hash: [u8; HASH_BYTES]) -> TokenHash {
+        TokenHash(hash)
+    }
+
     /// 64 hexadecimal digits, for the configuration file.
     #[must_use]
     pub fn to_hex(self) -> String {
@@ -64,20 +69,6 @@ impl TokenHash {
 impl std::fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TokenHash(hidden)")
-    }
-}
-
-impl serde::Serialize for TokenHash {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("(hidden)")
-    }
-}
-
-impl TryFrom<String> for TokenHash {
-    type Error = NotAHash;
-
-    fn try_from(text: String) -> Result<Self, NotAHash> {
-        TokenHash::from_hex(&text)
     }
 }
 

@@ -7,6 +7,7 @@
 //! Owns nothing; reads one file. Faults are collected, so that one run tells all of them.
 
 mod codec;
+mod convert;
 mod file;
 mod keys;
 mod layers;
