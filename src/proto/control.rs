@@ -205,7 +205,11 @@ where
 
 /// The longest prefix of at most `bytes_max` bytes that ends between characters.
 fn clipped(text: &str, bytes_max: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes_max)]
+    let mut end = bytes_max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// An optional string of at most `bytes_max` bytes; absent is empty.

@@ -83,6 +83,23 @@ impl Kind {
         Some(Kind::ALL[number as usize - 1])
     }
 
+    /// Whether a frame of this kind is its header alone.
+    #[must_use]
+    pub const fn is_header_only(self) -> bool {
+        matches!(
+            self,
+            Kind::Ack
+                | Kind::Credit
+                | Kind::Committed
+                | Kind::Gap
+                | Kind::Ping
+                | Kind::Pong
+                | Kind::Drain
+                | Kind::Release
+                | Kind::Unsubscribe
+        )
+    }
+
     /// Whether the frame carries a batch; every other kind carries a control table or nothing.
     #[must_use]
     pub const fn is_batch(self) -> bool {
@@ -234,11 +251,16 @@ impl FrameHeader {
         if u16_at(bytes, 10) != 0 || header.flags & !allowed_flags(kind) != 0 {
             return Err(Code::ReservedNotZero);
         }
-        if header.body_bytes as usize % FRAME_ALIGN_BYTES != 0 {
+        let body_bytes = header.body_bytes as usize;
+        if !body_bytes.is_multiple_of(FRAME_ALIGN_BYTES) || (body_bytes != 0 && kind.is_header_only()) {
             return Err(Code::BadLength);
         }
-        let bytes_max = if kind.is_batch() { frame_bytes_max - 64 } else { CONTROL_BODY_BYTES_MAX };
-        if header.body_bytes > bytes_max {
+        let frame_bytes_max = if kind.is_batch() {
+            frame_bytes_max as usize
+        } else {
+            HEADER_BYTES + CONTROL_BODY_BYTES_MAX as usize
+        };
+        if header.frame_bytes() > frame_bytes_max {
             return Err(Code::FrameTooLarge);
         }
         Ok(header)
@@ -297,6 +319,9 @@ pub fn seal(header: &mut [u8; HEADER_BYTES], body: &[u8]) {
 }
 
 /// Whether a contiguous frame's body checksum matches. `frame` is header and body.
+///
+/// # Panics
+/// When `frame` is shorter than a header.
 #[must_use]
 pub fn body_checksum_matches(frame: &[u8]) -> bool {
     let mut crc = Crc32c::new();
@@ -307,6 +332,9 @@ pub fn body_checksum_matches(frame: &[u8]) -> bool {
 
 /// Turns an accepted publish frame into a deliver frame, in place: kind, partition, offset, append time,
 /// header checksum. `header` is the frame's first 64 bytes; the body is not touched.
+///
+/// # Panics
+/// When `header` is shorter than 64 bytes.
 #[inline]
 pub fn stamp(header: &mut [u8], partition: u32, offset: u64, offset_span: u32, append_time_ns: u64) {
     header[3] = Kind::Deliver as u8;
@@ -332,3 +360,6 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@ use flatbuffers::FlatBufferBuilder;
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::generated::batch as fb;
 
 const LIMITS: BatchLimits = BatchLimits { record_bytes_max: 1000, records_max: 64 };
 
@@ -249,7 +250,82 @@ prop_compose! {
     }
 }
 
+/// The generated verifier's opinion of the structure, and what it reads.
+fn generated(body: &[u8]) -> Option<fb::Batch<'_>> {
+    let options = flatbuffers::VerifierOptions {
+        max_depth: 1,
+        max_tables: 1,
+        max_apparent_size: usize::MAX,
+        ignore_missing_null_terminator: false,
+    };
+    flatbuffers::root_with_opts::<fb::Batch<'_>>(&options, body).ok()
+}
+
+fn same_structure(body: &[u8]) -> Result<(), TestCaseError> {
+    match (table::read(body), generated(body)) {
+        (None, None) => {}
+        (Some(ours), Some(theirs)) => {
+            prop_assert_eq!(ours.ends, theirs.ends().bytes());
+            prop_assert_eq!(ours.payload, theirs.payload().bytes());
+            prop_assert_eq!(ours.key_ends, theirs.key_ends().map(|v| v.bytes()));
+            prop_assert_eq!(ours.keys, theirs.keys().map(|v| v.bytes()));
+            prop_assert_eq!(ours.times, theirs.times().map(|v| v.bytes()));
+            prop_assert_eq!(ours.header_ends, theirs.header_ends().map(|v| v.bytes()));
+            prop_assert_eq!(ours.headers, theirs.headers().map(|v| v.bytes()));
+            prop_assert_eq!(ours.trace, theirs.trace().map_or(&[][..], |v| v.bytes()));
+            prop_assert_eq!(ours.deadline_ns, theirs.deadline_ns());
+        }
+        (ours, theirs) => {
+            prop_assert!(false, "ours {}, generated {}: {body:?}", ours.is_some(), theirs.is_some());
+        }
+    }
+    Ok(())
+}
+
+/// A full batch, and a lean one.
+fn sample_body(full: bool) -> Vec<u8> {
+    let mut builder = BatchBuilder::new();
+    if full {
+        builder.trace(b"trace");
+        builder.deadline(9);
+        builder.push(b"one", Some(b"k"), 5, b"h");
+    }
+    builder.push(b"two", None, 0, b"");
+    builder.finish(1, 1, 1)[crate::limits::HEADER_BYTES..].to_vec()
+}
+
+#[test]
+fn every_byte_changed_gets_the_generated_verifiers_verdict() {
+    for full in [false, true] {
+        let good = sample_body(full);
+        for at in 0..good.len() {
+            for byte in 0..=255 {
+                let mut body = good.clone();
+                body[at] = byte;
+                same_structure(&body).unwrap();
+            }
+            same_structure(&good[..at]).unwrap();
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn the_structure_is_what_the_generated_verifier_says(
+        columns in columns(),
+        random in proptest::collection::vec(0..20u8, 0..80),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        same_structure(&random)?;
+        let mut body = columns.encode();
+        for (at, byte) in damage {
+            // Mostly in the front, where the table is.
+            let front = body.len().min(96);
+            body[at.index(front)] = byte;
+        }
+        same_structure(&body)?;
+    }
+
     #[test]
     fn the_fast_verdict_is_the_naive_one(columns in columns(), other_count in 0..10u8) {
         let count = u32::try_from(columns.ends.len()).unwrap() + u32::from(other_count == 0);
