@@ -1,6 +1,48 @@
-//! One partition's state: see docs/architecture.md.
+//! One partition's whole state as a pure state machine: no I/O, no clock, no libc.
+//!
+//! Owns: the log's window of positions and offsets ([`log`]), the subscribers' cursors, the producers'
+//! deduplication table, committed names, the credit pool, and (kind `live`) the holds on receive memory.
+//!
+//! Positions are absolute byte counts since the partition was made. A frame at position `p` belongs at
+//! `p % ring_bytes` of the partition's mirrored ring; kind `memory` copies it there once at append, kind
+//! `live` leaves it in receive memory, held, and copies it there only when a laggard must not pin that memory.
+//!
+//! Invariants
+//! - `start <= every cursor <= end <= start + ring_bytes`; `start`, `end` and every cursor's `boundary` are
+//!   where frames begin. So whatever a `live` partition holds can always be copied to its ring.
+//! - Offsets in the window have no holes; a subscriber gets each record once, in order, or a [`Gap`] that
+//!   says exactly which it does not get.
+//! - Bytes that are taken and not yet accounted for by `sent` stay where they are.
+//! - A frame that was begun on a socket is finished before anything else, whatever credit or overflow say.
 
-use crate::proto::header::GapReason;
+mod committed;
+mod credit;
+mod index;
+mod live;
+mod log;
+mod producers;
+mod status;
+mod subscribers;
+mod take;
+
+#[cfg(test)]
+mod tests;
+
+use crate::buf::{Buffers, CopyReason, Span};
+use crate::ids::{PartitionId, RegionId, SubscriberId};
+use crate::proto::code::Code;
+use crate::proto::control::Start;
+use crate::proto::header::{FrameHeader, GapReason, stamp};
+use crate::topic::{Overflow, TopicKind};
+
+pub use producers::{Admission, OpenedProducer, ProducerSlot};
+pub use status::{ConsumerStatus, PartitionStatus};
+
+use committed::Committed;
+use credit::CreditPool;
+use log::{Boundary, Log};
+use producers::{Producers, Remembered};
+use subscribers::{Subscriber, Subscribers};
 
 /// Records a subscriber will not get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,38 +55,580 @@ pub struct Gap {
     pub reason: GapReason,
 }
 
-/// A partition as `topic describe` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct PartitionStatus {
-    /// The partition's id in the server.
-    pub partition_id: u32,
-    /// Its number within the topic.
-    pub id: u32,
+/// What a partition is made from.
+#[derive(Debug, Clone)]
+pub struct PartitionSpec {
+    /// Unique in the server; the `channel` of delivered frames.
+    pub id: PartitionId,
+    /// See [`TopicKind`].
+    pub kind: TopicKind,
+    /// See [`Overflow`].
+    pub overflow: Overflow,
+    /// A mirrored region of `ring_bytes`.
+    pub ring: RegionId,
+    /// Distinct bytes of the ring.
+    pub ring_bytes: u64,
+    /// Offset of the first record.
+    pub first_offset: u64,
+    /// Committed offsets by consumer name, as recovered.
+    pub committed: Vec<(String, u64)>,
+}
+
+/// Whose memory a frame to append lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// This shard's: it may be held and written to.
+    Local,
+    /// Another shard's: it is copied before `append` returns.
+    Foreign,
+}
+
+/// Where a batch was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Of its first record.
+    pub offset: u64,
+    /// ns since 1970, UTC; never less than that of the batch before.
+    pub append_time_ns: u64,
+}
+
+/// What `take` gave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// Bytes of the spans together.
+    pub bytes: u32,
+    /// Records of the frames that end in these bytes. `sent` says how many of them went.
+    pub records: u32,
+    /// To be told before the bytes; given once, so it has to be sent.
+    pub gap: Option<Gap>,
+}
+
+/// A subscription that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewSubscription {
+    /// Its name in every later call; reused after `unsubscribe`.
+    pub id: SubscriberId,
+    /// The first offset it will get: that of the whole batch around what was asked for.
+    pub start_offset: u64,
     /// The oldest offset kept.
     pub log_start_offset: u64,
     /// The offset the next record gets.
     pub log_end_offset: u64,
-    /// The shard that owns it.
-    pub shard: u16,
-    /// Bytes held.
-    pub bytes: u64,
-    /// Records taken by retention or overflow before every subscriber had them.
-    pub dropped_records: u64,
-    /// Who is subscribed.
-    pub consumers: Vec<ConsumerStatus>,
-    /// Committed offsets by name.
-    pub committed: Vec<(String, u64)>,
 }
 
-/// A subscriber as `topic describe` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ConsumerStatus {
-    /// As it named itself, or `shard/connection`.
-    pub name: String,
-    /// Records between its cursor and the log's end.
-    pub lag_records: u64,
-    /// Why it lags: `none`, `credit` (it grants none), `socket` (it does not read), `catching_up`.
-    pub cause: String,
-    /// Records it was told it missed.
-    pub missed_records: u64,
+/// What has happened in a partition since it was made; read by the shard for its metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PartitionCounters {
+    /// Batches appended.
+    pub appended_batches: u64,
+    /// Records appended.
+    pub appended_records: u64,
+    /// Frame bytes appended.
+    pub appended_bytes: u64,
+    /// Records that left the ring to make room.
+    pub evicted_records: u64,
+    /// Frame bytes that left the ring to make room.
+    pub evicted_bytes: u64,
+    /// Of the evicted records, those that went before every subscriber had them, or while nobody was subscribed.
+    pub dropped_records: u64,
+    /// Records subscribers were told they missed, summed over subscribers.
+    pub gap_records: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Active,
+    Paused,
+    Deleted,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Partition {
+    id: PartitionId,
+    kind: TopicKind,
+    overflow: Overflow,
+    state: State,
+    first_offset: u64,
+    last_append_ns: u64,
+    log: Log,
+    subscribers: Subscribers,
+    producers: Producers,
+    committed: Committed,
+    credit: CreditPool,
+    counters: PartitionCounters,
+}
+
+impl Partition {
+    /// An empty partition. All it needs at steady state is allocated here, or with each new subscriber,
+    /// producer or committed name up to their bounds in `limits`.
+    ///
+    /// # Panics
+    /// When the ring has no room for two headers.
+    #[must_use]
+    pub fn new(spec: PartitionSpec) -> Partition {
+        Partition {
+            id: spec.id,
+            kind: spec.kind,
+            overflow: spec.overflow,
+            state: State::Active,
+            first_offset: spec.first_offset,
+            last_append_ns: 0,
+            log: Log::new(spec.ring, spec.ring_bytes, spec.first_offset, spec.kind),
+            subscribers: Subscribers::default(),
+            producers: Producers::default(),
+            committed: Committed::new(spec.committed),
+            credit: CreditPool::new(spec.overflow, spec.ring_bytes),
+            counters: PartitionCounters::default(),
+        }
+    }
+
+    /// The partition's id.
+    #[must_use]
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// The topic's kind.
+    #[must_use]
+    pub fn kind(&self) -> TopicKind {
+        self.kind
+    }
+
+    /// The oldest offset kept; for `live`, of what is queued.
+    #[must_use]
+    pub fn log_start_offset(&self) -> u64 {
+        self.log.start().offset
+    }
+
+    /// The offset the next record gets.
+    #[must_use]
+    pub fn log_end_offset(&self) -> u64 {
+        self.log.end().offset
+    }
+
+    /// See [`PartitionCounters`].
+    #[must_use]
+    pub fn counters(&self) -> &PartitionCounters {
+        &self.counters
+    }
+
+    /// Batches get `topic_paused` from now on; delivery goes on.
+    pub fn pause(&mut self) {
+        if self.state == State::Active {
+            self.state = State::Paused;
+        }
+    }
+
+    /// Ends a pause.
+    pub fn resume(&mut self) {
+        if self.state == State::Paused {
+            self.state = State::Active;
+        }
+    }
+
+    /// Refuses everything from now on and lets go of all memory, at once except for what is taken, which
+    /// goes with its `sent`. Subscribers stay until `unsubscribe`, but get nothing more.
+    pub fn delete(&mut self, buffers: &mut Buffers) {
+        self.state = State::Deleted;
+        for slot in 0..self.subscribers.slots() {
+            if let Some(subscriber) = self.subscribers.slot_mut(slot)
+                && !subscriber.in_flight()
+            {
+                subscriber.drop_rest(&mut buffers.receive, self.log.end());
+            }
+        }
+        self.subscribers.forget_slowest();
+        self.trim_live(buffers);
+    }
+
+    /// Whether `delete` was called.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.state == State::Deleted
+    }
+
+    // ---- producers ----
+
+    /// Makes `owner` (the shard's name for a channel) the one that may publish as `producer_id`.
+    ///
+    /// # Errors
+    /// `TooManyProducers` when every remembered producer has an open channel; `TopicDeleted`.
+    pub fn open_producer(&mut self, producer_id: u64, owner: u64) -> Result<OpenedProducer, Code> {
+        if self.state == State::Deleted {
+            return Err(Code::TopicDeleted);
+        }
+        self.producers.open(producer_id, owner)
+    }
+
+    /// The channel is closed. The producer stays remembered until its place is needed. No effect when
+    /// another owner has opened it since.
+    pub fn close_producer(&mut self, slot: ProducerSlot, owner: u64) {
+        self.producers.close(slot, owner);
+    }
+
+    /// Whether a verified batch is new. Nothing changes until `append` or `consume_sequence`, save that
+    /// a new producer's first sequence has been seen: call it before refusing a batch for a passing reason.
+    #[inline]
+    pub fn admit(&mut self, slot: ProducerSlot, owner: u64, sequence: u64, body_checksum: u32) -> Admission {
+        if self.state == State::Deleted {
+            return Admission::Refused(Code::NoSuchTopicNow);
+        }
+        self.producers.admit(slot, owner, sequence, body_checksum)
+    }
+
+    /// The batch with this sequence was refused for good with `code`: if it was the expected one it is
+    /// used up, and the same sequence sent again gets the same code. No effect otherwise.
+    ///
+    /// # Panics
+    /// When `code` is retryable.
+    pub fn consume_sequence(&mut self, slot: ProducerSlot, owner: u64, sequence: u64, code: Code) {
+        self.producers.consume(slot, owner, sequence, code);
+    }
+
+    /// Appends a verified and admitted frame: `pieces` are its bytes in order, header included.
+    ///
+    /// `memory`: copied to the ring's end, stamped there. `live`: held where it is and stamped there
+    /// (`Foreign`: copied to the ring); with no subscriber nothing is kept.
+    ///
+    /// # Errors
+    /// `TopicPaused`, `BackPressure`, `RingFull`: nothing has changed, the sequence is still expected.
+    /// `BatchTooLarge`, `NoSuchTopicNow`: for good (the caller consumes the sequence).
+    ///
+    /// # Panics
+    /// When the batch was not admitted as new, the pieces are not as long as the header says, or a local
+    /// frame for a `live` partition comes in more than one piece.
+    #[inline]
+    pub fn append(
+        &mut self,
+        buffers: &mut Buffers,
+        pieces: &[Span],
+        source: Source,
+        header: &FrameHeader,
+        slot: ProducerSlot,
+        wall_ns: u64,
+    ) -> Result<Appended, Code> {
+        match self.state {
+            State::Active => {}
+            State::Paused => return Err(Code::TopicPaused),
+            State::Deleted => return Err(Code::NoSuchTopicNow),
+        }
+        let bytes = header.frame_bytes() as u64;
+        assert!(pieces.iter().map(|piece| u64::from(piece.bytes)).sum::<u64>() == bytes, "the whole frame");
+        if bytes > self.log.ring_bytes() / 2 {
+            return Err(Code::BatchTooLarge);
+        }
+        let appended =
+            Appended { offset: self.log.end().offset, append_time_ns: self.last_append_ns.max(wall_ns) };
+        let kept = self.kind == TopicKind::Memory || !self.subscribers.is_empty();
+        if kept {
+            self.make_room(buffers, bytes)?;
+            self.place(buffers, pieces, source, header, appended)?;
+        } else {
+            self.log.skip(header.record_count);
+        }
+        self.last_append_ns = appended.append_time_ns;
+        self.producers.accepted(
+            slot,
+            header.sequence,
+            Remembered::accepted(header.body_checksum, appended, header.record_count),
+        );
+        self.counters.appended_batches += 1;
+        self.counters.appended_records += u64::from(header.record_count);
+        self.counters.appended_bytes += bytes;
+        Ok(appended)
+    }
+
+    /// Puts the frame at the log's end, where there is room, and stamps it.
+    #[inline]
+    fn place(
+        &mut self,
+        buffers: &mut Buffers,
+        pieces: &[Span],
+        source: Source,
+        header: &FrameHeader,
+        appended: Appended,
+    ) -> Result<(), Code> {
+        let at_rest = match (self.kind, source) {
+            (TopicKind::Memory, _) => self.log.copy_to_end(&mut buffers.memory, pieces, CopyReason::Retain),
+            (TopicKind::Live, Source::Foreign) => {
+                self.log.copy_to_end(&mut buffers.memory, pieces, CopyReason::Crossing)
+            }
+            (TopicKind::Live, Source::Local) => {
+                let &[frame] = pieces else {
+                    panic!("a local frame for a live partition lies in one piece");
+                };
+                if !self.log.held.takes(frame, self.log.end().position) {
+                    self.unpin(buffers);
+                    if self.log.held.is_full() {
+                        return Err(Code::BackPressure);
+                    }
+                }
+                self.log.held.push(frame, self.log.end().position);
+                buffers.receive.hold(frame);
+                frame
+            }
+        };
+        let (head, _) = at_rest.split_at(crate::limits::HEADER_BYTES as u32);
+        stamp(
+            buffers.memory.bytes_mut(head),
+            self.id.0,
+            appended.offset,
+            header.record_count,
+            appended.append_time_ns,
+        );
+        self.log.extend(at_rest.bytes, header.record_count, appended.append_time_ns);
+        Ok(())
+    }
+
+    // ---- room ----
+
+    /// Makes room for `bytes` more at the log's end, as the overflow policy allows.
+    #[inline]
+    fn make_room(&mut self, buffers: &mut Buffers, bytes: u64) -> Result<(), Code> {
+        let target = match self.log.start_needed(bytes) {
+            None => return Ok(()),
+            Some(target) => target,
+        };
+        let Some(slowest) = self.subscribers.slowest_for(target) else {
+            let start = self.log.eviction_boundary(&buffers.memory, target, self.log.end().position);
+            self.counters.dropped_records += start.offset - self.log.start().offset;
+            self.evict(buffers, start);
+            return Ok(());
+        };
+        if target <= slowest.position {
+            let start = self.log.eviction_boundary(&buffers.memory, target, slowest.position);
+            self.evict(buffers, start);
+            return Ok(());
+        }
+        match self.overflow {
+            Overflow::Block => Err(Code::BackPressure),
+            Overflow::Reject => Err(Code::RingFull),
+            Overflow::DropOldest => {
+                let start = self.log.eviction_boundary(&buffers.memory, target, self.log.end().position);
+                self.skip_laggards(buffers, start)?;
+                self.counters.dropped_records += start.offset - slowest.offset;
+                self.evict(buffers, start);
+                Ok(())
+            }
+        }
+    }
+
+    /// Moves every subscriber that is before `start` there, with a gap; one that is inside a frame first
+    /// gets what is left of it in a block of its own.
+    fn skip_laggards(&mut self, buffers: &mut Buffers, start: Boundary) -> Result<(), Code> {
+        for slot in 0..self.subscribers.slots() {
+            if let Some(subscriber) = self.subscribers.slot(slot)
+                && subscriber.boundary.position < start.position
+                && subscriber.taken_bytes > 0
+            {
+                return Err(Code::BackPressure);
+            }
+        }
+        self.subscribers.forget_slowest();
+        for slot in 0..self.subscribers.slots() {
+            let Some(subscriber) = self.subscribers.slot_mut(slot) else { continue };
+            if subscriber.boundary.position >= start.position {
+                continue;
+            }
+            let mut from = subscriber.boundary.offset;
+            if subscriber.position > subscriber.boundary.position {
+                let frame = self.log.frame_at(&buffers.memory, subscriber.boundary.position);
+                let sent = subscriber.position - subscriber.boundary.position;
+                let (_, rest) =
+                    self.log.span_at(subscriber.boundary.position, frame.bytes).split_at(small(sent));
+                let Some(block) = buffers.receive.block(rest.bytes) else {
+                    return Err(Code::BackPressure);
+                };
+                let (copy, _) = block.split_at(rest.bytes);
+                buffers.memory.copy(rest, copy, CopyReason::Lagging);
+                subscriber.finish_from(block, rest.bytes, frame.records);
+                from += u64::from(frame.records);
+            }
+            subscriber.skip_to(start, from);
+        }
+        Ok(())
+    }
+
+    /// Moves the log's start up, counted as eviction.
+    fn evict(&mut self, buffers: &mut Buffers, start: Boundary) {
+        self.counters.evicted_bytes += start.position - self.log.start().position;
+        self.counters.evicted_records += start.offset - self.log.start().offset;
+        self.log.trim(buffers, start);
+    }
+
+    /// `live`: lets go of what every subscriber has passed.
+    fn trim_live(&mut self, buffers: &mut Buffers) {
+        if self.kind != TopicKind::Live {
+            return;
+        }
+        let start = self.subscribers.slowest().unwrap_or(self.log.end());
+        if start.position > self.log.start().position {
+            self.log.trim(buffers, start);
+        }
+    }
+
+    /// `live`: copies what still waits in receive memory to the ring and lets go of that memory, oldest
+    /// first, except from the first frame of each run that is taken. Always finds room: `append` keeps the
+    /// window within the ring. To be called when receive memory runs short, and at a tick's end for what stays.
+    pub fn unpin(&mut self, buffers: &mut Buffers) {
+        let subscribers = &self.subscribers;
+        self.log.unpin(buffers, |from, to| subscribers.first_taken_within(from, to));
+    }
+
+    /// Whether any receive memory is held.
+    #[must_use]
+    pub fn holds_receive_memory(&self) -> bool {
+        !self.log.held.is_empty()
+    }
+
+    // ---- subscribers ----
+
+    /// Adds a subscriber.
+    ///
+    /// `Earliest` is the oldest record kept; on a `memory` partition the gap from offset 0 is stated. An
+    /// offset inside a batch gets the whole batch; below the oldest kept, that with a gap (`restart` when the
+    /// partition began above it and still keeps all it had, else `retention`); above the end, the end. A time
+    /// gets the first batch appended at or after it. `resume` prefers the name's committed offset.
+    ///
+    /// # Errors
+    /// `TopicDeleted`, `BadName` (too long), `TooManySubscriptions`.
+    #[allow(clippy::too_many_arguments)] // a subscribe frame's fields
+    pub fn subscribe(
+        &mut self,
+        buffers: &Buffers,
+        start: Start,
+        name: &str,
+        resume: bool,
+        credit: u64,
+        home: u64,
+    ) -> Result<NewSubscription, Code> {
+        if self.state == State::Deleted {
+            return Err(Code::TopicDeleted);
+        }
+        if name.len() > crate::limits::CONSUMER_NAME_BYTES_MAX {
+            return Err(Code::BadName);
+        }
+        let committed = if resume { self.committed.offset_of(name) } else { None };
+        let (boundary, asked) = self.start_boundary(buffers, committed.map_or(start, Start::Offset));
+        let mut subscriber = Subscriber::new(boundary, name, home, credit);
+        if asked < boundary.offset && boundary.offset == self.log.start().offset {
+            let reason = if asked < self.first_offset && boundary.offset == self.first_offset {
+                GapReason::Restart
+            } else {
+                GapReason::Retention
+            };
+            subscriber.gap = Some(Gap { from: asked, records: boundary.offset - asked, reason });
+        }
+        let id = self.subscribers.insert(subscriber).ok_or(Code::TooManySubscriptions)?;
+        Ok(NewSubscription {
+            id,
+            start_offset: boundary.offset,
+            log_start_offset: self.log_start_offset(),
+            log_end_offset: self.log_end_offset(),
+        })
+    }
+
+    /// Where a subscription starts, and the offset it asked for.
+    fn start_boundary(&self, buffers: &Buffers, start: Start) -> (Boundary, u64) {
+        let (first, end) = (self.log.start(), self.log.end());
+        match start {
+            Start::Latest => (end, end.offset),
+            Start::Earliest if self.kind == TopicKind::Live => (first, first.offset),
+            Start::Earliest => (first, 0),
+            Start::Offset(offset) if offset <= first.offset => (first, offset),
+            Start::Offset(offset) => {
+                let boundary = self.log.boundary_of_offset(&buffers.memory, offset);
+                (boundary, boundary.offset)
+            }
+            Start::TimeNs(time) => {
+                let boundary = self.log.boundary_of_time(&buffers.memory, time);
+                (boundary, boundary.offset)
+            }
+        }
+    }
+
+    /// Ends a subscription.
+    ///
+    /// # Panics
+    /// When there is none of this id, or something of it is taken.
+    pub fn unsubscribe(&mut self, buffers: &mut Buffers, id: SubscriberId) {
+        let mut subscriber = self.subscribers.remove(id);
+        assert!(!subscriber.in_flight(), "nothing of an ending subscription is taken");
+        subscriber.drop_rest(&mut buffers.receive, self.log.end());
+        self.trim_live(buffers);
+    }
+
+    /// Sets a subscriber's credit: the absolute limit of frame bytes since it subscribed.
+    ///
+    /// # Errors
+    /// `ConsumerCreditInvalid` when it went backwards; `NotSubscribed`.
+    pub fn credit(&mut self, id: SubscriberId, limit: u64) -> Result<(), Code> {
+        let subscriber = self.subscribers.try_at_mut(id).ok_or(Code::NotSubscribed)?;
+        if limit < subscriber.credit_limit {
+            return Err(Code::ConsumerCreditInvalid);
+        }
+        subscriber.credit_limit = limit;
+        Ok(())
+    }
+
+    /// Whether the last byte sent was not a frame's last.
+    #[must_use]
+    pub fn in_frame(&self, id: SubscriberId) -> bool {
+        self.subscribers.at(id).in_frame()
+    }
+
+    /// Its socket is full, or takes bytes again.
+    pub fn set_blocked(&mut self, id: SubscriberId, blocked: bool) {
+        self.subscribers.at_mut(id).blocked = blocked;
+    }
+
+    /// Every subscriber, and what `subscribe` was told of its home.
+    pub fn subscribers(&self) -> impl Iterator<Item = (SubscriberId, u64)> + '_ {
+        self.subscribers.iter().map(|(id, subscriber)| (id, subscriber.home))
+    }
+
+    /// How many subscribers there are.
+    #[must_use]
+    pub fn subscriber_count(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// Keeps an offset by name: what is below it is dealt with. It may go backwards; beyond the log's end
+    /// it is the end. Returns what is kept.
+    ///
+    /// # Errors
+    /// `BadName` (empty or too long), `TooManyCommittedNames`, `TopicDeleted`.
+    pub fn commit(&mut self, name: &str, offset: u64) -> Result<u64, Code> {
+        if self.state == State::Deleted {
+            return Err(Code::TopicDeleted);
+        }
+        self.committed.set(name, offset.min(self.log_end_offset()))
+    }
+
+    // ---- producers' credit ----
+
+    /// Reserves up to `want` frame bytes of the ring for a producer's channel; returns how many.
+    pub fn grant(&mut self, want: u64) -> u64 {
+        if self.state == State::Deleted {
+            return 0;
+        }
+        let end = self.log.end().position;
+        let protected = self.subscribers.slowest().map_or(0, |slowest| end - slowest.position);
+        self.credit.grant(want, protected)
+    }
+
+    /// Gives reserved bytes back: used by a batch (accepted or refused), or never to be used.
+    ///
+    /// # Panics
+    /// When more are given back than were granted.
+    pub fn ungrant(&mut self, bytes: u64) {
+        self.credit.ungrant(bytes);
+    }
+}
+
+/// A count of bytes within one frame or one take.
+#[inline]
+fn small(bytes: u64) -> u32 {
+    u32::try_from(bytes).expect("within one frame or one take")
 }

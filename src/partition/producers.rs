@@ -1,0 +1,242 @@
+//! The deduplication table: which batches of each producer were accepted, and what became of them.
+//!
+//! A producer's sequences run from 1 without holes, each used up by an accepted batch or by a refusal for
+//! good, so entry `sequence % DEDUP_WINDOW` of its window is that of the last `DEDUP_WINDOW` of them.
+//! The table grows with the producers it sees, up to its bound; then the one whose channel was closed
+//! longest ago gives up its place. The ids stand side by side, so that `open` searches them in order.
+
+use super::Appended;
+use crate::limits::{DEDUP_WINDOW, PRODUCERS_PER_PARTITION};
+use crate::proto::code::Code;
+
+/// A producer's place in a partition's table, and a generation that tells a former tenant's handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProducerSlot(pub u32);
+
+const INDEX_BITS: u32 = 16;
+const _: () = assert!(PRODUCERS_PER_PARTITION <= 1 << INDEX_BITS);
+
+impl ProducerSlot {
+    fn new(index: usize, generation: u16) -> ProducerSlot {
+        let index = u32::try_from(index).expect("the table is bounded");
+        ProducerSlot((u32::from(generation) << INDEX_BITS) | index)
+    }
+
+    #[inline]
+    fn index(self) -> usize {
+        (self.0 & ((1 << INDEX_BITS) - 1)) as usize
+    }
+
+    #[inline]
+    fn generation(self) -> u32 {
+        self.0 >> INDEX_BITS
+    }
+}
+
+/// A channel's producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedProducer {
+    /// For every later call.
+    pub slot: ProducerSlot,
+    /// The sequence expected next; 1 for a producer that is not known.
+    pub next_sequence: u64,
+    /// The owner that had this producer open and may publish no more.
+    pub fenced: Option<u64>,
+}
+
+/// Whether a batch is to be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is the one expected next.
+    New,
+    /// It was accepted before.
+    Duplicate {
+        /// Of its first record.
+        offset: u64,
+        /// How many offsets it has.
+        span: u32,
+        /// When it was appended, ns since 1970, UTC.
+        append_time_ns: u64,
+    },
+    /// It is not to be appended.
+    Refused(Code),
+}
+
+/// What became of a sequence. A refused one has no records, and the code's number for a checksum.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Remembered {
+    checksum: u32,
+    span: u32,
+    offset: u64,
+    append_time_ns: u64,
+}
+
+impl Remembered {
+    #[inline]
+    pub(super) fn accepted(checksum: u32, appended: Appended, span: u32) -> Remembered {
+        Remembered { checksum, span, offset: appended.offset, append_time_ns: appended.append_time_ns }
+    }
+
+    fn refused(code: Code) -> Remembered {
+        Remembered { checksum: code as u32, ..Remembered::default() }
+    }
+
+    fn admission(&self, checksum: u32) -> Admission {
+        if self.span == 0 {
+            let code = u16::try_from(self.checksum).ok().and_then(Code::from_number);
+            return Admission::Refused(code.unwrap_or(Code::SequenceTooOld));
+        }
+        if self.checksum != checksum {
+            return Admission::Refused(Code::DuplicateMismatch);
+        }
+        Admission::Duplicate { offset: self.offset, span: self.span, append_time_ns: self.append_time_ns }
+    }
+}
+
+const WINDOW: usize = DEDUP_WINDOW as usize;
+
+#[derive(Debug)]
+struct Producer {
+    owner: Option<u64>,
+    generation: u16,
+    /// Sequence 1 has not been seen: whatever else it sends belongs to a producer that was forgotten.
+    fresh: bool,
+    next_sequence: u64,
+    /// When it was last opened or closed, by the table's count.
+    used: u64,
+    window: Box<[Remembered; WINDOW]>,
+}
+
+impl Producer {
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // taken modulo the window
+    fn entry(&mut self, sequence: u64) -> &mut Remembered {
+        &mut self.window[sequence as usize % WINDOW]
+    }
+
+    #[inline]
+    fn use_up(&mut self, entry: Remembered) {
+        let sequence = self.next_sequence;
+        *self.entry(sequence) = entry;
+        self.next_sequence += 1;
+        self.fresh = false;
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Producers {
+    ids: Vec<u64>,
+    table: Vec<Producer>,
+    count: u64,
+}
+
+impl Producers {
+    pub(super) fn open(&mut self, producer_id: u64, owner: u64) -> Result<OpenedProducer, Code> {
+        self.count += 1;
+        let index = match self.ids.iter().position(|&id| id == producer_id) {
+            Some(index) => index,
+            None => self.place_for(producer_id)?,
+        };
+        let producer = &mut self.table[index];
+        producer.used = self.count;
+        let before = producer.owner.replace(owner);
+        Ok(OpenedProducer {
+            slot: ProducerSlot::new(index, producer.generation),
+            next_sequence: producer.next_sequence,
+            fenced: before.filter(|&before| before != owner),
+        })
+    }
+
+    /// A place for a producer that is not known: a new one, or that of the longest closed.
+    fn place_for(&mut self, producer_id: u64) -> Result<usize, Code> {
+        if self.table.len() < PRODUCERS_PER_PARTITION as usize {
+            self.ids.push(producer_id);
+            self.table.push(Producer {
+                owner: None,
+                generation: 0,
+                fresh: true,
+                next_sequence: 1,
+                used: 0,
+                window: Box::new([Remembered::default(); WINDOW]),
+            });
+            return Ok(self.table.len() - 1);
+        }
+        let (index, producer) = self
+            .table
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, producer)| producer.owner.is_none())
+            .min_by_key(|(_, producer)| producer.used)
+            .ok_or(Code::TooManyProducers)?;
+        self.ids[index] = producer_id;
+        producer.generation = producer.generation.wrapping_add(1);
+        producer.fresh = true;
+        producer.next_sequence = 1;
+        Ok(index)
+    }
+
+    pub(super) fn close(&mut self, slot: ProducerSlot, owner: u64) {
+        self.count += 1;
+        let count = self.count;
+        if let Some(producer) = self.at(slot)
+            && producer.owner == Some(owner)
+        {
+            producer.owner = None;
+            producer.used = count;
+        }
+    }
+
+    #[inline]
+    fn at(&mut self, slot: ProducerSlot) -> Option<&mut Producer> {
+        let producer = self.table.get_mut(slot.index())?;
+        (u32::from(producer.generation) == slot.generation()).then_some(producer)
+    }
+
+    #[inline]
+    pub(super) fn admit(
+        &mut self,
+        slot: ProducerSlot,
+        owner: u64,
+        sequence: u64,
+        body_checksum: u32,
+    ) -> Admission {
+        let Some(producer) = self.at(slot) else {
+            return Admission::Refused(Code::UnknownProducer);
+        };
+        if producer.owner != Some(owner) {
+            return Admission::Refused(Code::ProducerFenced);
+        }
+        let next = producer.next_sequence;
+        if sequence == next {
+            producer.fresh = false;
+            return Admission::New;
+        }
+        if sequence > next {
+            let code = if producer.fresh { Code::UnknownProducer } else { Code::OutOfSequence };
+            return Admission::Refused(code);
+        }
+        if sequence == 0 || next - sequence > u64::from(DEDUP_WINDOW) {
+            return Admission::Refused(Code::SequenceTooOld);
+        }
+        producer.entry(sequence).admission(body_checksum)
+    }
+
+    /// The batch that was admitted as new is appended.
+    #[inline]
+    pub(super) fn accepted(&mut self, slot: ProducerSlot, sequence: u64, entry: Remembered) {
+        let producer = self.at(slot).expect("the batch was admitted");
+        assert!(producer.next_sequence == sequence, "the batch was admitted as new");
+        producer.use_up(entry);
+    }
+
+    pub(super) fn consume(&mut self, slot: ProducerSlot, owner: u64, sequence: u64, code: Code) {
+        assert!(!code.retryable(), "a refusal for good");
+        if let Some(producer) = self.at(slot)
+            && producer.owner == Some(owner)
+            && producer.next_sequence == sequence
+        {
+            producer.use_up(Remembered::refused(code));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Delivery: what a subscriber gets next, and what became of it.
+
+use super::log::Boundary;
+use super::{Partition, State, Taken, small};
+use crate::buf::{Buffers, Span};
+use crate::ids::SubscriberId;
+
+impl Partition {
+    /// Whether `take` would give something: nothing is taken, its socket is not full, and there is a frame
+    /// to finish, or credit and either data or a gap to tell.
+    #[inline]
+    #[must_use]
+    pub fn has_work(&self, id: SubscriberId) -> bool {
+        let subscriber = self.subscribers.at(id);
+        if subscriber.blocked || subscriber.in_flight() || self.state == State::Deleted {
+            return false;
+        }
+        let waits = subscriber.gap.is_some() || subscriber.position < self.log.end().position;
+        subscriber.in_frame() || (waits && subscriber.credit_left() > 0)
+    }
+
+    /// Gives out what comes next for a subscriber: whole frames (and the rest of one that was begun), at
+    /// least one if there is credit, else as many as fit in `bytes_max`, `spans_max` and its credit, which
+    /// the last one may overshoot. The spans are appended to `out` and stay valid until `sent`.
+    ///
+    /// # Panics
+    /// When something of it is taken already, or `spans_max` is 0.
+    #[inline]
+    pub fn take(
+        &mut self,
+        buffers: &mut Buffers,
+        id: SubscriberId,
+        bytes_max: u32,
+        spans_max: usize,
+        out: &mut Vec<Span>,
+    ) -> Taken {
+        assert!(spans_max > 0, "room for a span");
+        let end = self.log.end();
+        let deleted = self.state == State::Deleted;
+        let subscriber = self.subscribers.at_mut(id);
+        assert!(!subscriber.in_flight(), "what was taken is accounted for first");
+        if deleted {
+            return Taken::default();
+        }
+        if let Some(finish) = &mut subscriber.finish {
+            finish.taken = true;
+            let rest = finish.rest();
+            out.push(rest);
+            return Taken { bytes: rest.bytes, records: finish.records, gap: None };
+        }
+        let credit = subscriber.credit_left();
+        if credit == 0 && !subscriber.in_frame() {
+            return Taken::default();
+        }
+        let gap = subscriber.gap.take();
+        if let Some(gap) = gap {
+            subscriber.missed_records += gap.records;
+            self.counters.gap_records += gap.records;
+        }
+        let (position, boundary) = (subscriber.position, subscriber.boundary);
+        let waiting = end.position - position;
+        if waiting == 0 {
+            return Taken { gap, ..Taken::default() };
+        }
+        let mut until = if waiting <= u64::from(bytes_max) && waiting <= credit {
+            end
+        } else {
+            self.take_end(buffers, position, boundary, u64::from(bytes_max), credit)
+        };
+        let mut at = position;
+        for _ in 0..spans_max {
+            if at == until.position {
+                break;
+            }
+            let span = self.log.span_from(at, until.position);
+            out.push(span);
+            at += u64::from(span.bytes);
+        }
+        if at < until.position {
+            // Spans ran out: they end where one run does, and there a frame ends.
+            until = self.log.floor(&buffers.memory, boundary, at);
+            debug_assert_eq!(until.position, at, "runs are whole frames");
+        }
+        let subscriber = self.subscribers.at_mut(id);
+        subscriber.taken_bytes = small(until.position - position);
+        subscriber.taken_end_offset = until.offset;
+        Taken {
+            bytes: subscriber.taken_bytes,
+            records: records(boundary.offset, until.offset),
+            gap,
+        }
+    }
+
+    /// Where a take that cannot have everything ends: after the last frame that fits in `bytes_max`, not
+    /// after the one that reaches the credit, and not before the end of the first.
+    fn take_end(
+        &self,
+        buffers: &Buffers,
+        position: u64,
+        boundary: Boundary,
+        bytes_max: u64,
+        credit: u64,
+    ) -> Boundary {
+        let memory = &buffers.memory;
+        let by_bytes = self.log.floor(memory, boundary, position.saturating_add(bytes_max));
+        let mut by_credit = self.log.floor(memory, boundary, position.saturating_add(credit));
+        if by_credit.position < position.saturating_add(credit) && by_credit.position < self.log.end().position {
+            by_credit = self.log.after(memory, by_credit);
+        }
+        let until = if by_bytes.position < by_credit.position { by_bytes } else { by_credit };
+        if until.position > position { until } else { self.log.after(memory, boundary) }
+    }
+
+    /// `bytes` of what was taken were sent; the rest is given back and comes again with the next `take`.
+    /// Returns the records of the frames that were completed by them.
+    ///
+    /// # Panics
+    /// When more was sent than was taken.
+    #[inline]
+    pub fn sent(&mut self, buffers: &mut Buffers, id: SubscriberId, bytes: u32) -> u32 {
+        let subscriber = self.subscribers.at_mut(id);
+        subscriber.sent_bytes += u64::from(bytes);
+        let completed = if subscriber.finish.is_some_and(|finish| finish.taken) {
+            subscriber.finish_sent(&mut buffers.receive, bytes)
+        } else {
+            assert!(bytes <= subscriber.taken_bytes, "only what was taken is sent");
+            let before = subscriber.boundary;
+            subscriber.position += u64::from(bytes);
+            let position = subscriber.position;
+            let boundary = if bytes == subscriber.taken_bytes {
+                Boundary { position, offset: subscriber.taken_end_offset }
+            } else {
+                self.log.floor(&buffers.memory, before, position)
+            };
+            let subscriber = self.subscribers.at_mut(id);
+            subscriber.taken_bytes = 0;
+            subscriber.boundary = boundary;
+            if boundary.position > before.position {
+                self.subscribers.left(before);
+            }
+            records(before.offset, boundary.offset)
+        };
+        if self.state == State::Deleted {
+            self.subscribers.at_mut(id).drop_rest(&mut buffers.receive, self.log.end());
+            self.subscribers.forget_slowest();
+        }
+        if self.subscribers.slowest_moved() {
+            self.trim_live(buffers);
+        }
+        completed
+    }
+}
+
+/// Records between two boundaries of one take. Each frame has at least 64 bytes for at most
+/// `BATCH_RECORDS_MAX` records, and a take is at most 4 GiB: more than fits is counted as what fits.
+#[inline]
+fn records(from: u64, to: u64) -> u32 {
+    u32::try_from(to - from).unwrap_or(u32::MAX)
+}
