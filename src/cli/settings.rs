@@ -149,7 +149,7 @@ fn show(loaded: &Loaded, output: Output) -> Outcome {
         text += &format!(
             "[[tenant]] {}: {} tokens, {} rules\n",
             tenant.name,
-            tenant.token_sha256.len(),
+            tenant.tokens.len(),
             tenant.rules.len()
         );
     }

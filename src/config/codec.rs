@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::access::TokenHash;
+
 /// A way to write values of one type.
 pub trait Codec {
     /// What the text stands for.
@@ -250,6 +252,8 @@ pub struct Name {
     pub bytes_max: usize,
     /// Allowed beside ASCII letters and digits.
     pub marks: &'static str,
+    /// Whether it may begin with a dot.
+    pub dot_first: bool,
 }
 
 impl Codec for Name {
@@ -259,6 +263,7 @@ impl Codec for Name {
         match text {
             "" => Err("is empty".to_owned()),
             _ if text.len() > self.bytes_max => Err("is too long".to_owned()),
+            _ if text.starts_with('.') && !self.dot_first => Err("begins with a dot".to_owned()),
             _ => match text.chars().find(|c| !good(*c)) {
                 Some(c) => Err(format!("contains {c:?}")),
                 None => Ok(text.to_owned()),
@@ -270,32 +275,24 @@ impl Codec for Name {
     }
     fn allowed(&self) -> String {
         let marks = self.marks.chars().map(String::from).collect::<Vec<_>>().join(" ");
-        format!("1 to {} letters, digits and {marks}", self.bytes_max)
+        let dot = if self.dot_first || !self.marks.contains('.') { "" } else { ", no dot first" };
+        format!("1 to {} letters, digits and {marks}{dot}", self.bytes_max)
     }
     fn placeholder(&self) -> String {
         "NAME".to_owned()
     }
 }
 
-/// The SHA-256 of a secret, in hexadecimal.
+/// The SHA-256 of a token, in hexadecimal.
 pub struct Digest;
 
 impl Codec for Digest {
-    type Value = [u8; 32];
-    fn parse(&self, text: &str) -> Result<[u8; 32], String> {
-        let digits = text.strip_prefix("sha256:").unwrap_or(text);
-        if digits.len() != 64 || !digits.is_ascii() {
-            return Err("is not 64 hexadecimal digits".to_owned());
-        }
-        let mut digest = [0; 32];
-        for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
-            let pair = u8::from_str_radix(&digits[at..at + 2], 16);
-            *byte = pair.map_err(|_| "is not 64 hexadecimal digits".to_owned())?;
-        }
-        Ok(digest)
+    type Value = TokenHash;
+    fn parse(&self, text: &str) -> Result<TokenHash, String> {
+        TokenHash::from_hex(text).map_err(|_| "is not 64 hexadecimal digits".to_owned())
     }
-    fn show(&self, value: &[u8; 32]) -> String {
-        value.iter().map(|byte| format!("{byte:02x}")).collect()
+    fn show(&self, value: &TokenHash) -> String {
+        value.to_hex()
     }
     fn allowed(&self) -> String {
         "64 hexadecimal digits, as `uringest token hash` prints them".to_owned()

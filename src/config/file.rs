@@ -7,14 +7,15 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{Key, SECTIONS, keys};
 use super::layers::{Fault, Given, Origin, nearest};
-use super::lists::{TenantConfig, TopicConfig, tenants, topics};
+use super::lists::{TopicConfig, tenants, topics};
+use crate::access::TenantRules;
 
 /// What a file says.
 #[derive(Default)]
 pub(super) struct Contents {
     pub given: Vec<Given>,
     pub topics: Vec<TopicConfig>,
-    pub tenants: Vec<TenantConfig>,
+    pub tenants: Vec<TenantRules>,
 }
 
 /// The line, counted from 1, of a byte of the text.

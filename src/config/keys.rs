@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use super::codec::{Address, Codec, Count, Digest, Directory, Maybe, Millis, Name, Size, Switch, Word};
 use super::layers::Reader;
-use super::lists::{TenantConfig, TopicConfig};
+use super::lists::TopicConfig;
+use crate::access::{TenantRules, TokenHash};
 use crate::limits;
+use crate::log::{Format, Level};
 use crate::topic::{Overflow, TopicKind};
 
 /// What is known of one setting without its type.
@@ -73,7 +75,7 @@ macro_rules! settings {
         $( with { $( $(#[doc = $extra_doc:literal])+ $extra:ident: $extra_type:ty, )* } )?
     ) => {
         $(#[doc = $doc])+
-        #[derive(Debug, Clone, PartialEq)]
+        #[derive(Debug, Clone)]
         pub struct $name {
             $( $(#[doc = $help])+ pub $field: $type, )*
             $( $( $(#[doc = $extra_doc])+ pub $extra: $extra_type, )* )?
@@ -115,46 +117,18 @@ pub enum IoChoice {
     Uring,
 }
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text on a terminal, JSON otherwise.
-    Auto,
-    /// A line for people.
-    Text,
-    /// A JSON object a line.
-    Json,
-}
-
-/// The least severe lines that are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// Only what needs somebody now.
-    Error,
-    /// And what is degraded.
-    Warn,
-    /// And what changes.
-    Info,
-    /// And what helps to find a fault.
-    Debug,
-}
-
 const IO: Word<IoChoice> = Word(&[("auto", IoChoice::Auto), ("uring", IoChoice::Uring)]);
 pub(super) const KIND: Word<TopicKind> = Word(&[("live", TopicKind::Live), ("memory", TopicKind::Memory)]);
 pub(super) const OVERFLOW: Word<Overflow> =
     Word(&[("block", Overflow::Block), ("drop_oldest", Overflow::DropOldest), ("reject", Overflow::Reject)]);
-const FORMAT: Word<LogFormat> =
-    Word(&[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)]);
-const LEVEL: Word<LogLevel> = Word(&[
-    ("error", LogLevel::Error),
-    ("warn", LogLevel::Warn),
-    ("info", LogLevel::Info),
-    ("debug", LogLevel::Debug),
-]);
-const HOST: Name = Name { bytes_max: 253, marks: ".-:" };
-const CONGESTION: Name = Name { bytes_max: 15, marks: "_-" };
+const FORMAT: Word<Format> = Word(&[("auto", Format::Auto), ("text", Format::Text), ("json", Format::Json)]);
+const LEVEL: Word<Level> =
+    Word(&[("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)]);
+const HOST: Name = Name { bytes_max: 253, marks: ".-:", dot_first: false };
+const CONGESTION: Name = Name { bytes_max: 15, marks: "_-", dot_first: true };
 /// The names a topic may have.
-pub const TOPIC_NAME: Name = Name { bytes_max: limits::TOPIC_NAME_BYTES_MAX, marks: "._-/" };
+pub const TOPIC_NAME: Name =
+    Name { bytes_max: limits::TOPIC_NAME_BYTES_MAX, marks: "._-/", dot_first: false };
 pub(super) const PARTITIONS: Count<u32> = Count(1, limits::PARTITIONS_PER_TOPIC);
 pub(super) const RETENTION: Size<u64> = Size(limits::RETENTION_BYTES_MIN, 1 << 40);
 
@@ -214,7 +188,7 @@ settings! {
         /// Topics to make at start-up where they do not exist; `[[topic]]` in the file.
         topic: Vec<TopicConfig>,
         /// Tenants with their tokens and rules; `[[tenant]]` in the file.
-        tenant: Vec<TenantConfig>,
+        tenant: Vec<TenantRules>,
     }
 }
 
@@ -272,7 +246,7 @@ settings! {
     /// `[access]`: who may connect. Tenants are listed as `[[tenant]]`.
     struct AccessSettings in "access." {
         /// SHA-256 of the admin API's token.
-        admin_token_sha256: Option<[u8; 32]> = None, Maybe(Digest);
+        admin_token_sha256: Option<TokenHash> = None, Maybe(Digest);
         /// Allows to listen beyond loopback without tokens, or with tokens in plain text.
         insecure_plaintext: bool = false, Switch, flag "insecure-plaintext";
     }
@@ -282,9 +256,9 @@ settings! {
     /// `[log]`: lines on standard error.
     struct Log in "log." {
         /// How lines look: `auto` is text on a terminal and JSON otherwise.
-        format: LogFormat = LogFormat::Auto, FORMAT;
+        format: Format = Format::Auto, FORMAT;
         /// The least severe lines that are written.
-        level: LogLevel = LogLevel::Info, LEVEL;
+        level: Level = Level::Info, LEVEL;
     }
 }
 

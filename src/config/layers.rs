@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use super::codec::Codec;
 use super::keys::Key;
-use super::lists::{TenantConfig, TopicConfig};
+use super::lists::TopicConfig;
 use super::{AccessSettings, Limits, Log, Memory, Topics};
+use crate::access::TenantRules;
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +102,7 @@ pub(super) struct Given {
 pub struct Reader<'a> {
     pub(super) given: &'a [Given],
     pub(super) topics: Vec<TopicConfig>,
-    pub(super) tenants: Vec<TenantConfig>,
+    pub(super) tenants: Vec<TenantRules>,
     pub(super) origins: Origins,
     pub(super) faults: Vec<Fault>,
 }
@@ -156,7 +157,7 @@ impl Part for Vec<TopicConfig> {
     }
 }
 
-impl Part for Vec<TenantConfig> {
+impl Part for Vec<TenantRules> {
     fn read_part(reader: &mut Reader<'_>) -> Self {
         std::mem::take(&mut reader.tenants)
     }

@@ -5,10 +5,12 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::codec::{Codec, Digest, Name};
+use super::codec::{Codec, Digest, Name, Word};
 use super::file::{line_of, scalar_text};
 use super::keys::{KIND, OVERFLOW, PARTITIONS, RETENTION, TOPIC_NAME};
 use super::layers::{Fault, Origin, nearest, refusal};
+use crate::access::{Rule, TenantRules, Verb};
+use crate::limits;
 use crate::topic::{Overflow, TopicKind};
 
 /// A topic the server makes at start-up where it does not exist.
@@ -26,29 +28,11 @@ pub struct TopicConfig {
     pub overflow: Option<Overflow>,
 }
 
-/// What a tenant may do to the topics of a prefix.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TenantRule {
-    /// Of a topic's name; empty: every topic.
-    pub prefix: String,
-    /// `publish`, `subscribe`, `admin`.
-    pub verbs: Vec<String>,
-}
-
-/// Who connects with one of some tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TenantConfig {
-    /// As it is named in the log and the metrics.
-    pub name: String,
-    /// SHA-256 of each token.
-    pub token_sha256: Vec<[u8; 32]>,
-    /// At least one.
-    pub rules: Vec<TenantRule>,
-}
-
-const TENANT_NAME: Name = Name { bytes_max: 100, marks: "._-" };
-const PREFIX: Name = Name { bytes_max: crate::limits::TOPIC_NAME_BYTES_MAX, marks: "._-/" };
-const VERBS: [&str; 3] = ["publish", "subscribe", "admin"];
+const TENANT_NAME: Name = Name { bytes_max: limits::TENANT_NAME_BYTES_MAX, marks: "._-", dot_first: true };
+const PREFIX: Name = Name { bytes_max: limits::TOPIC_NAME_BYTES_MAX, marks: "._-/", dot_first: false };
+/// What a rule may give.
+pub(super) const VERB: Word<Verb> =
+    Word(&[("publish", Verb::Publish), ("subscribe", Verb::Subscribe), ("admin", Verb::Admin)]);
 
 type Value<'t> = Spanned<DeValue<'t>>;
 
@@ -183,15 +167,15 @@ pub(super) fn tenants<'t>(
     path: &'t Path,
     source: &'t str,
     faults: &'t mut Vec<Fault>,
-) -> Vec<TenantConfig> {
-    let mut tenants: Vec<TenantConfig> = Vec::new();
+) -> Vec<TenantRules> {
+    let mut tenants: Vec<TenantRules> = Vec::new();
     each("tenant", value, (path, source), faults, |entry| {
         entry.refuse_unknown(&["name", "token_sha256", "rules"]);
         let name = entry.required("name", &TENANT_NAME).unwrap_or_default();
         entry.name = format!("tenant {name}");
-        let mut tenant = TenantConfig { name, token_sha256: Vec::new(), rules: Vec::new() };
+        let mut tenant = TenantRules { name, tokens: Vec::new(), rules: Vec::new() };
         for (value, line) in entry.array("token_sha256", "digests") {
-            tenant.token_sha256.extend(entry.parse("token_sha256", value, line, &Digest));
+            tenant.tokens.extend(entry.parse("token_sha256", value, line, &Digest));
         }
         for (value, line) in entry.array("rules", "rules, as { prefix = \"a/\", verbs = [\"publish\"] }") {
             tenant.rules.extend(rule(entry, value, line));
@@ -208,15 +192,12 @@ pub(super) fn tenants<'t>(
             let message = "has no rules: it could do nothing; as rules = [{ prefix = \"\", verbs = [\"publish\", \"subscribe\"] }]";
             entry.fault("", line, message.to_owned());
         }
-        if tenants.iter().any(|other| other.name == tenant.name) {
-            entry.fault("name", line, format!("{:?} is listed twice", tenant.name));
-        }
         tenants.push(tenant);
     });
     tenants
 }
 
-fn rule(entry: &mut Entry<'_>, value: &Value<'_>, line: usize) -> Option<TenantRule> {
+fn rule(entry: &mut Entry<'_>, value: &Value<'_>, line: usize) -> Option<Rule> {
     let Some(table) = value.get_ref().as_table() else {
         let message = format!(
             "{} given; allowed: {{ prefix = \"a/\", verbs = [\"publish\"] }}",
@@ -235,13 +216,7 @@ fn rule(entry: &mut Entry<'_>, value: &Value<'_>, line: usize) -> Option<TenantR
     };
     let mut verbs = Vec::new();
     for (value, line) in inner.array("verbs", "verbs") {
-        match value.get_ref().as_str() {
-            Some(verb) if VERBS.contains(&verb) => verbs.push(verb.to_owned()),
-            given => {
-                let message = refusal(given.unwrap_or("?"), "is no verb", &VERBS.join(", "));
-                inner.fault("verbs", line, message);
-            }
-        }
+        verbs.extend(inner.parse("verbs", value, line, &VERB));
     }
-    Some(TenantRule { prefix: prefix?, verbs })
+    Some(Rule { prefix: prefix?, verbs })
 }

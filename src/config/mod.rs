@@ -7,7 +7,6 @@
 //! Owns nothing; reads one file. Faults are collected, so that one run tells all of them.
 
 mod codec;
-mod convert;
 mod file;
 mod keys;
 mod layers;
@@ -20,13 +19,13 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub use crate::log::{Format as LogFormat, Level as LogLevel};
 pub use codec::{Codec, Digest, parse_bytes, show_bytes};
 pub use keys::{
-    AccessSettings, Config, IoChoice, Key, Limits, Log, LogFormat, LogLevel, Memory, SECTIONS, TOPIC_NAME,
-    Topics, keys,
+    AccessSettings, Config, IoChoice, Key, Limits, Log, Memory, SECTIONS, TOPIC_NAME, Topics, keys,
 };
 pub use layers::{ConfigError, Fault, Origin, Origins};
-pub use lists::{TenantConfig, TenantRule, TopicConfig};
+pub use lists::TopicConfig;
 pub use show::{Shown, template};
 
 use layers::{Given, Reader};
@@ -66,7 +65,7 @@ impl Sources {
 }
 
 /// A configuration, and where each of its values comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Loaded {
     /// Checked.
     pub config: Config,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::codec::show_bytes;
 use super::layers::{Fault, Origin, Origins};
 use super::{Config, TopicConfig};
+use crate::access::{Access, AccessError};
 use crate::limits;
 use crate::topic::TopicKind;
 
@@ -23,6 +24,17 @@ pub(super) fn check(config: &Config, origins: &Origins, faults: &mut Vec<Fault>)
     addresses(config, &mut fault);
     exposure(config, &mut fault);
     rings(config, &mut fault);
+    if let Err(error) = tenants_access(config) {
+        fault("tenant", error.to_string());
+    }
+}
+
+fn tenants_access(config: &Config) -> Result<Access, AccessError> {
+    if config.tenant.is_empty() {
+        Ok(Access::open_to_all())
+    } else {
+        Access::from_config(config.tenant.clone())
+    }
 }
 
 fn sizes(config: &Config, fault: &mut impl FnMut(&str, String)) {
@@ -157,6 +169,12 @@ fn rings(config: &Config, fault: &mut impl FnMut(&str, String)) {
 }
 
 impl Config {
+    /// Tenants, tokens and rules; without a `[[tenant]]` everything is open to all.
+    #[must_use]
+    pub fn tenants_access(&self) -> Access {
+        tenants_access(self).expect("checked when the configuration was read")
+    }
+
     /// Bytes of the ring of each partition of a topic of this kind, where the topic asks for `retention_bytes`
     /// (`None`: the default of its kind).
     #[must_use]

@@ -2,6 +2,7 @@
 
 use super::codec::{Codec, show_bytes};
 use super::keys::{KIND, Key, OVERFLOW, SECTIONS, keys};
+use super::lists::VERB;
 use super::{Config, Loaded, TopicConfig};
 
 /// One setting as it stands.
@@ -85,12 +86,12 @@ impl Config {
         }
         for tenant in &self.tenant {
             let digests: Vec<_> = tenant
-                .token_sha256
+                .tokens
                 .iter()
                 .map(|digest| format!("{:?}", super::codec::Digest.show(digest)))
                 .collect();
-            let rule = |rule: &super::TenantRule| {
-                let verbs: Vec<_> = rule.verbs.iter().map(|verb| format!("{verb:?}")).collect();
+            let rule = |rule: &crate::access::Rule| {
+                let verbs: Vec<_> = rule.verbs.iter().map(|verb| format!("{:?}", VERB.show(verb))).collect();
                 format!("{{ prefix = {:?}, verbs = [{}] }}", rule.prefix, verbs.join(", "))
             };
             let rules: Vec<_> = tenant.rules.iter().map(rule).collect();

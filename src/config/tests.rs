@@ -30,7 +30,7 @@ fn refused(file: &str) -> String {
 #[test]
 fn nothing_given_is_the_default_and_the_default_is_allowed() {
     let loaded = loaded(&NOTHING).expect("sound");
-    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.config.to_toml(), Config::default().to_toml());
     assert!(loaded.origins.values().all(|origin| *origin == Origin::Default));
     assert_eq!(loaded.config.listen.to_string(), "127.0.0.1:7440");
     assert_eq!(loaded.origins.len(), keys().count());
@@ -63,13 +63,16 @@ fn every_name_is_said_once_and_every_default_is_read_back() {
         let text = (key.default)();
         let flags = [(key.name, text.as_str()), ("advertise_host", "none")];
         let loaded = loaded(&Given { flags: &flags, ..NOTHING }).expect(key.name);
-        assert_eq!(loaded.config, Config::default(), "{} = {text}", key.name);
+        assert_eq!(loaded.config.to_toml(), Config::default().to_toml(), "{} = {text}", key.name);
     }
 }
 
 #[test]
 fn the_template_is_sound_and_so_are_its_comments() {
-    assert_eq!(loaded(&Given { file: &template(), ..NOTHING }).expect("sound").config, Config::default());
+    assert_eq!(
+        loaded(&Given { file: &template(), ..NOTHING }).expect("sound").config.to_toml(),
+        Config::default().to_toml()
+    );
     let digest = "0123456789abcdef".repeat(4);
     let mut all = String::new();
     for line in template().lines().filter(|line| !line.starts_with("# ")) {
@@ -79,10 +82,11 @@ fn the_template_is_sound_and_so_are_its_comments() {
     let all = all.replace("64 hexadecimal digits", &digest).replace("shards = 2", "");
     let config = loaded(&Given { file: &all, ..NOTHING }).expect("sound").config;
     assert_eq!((config.topic.len(), config.tenant.len()), (1, 1));
-    assert_eq!(Config { topic: vec![], tenant: vec![], ..config.clone() }, Config::default());
+    let bare = Config { topic: vec![], tenant: vec![], ..config.clone() };
+    assert_eq!(bare.to_toml(), Config::default().to_toml());
     // And what is printed as TOML reads back as the same.
     let again = loaded(&Given { file: &config.to_toml(), ..NOTHING }).expect("sound").config;
-    assert_eq!(again, config);
+    assert_eq!(again.to_toml(), config.to_toml());
 }
 
 #[test]
@@ -169,7 +173,7 @@ fn rules_between_settings_name_the_one_to_change() {
         ("[[tenant]]\nname = \"a\"\ntoken_sha256 = [\"12\"]\nrules = []", "64 hexadecimal digits"),
         (
             "[[tenant]]\nname = \"a\"\ntoken_sha256 = []\nrules = [{ prefix = \"\", verbs = [\"write\"] }]",
-            "is no verb",
+            "publish, subscribe, admin",
         ),
     ];
     for (file, expected) in rows {
