@@ -35,9 +35,12 @@ fn a_plain_mapping_is_zeroed_and_whole_pages_long() {
 #[test]
 fn huge_pages_are_used_or_done_without() {
     // Which of the two depends on the host; both must work, and what does not fit huge pages never has them.
+    let free_huge_pages = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+    let free_huge_pages = free_huge_pages.map_or(0, |text| text.trim().parse::<u64>().unwrap());
     for make in [Mapping::plain, Mapping::mirrored] {
         let mapping = make(2 * HUGE_PAGE_BYTES, Pages::HugeIfAvailable).unwrap();
         assert_eq!(mapping.bytes(), 2 * HUGE_PAGE_BYTES);
+        assert!(mapping.huge() || free_huge_pages < 4, "{free_huge_pages} huge pages are free");
         assert!(!mapping.huge() || (mapping.base() as usize).is_multiple_of(HUGE_PAGE_BYTES));
         mapping.prefault();
         let mirrored = mapping.is_mirrored();
