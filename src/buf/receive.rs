@@ -70,6 +70,12 @@ impl ReceiveMemory {
         ReceiveMemory { shared, bulk, blocks }
     }
 
+    /// A range of the shared ring, as a completion names it.
+    #[must_use]
+    pub fn shared_span(&self, at: u64, bytes: u32) -> Span {
+        Span { region: self.shared.region(), at, bytes }
+    }
+
     /// Notes a completion: `span` of `buffer` was received, and with `buffer_done` the kernel is finished with the
     /// buffer (a later completion for it comes only after it was recycled).
     ///

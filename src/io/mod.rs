@@ -29,6 +29,7 @@ pub use token::{Token, TokenKind};
 pub struct SpanListId(pub u32);
 
 /// A request to the kernel.
+#[allow(missing_docs)] // the fields are explained with the operation
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// Accepts connections until cancelled; each is `Outcome::Accepted`.
@@ -46,11 +47,14 @@ pub enum Op {
     Send { sock: SockId, spans: SpanListId },
     /// Ends an operation early.
     Cancel { target: Token },
+    /// Tells the peer that nothing more will be sent (`shutdown(2)`, write side); completes at once.
+    ShutdownWrite { sock: SockId },
     /// Closes the socket; the id is free again at the completion.
     Close { sock: SockId },
 }
 
 /// How an operation went on or ended.
+#[allow(missing_docs)] // the fields are explained with the outcome
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// A new connection, attached and non-blocking.
@@ -66,7 +70,7 @@ pub enum Outcome {
     Ready,
     /// `Send` got rid of this many bytes (not 0).
     Sent { bytes: u32 },
-    /// `Close` and `Cancel` have done their work.
+    /// `Close`, `Cancel` and `ShutdownWrite` have done their work.
     Done,
     /// Another thread has woken this shard. Comes with `Token::WAKE` and is never the end of an operation.
     Woken,

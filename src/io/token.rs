@@ -25,6 +25,8 @@ pub enum TokenKind {
     Cancel = 7,
     /// `Op::Close`.
     Close = 8,
+    /// `Op::ShutdownWrite`.
+    Shutdown = 9,
 }
 
 /// See the module.
@@ -50,7 +52,7 @@ impl Token {
     /// From the kernel's hands; `None` when no such kind exists.
     #[must_use]
     pub const fn from_raw(raw: u64) -> Option<Token> {
-        if raw >> 56 <= TokenKind::Close as u64 { Some(Token(raw)) } else { None }
+        if raw >> 56 <= TokenKind::Shutdown as u64 { Some(Token(raw)) } else { None }
     }
 
     /// What it was for.
@@ -65,7 +67,8 @@ impl Token {
             5 => TokenKind::Writable,
             6 => TokenKind::Send,
             7 => TokenKind::Cancel,
-            _ => TokenKind::Close,
+            8 => TokenKind::Close,
+            _ => TokenKind::Shutdown,
         }
     }
 

@@ -4,12 +4,14 @@
 //! the flag that says a peer sleeps. A ring has one sender and one receiver, so nothing here is a lock or a
 //! read-modify-write. A full ring is back-pressure: `send` gives the message back.
 
+mod census;
 mod ring;
 mod sleep;
 mod sync;
 #[cfg(test)]
 mod tests;
 
+pub use census::Census;
 pub use ring::{Receiver, Sender, ring, ring_bytes};
 
 use sleep::SleepFlag;

@@ -24,6 +24,7 @@ mod producers;
 mod status;
 mod subscribers;
 mod take;
+mod totals;
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //!
 //! A `Span` in a message is lent: the sender keeps its hold until the answer names it again, and the
 //! receiver only reads it. Region ids mean the same on every shard.
+#![allow(missing_docs)] // the fields of a message are explained with it
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -64,11 +65,10 @@ pub enum Message {
         channel: u32,
         sequence: u64,
         bytes: u64,
+        code: Code,
     },
     /// The channel is closed.
     RemoteRelease { from: ConnRef, channel: u32, owner_slot: u32, partition: PartitionId, unused_credit: u64 },
-    /// The channel's producer id was opened elsewhere.
-    RemoteFenced { to: ConnRef, channel: u32 },
     /// A subscription to a partition of the receiving shard.
     RemoteSubscribe(Box<RemoteSubscribe>),
     /// The answer.
@@ -118,8 +118,10 @@ pub struct Adoption {
 /// See [`Message::RemoteOpened`].
 #[derive(Debug)]
 pub struct RemoteChannel {
-    /// The owner's producer slot.
+    /// The owner's index for the channel.
     pub owner_slot: u32,
+    /// The partition, so that an answer to a connection that is gone can be undone.
+    pub partition: PartitionId,
     /// See `Opened`.
     pub next_sequence: u64,
     /// The first grant.
@@ -141,7 +143,6 @@ pub struct RemoteAck {
 
 /// See [`Message::RemoteSubscribe`].
 #[derive(Debug)]
-#[allow(missing_docs)] // the fields of `Subscribe`
 pub struct RemoteSubscribe {
     pub from: ConnRef,
     pub request: u64,
@@ -154,7 +155,6 @@ pub struct RemoteSubscribe {
 
 /// See [`Message::RemoteSubscribed`].
 #[derive(Debug)]
-#[allow(missing_docs)] // the fields of `Subscribed`
 pub struct RemoteSubscription {
     pub subscriber: u32,
     pub start_offset: u64,
@@ -164,7 +164,6 @@ pub struct RemoteSubscription {
 
 /// See [`Message::RemoteDeliver`].
 #[derive(Debug)]
-#[allow(missing_docs)]
 pub struct RemoteDeliver {
     pub to: ConnRef,
     pub partition: PartitionId,
@@ -172,6 +171,7 @@ pub struct RemoteDeliver {
     pub gap: Option<Gap>,
     pub spans: Vec<Span>,
     pub bytes: u32,
+    pub records: u32,
     /// The first span continues a frame whose beginning was sent before.
     pub continues_frame: bool,
     /// The last span ends where a frame ends.

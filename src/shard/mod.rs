@@ -1,2 +1,436 @@
-//! The shard: see docs/architecture.md.
+//! A shard: one thread, one ring, and all that it owns: connections, channels, subscriptions, partitions,
+//! receive memory. It is generic over the world it runs in ([`Io`]) and never asks which.
+//!
+//! A tick reads the clock once and does bounded work in fixed phases:
+//! completions -> mesh -> timers -> bulk reads -> fan-out -> acknowledgements -> sends -> recycling.
+//!
+//! Invariants:
+//! 1. Receive memory named by a completion may be read until the end of the tick; what has to live longer
+//!    is held. Buffers are recycled in the last phase only.
+//! 2. A connection has at most one send in flight; a frame sent in part goes on before anything else.
+//! 3. Every operation in flight is counted in its connection's `ops`; sockets are closed, moved and freed
+//!    at zero.
+//! 4. A span lent to another shard is held until the answer that names it.
+
+mod accept;
+mod acks;
+mod bulk;
+mod channels;
+mod close;
+mod commands;
+mod conn;
+mod fanout;
+mod ingest;
+mod list;
 pub mod messages;
+mod moving;
+mod open;
+mod outbox;
+mod receive;
+mod remote;
+mod session;
+mod subscriptions;
+mod timers;
+mod topics;
+mod transmit;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::access::Access;
+use crate::buf::{Buffers, Span};
+use crate::ids::{ConnId, RegionId, ShardId, SockId};
+use crate::io::{
+    Clock, Completion, Completions, Io, IoFatal, Op, SocketHandle, Token, TokenKind, Wait,
+    WakeHandle,
+};
+use crate::lifecycle::State;
+use crate::limits::{COMPLETIONS_PER_TICK, SENDS_IN_FLIGHT, SPANS_PER_SEND};
+use crate::mesh::{Census, MeshEnd, WakeNeeded};
+use crate::metrics::{Counter, CounterPage};
+use crate::time::TimerWheel;
+use crate::wire::batch::BatchLimits;
+
+use channels::ChannelTable;
+use conn::ConnTable;
+use list::List;
+use messages::{Message, Report};
+use outbox::BlockPool;
+use subscriptions::{RemoteConsumers, SubscriptionTable};
+use topics::{PartitionSlot, TopicTable};
+use transmit::Flight;
+
+/// Bounds and time-outs of one shard, from the configuration.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)] // the configuration's keys
+pub struct ShardLimits {
+    pub frame_bytes_max: u32,
+    pub record_bytes_max: u32,
+    pub connections: u32,
+    pub channels: u32,
+    pub subscriptions: u32,
+    pub handshake_timeout_ms: u64,
+    pub frame_timeout_ms: u64,
+    pub idle_timeout_ms: u64,
+    /// Blocks for control frames, see `limits::CONTROL_BLOCK_BYTES`.
+    pub control_blocks: u32,
+    pub bulk_regions: u16,
+}
+
+/// Everything a shard is made of.
+pub struct ShardSpec {
+    /// Which one.
+    pub id: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// Bounds.
+    pub limits: ShardLimits,
+    /// Tokens and rules.
+    pub access: Arc<Access>,
+    /// This shard's end of the mesh; the last peer is control.
+    pub mesh: MeshEnd<Message>,
+    /// Each peer's wake-up, in the mesh's order.
+    pub peers: Vec<WakeHandle>,
+    /// Counters, written by this shard alone.
+    pub counters: Arc<CounterPage>,
+    /// Connections of the whole server.
+    pub census: Arc<Census>,
+    /// Receive memory, attached.
+    pub buffers: Buffers,
+    /// Region of the control blocks, attached to `buffers` and to the backend.
+    pub control_region: RegionId,
+    /// Listening sockets.
+    pub listeners: Vec<SocketHandle>,
+    /// Clients may create topics by naming them.
+    pub auto_create: bool,
+    /// `host:port` of each shard's own port; may be empty.
+    pub shard_addresses: Vec<String>,
+}
+
+/// See the module.
+pub struct Shard<I: Io> {
+    io: I,
+    id: ShardId,
+    shards: u16,
+    limits: ShardLimits,
+    batch_limits: BatchLimits,
+    access: Arc<Access>,
+    mesh: MeshEnd<Message>,
+    peers: Vec<WakeHandle>,
+    /// Answers that found a peer's ring full; sent before anything else to that peer.
+    backlog: Vec<VecDeque<Message>>,
+    counters: Arc<CounterPage>,
+    census: Arc<Census>,
+    buffers: Buffers,
+    blocks: BlockPool,
+    clock: Clock,
+    state: State,
+    stopping: bool,
+    drain_deadline_ns: Option<u64>,
+    drained: bool,
+
+    listeners: Vec<SockId>,
+    accepts_off: Vec<u32>,
+    auto_create: bool,
+    shard_addresses: Vec<String>,
+    sessions: u64,
+
+    conns: ConnTable,
+    timers: TimerWheel,
+    /// Scratch: connections whose timer has run out.
+    expired: Vec<ConnId>,
+    channels: ChannelTable,
+    topics: TopicTable,
+    subscriptions: SubscriptionTable,
+    remote_consumers: RemoteConsumers,
+    remote_producers: remote::RemoteProducers,
+    waiting_for_topic: Vec<session::WaitingRequest>,
+    removals: Vec<commands::Removal>,
+
+    /// Connections that hold shared receive memory with a partial frame, oldest first.
+    holders: List,
+    /// Connections whose receive has to be armed again when the tick ends.
+    rearm: VecDeque<ConnId>,
+    /// Bulk connections with something to read.
+    bulk_ready: VecDeque<ConnId>,
+    bulk_reading: Option<ConnId>,
+    promoted: u16,
+    /// A region had no room for a read since the last look.
+    bulk_starved: bool,
+    /// Partitions with something new for their subscribers.
+    dirty_partitions: Vec<PartitionSlot>,
+    starving: Vec<PartitionSlot>,
+    /// Partitions of kind `live` that hold receive memory.
+    pinning: Vec<PartitionSlot>,
+    ack_list: Vec<u32>,
+    dirty_conns: Vec<ConnId>,
+    departing: Vec<ConnId>,
+    flights: Vec<Flight>,
+    spans: Vec<Span>,
+    /// Scratch: the subscribers of a partition that have work.
+    wanted: Vec<u64>,
+    /// Something is left to do at once: do not sleep.
+    busy: bool,
+    last_message_ns: u64,
+    next_second_ns: u64,
+}
+
+/// Mesh messages of one tick.
+const MESSAGES_PER_TICK: usize = 256;
+/// How long a shard spins after a mesh message before it sleeps.
+const SPIN_NS: u64 = 20_000;
+
+impl<I: Io> Shard<I> {
+    /// A shard that has not begun to accept.
+    #[must_use]
+    pub fn new(spec: ShardSpec, mut io: I) -> Self {
+        let clock = io.clock();
+        let limits = spec.limits;
+        let connections = limits.connections as usize;
+        let mut listeners = Vec::new();
+        for listener in spec.listeners {
+            listeners.push(io.attach(listener).expect("an empty socket table has room for the listeners"));
+        }
+        Shard {
+            id: spec.id,
+            shards: spec.shards,
+            limits,
+            batch_limits: BatchLimits {
+                record_bytes_max: limits.record_bytes_max,
+                records_max: crate::limits::BATCH_RECORDS_MAX,
+            },
+            access: spec.access,
+            backlog: (0..spec.mesh.peers()).map(|_| VecDeque::new()).collect(),
+            mesh: spec.mesh,
+            peers: spec.peers,
+            counters: spec.counters,
+            census: spec.census,
+            buffers: spec.buffers,
+            blocks: BlockPool::new(spec.control_region, limits.control_blocks),
+            clock,
+            state: State::Running,
+            stopping: false,
+            drain_deadline_ns: None,
+            drained: false,
+            accepts_off: (0..).take(listeners.len()).collect(),
+            listeners,
+            auto_create: spec.auto_create,
+            shard_addresses: spec.shard_addresses,
+            sessions: 0,
+            conns: ConnTable::new(limits.connections),
+            timers: TimerWheel::new(connections),
+            expired: Vec::with_capacity(connections),
+            channels: ChannelTable::new(limits.channels),
+            topics: TopicTable::new(),
+            subscriptions: SubscriptionTable::new(limits.subscriptions),
+            remote_consumers: RemoteConsumers::new(limits.subscriptions),
+            remote_producers: remote::RemoteProducers::new(limits.channels),
+            waiting_for_topic: Vec::new(),
+            removals: Vec::new(),
+            holders: List::new(),
+            rearm: VecDeque::with_capacity(connections),
+            bulk_ready: VecDeque::with_capacity(usize::from(limits.bulk_regions)),
+            bulk_reading: None,
+            promoted: 0,
+            bulk_starved: false,
+            dirty_partitions: Vec::with_capacity(64),
+            starving: Vec::with_capacity(64),
+            pinning: Vec::with_capacity(64),
+            ack_list: Vec::with_capacity(limits.channels as usize),
+            dirty_conns: Vec::with_capacity(connections),
+            departing: Vec::new(),
+            flights: (0..SENDS_IN_FLIGHT).map(|_| Flight::new()).collect(),
+            spans: Vec::with_capacity(SPANS_PER_SEND),
+            wanted: Vec::with_capacity(64),
+            busy: false,
+            last_message_ns: 0,
+            next_second_ns: clock.mono_ns,
+            io,
+        }
+    }
+
+    /// Runs until control says stop.
+    ///
+    /// # Errors
+    /// When the backend cannot go on.
+    pub fn run(mut self) -> Result<(), IoFatal> {
+        let mut completions = Completions::with_capacity(COMPLETIONS_PER_TICK);
+        let mut wait = Wait::No;
+        while !self.stopping {
+            self.io.reap(wait, &mut completions)?;
+            self.mesh.awake();
+            wait = self.tick(&mut completions);
+        }
+        Ok(())
+    }
+
+    /// One tick over what has completed; says how long the next may wait.
+    fn tick(&mut self, completions: &mut Completions) -> Wait {
+        self.clock = self.io.clock();
+        self.busy = completions.len() == completions.capacity();
+        self.counters.add(Counter::Ticks, 1);
+        self.counters.add(Counter::Completions, completions.len() as u64);
+        for completion in completions.drain(..) {
+            self.complete(completion);
+        }
+        self.take_messages();
+        self.expire_timers();
+        self.visit_bulk();
+        self.fan_out();
+        self.feed_starving();
+        self.flush_acks();
+        self.transmit_dirty();
+        self.end_of_tick();
+        self.next_wait()
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        let token = completion.token;
+        match token.kind() {
+            TokenKind::Wake => self.counters.add(Counter::WakesReceived, 1),
+            TokenKind::Accept => self.accepted(token.index(), completion),
+            kind => {
+                // A completion whose slot has changed hands cannot be: a slot is freed at `ops == 0`.
+                let id =
+                    self.conns.by_token(token).expect("a completion's connection outlives its operations");
+                if !completion.more {
+                    self.conns[id].ops -= 1;
+                }
+                match kind {
+                    TokenKind::Receive => self.received(id, completion),
+                    TokenKind::Read => self.bulk_read(id, completion.outcome),
+                    TokenKind::Readable => self.bulk_readable(id, completion),
+                    TokenKind::Writable => self.writable(id),
+                    TokenKind::Send => self.sent(id, completion.outcome),
+                    TokenKind::Close => self.closed(id),
+                    TokenKind::Cancel | TokenKind::Shutdown | TokenKind::Wake | TokenKind::Accept => {}
+                }
+                self.after_completion(id, kind);
+            }
+        }
+    }
+
+    /// What waits for the last operation of a connection to end.
+    fn after_completion(&mut self, id: ConnId, kind: TokenKind) {
+        if kind == TokenKind::Close {
+            return;
+        }
+        self.receive_settled(id);
+        if self.conns[id].ops == 0 {
+            self.settled(id);
+        }
+    }
+
+    /// Submits an operation of a connection and counts it. A full queue is emptied by a reap without
+    /// waiting; its completions wait for the next tick.
+    fn submit(&mut self, id: ConnId, op: Op, kind: TokenKind) {
+        let token = self.conns[id].token(kind, id);
+        self.conns[id].ops += 1;
+        self.submit_with(op, token);
+    }
+
+    fn submit_with(&mut self, op: Op, token: Token) {
+        // The backend's queue holds more than a tick submits (limits::SUBMISSIONS_PER_TICK); it flushes
+        // itself when full, so a refusal here means that the kernel takes nothing any more.
+        if let Err(refused) = self.io.submit(op, token) {
+            panic!("the kernel took no operation: {refused:?}");
+        }
+    }
+
+    fn take_messages(&mut self) {
+        for _ in 0..MESSAGES_PER_TICK {
+            let Some((from, message)) = self.mesh.receive() else { return };
+            self.counters.add(Counter::MeshReceived, 1);
+            self.last_message_ns = self.clock.mono_ns;
+            self.message(from, message);
+        }
+        self.busy = true;
+    }
+
+    /// Sends a message that may be refused: it comes back when the peer's ring is full.
+    fn try_send(&mut self, to: usize, message: Message) -> Result<(), Message> {
+        if !self.backlog[to].is_empty() {
+            self.counters.add(Counter::MeshFull, 1);
+            return Err(message);
+        }
+        let WakeNeeded(wake) =
+            self.mesh.send(to, message).inspect_err(|_| self.counters.add(Counter::MeshFull, 1))?;
+        self.counters.add(Counter::MeshSent, 1);
+        if wake {
+            self.counters.add(Counter::WakesSent, 1);
+            self.io.wake(&self.peers[to]);
+        }
+        Ok(())
+    }
+
+    /// Sends an answer, which must arrive. There are never more of them than questions were taken.
+    fn send_surely(&mut self, to: usize, message: Message) {
+        if let Err(message) = self.try_send(to, message) {
+            self.backlog[to].push_back(message);
+            self.busy = true;
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        let control = self.mesh.peers() - 1;
+        self.send_surely(control, Message::Report(Box::new(report)));
+    }
+
+    fn flush_backlog(&mut self) {
+        for to in 0..self.backlog.len() {
+            while let Some(message) = self.backlog[to].pop_front() {
+                match self.mesh.send(to, message) {
+                    Ok(WakeNeeded(wake)) => {
+                        self.counters.add(Counter::MeshSent, 1);
+                        if wake {
+                            self.io.wake(&self.peers[to]);
+                        }
+                    }
+                    Err(message) => {
+                        self.backlog[to].push_front(message);
+                        self.busy = true;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Recycles receive memory, arms receives again, and does what is due once a second.
+    fn end_of_tick(&mut self) {
+        self.flush_backlog();
+        self.relieve_pressure();
+        while let Some(buffer) = self.buffers.receive.next_recyclable() {
+            self.io.recycle(buffer);
+        }
+        self.rearm_receives();
+        self.rearm_accepts();
+        self.continue_departures();
+        self.continue_removals();
+        self.check_drain();
+        if self.clock.mono_ns >= self.next_second_ns {
+            self.next_second_ns = self.clock.mono_ns + 1_000_000_000;
+            self.every_second();
+        }
+    }
+
+    /// How long to wait: not while something is left, a short spin after mesh traffic, then asleep.
+    fn next_wait(&mut self) -> Wait {
+        if self.busy || !self.dirty_conns.is_empty() {
+            return Wait::No;
+        }
+        if self.shards > 1 && self.clock.mono_ns.saturating_sub(self.last_message_ns) < SPIN_NS {
+            self.counters.add(Counter::Spins, 1);
+            return Wait::No;
+        }
+        if !self.mesh.about_to_sleep() {
+            return Wait::No;
+        }
+        self.counters.add(Counter::Sleeps, 1);
+        let second = self.next_second_ns;
+        Wait::Until(self.timers.next_deadline().map_or(second, |deadline| deadline.min(second)))
+    }
+}

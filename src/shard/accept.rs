@@ -1,0 +1,85 @@
+//! Accepting connections: the census of the whole server, this shard's table, and what is done when the
+//! process runs out of descriptors.
+
+use std::net::IpAddr;
+
+use crate::ids::SockId;
+use crate::io::{Completion, Io, IoError, Op, Outcome, Token, TokenKind};
+use crate::lifecycle::State;
+use crate::metrics::Counter;
+use crate::proto::code::Code;
+
+use super::Shard;
+
+impl<I: Io> Shard<I> {
+    pub(super) fn accepted(&mut self, listener: u32, completion: Completion) {
+        match completion.outcome {
+            Outcome::Accepted { sock, peer } => self.greet(sock, peer),
+            Outcome::Failed(IoError::Cancelled) => return,
+            _ => self.counters.add(Counter::AcceptErrors, 1),
+        }
+        if !completion.more {
+            self.accepts_off.push(listener);
+        }
+    }
+
+    /// Takes a new connection in, or turns it away with a reason.
+    fn greet(&mut self, sock: SockId, peer: IpAddr) {
+        let refusal =
+            if self.state == State::Draining { Err(Code::ServerDraining) } else { self.census.enter(peer) };
+        let Some(id) = self.conns.insert(sock, peer, self.clock.mono_ns) else {
+            // The table has room for the configured maximum and some to say no in; beyond that, silence.
+            if refusal.is_ok() {
+                self.census.leave(peer);
+            }
+            self.counters.refused(Code::TooManyConnections);
+            self.close_unheard(sock);
+            return;
+        };
+        self.counters.add(Counter::ConnectionsOpened, 1);
+        self.set_open_gauge();
+        if let Err(code) = refusal {
+            self.conns[id].uncounted = true;
+            self.fail(id, code, String::new());
+            return;
+        }
+        self.conns[id].deadline_ns = self.clock.mono_ns + self.limits.handshake_timeout_ms * 1_000_000;
+        self.arm_timer(id);
+        self.arm_receive(id);
+    }
+
+    pub(super) fn set_open_gauge(&mut self) {
+        self.counters.set(Counter::ConnectionsOpen, self.conns.open_count() as u64);
+    }
+
+    /// Closes a socket that got no slot in the table.
+    fn close_unheard(&mut self, sock: SockId) {
+        drop(self.io.detach(sock));
+    }
+
+    /// Arms accepts that have ended: at once after a flood, later when descriptors are short.
+    pub(super) fn rearm_accepts(&mut self) {
+        if self.accepts_off.is_empty() || self.state == State::Draining {
+            return;
+        }
+        if self.conns.open_count() >= self.conns.capacity() {
+            // Nothing could be done with another connection: let them wait in the listener's backlog.
+            return;
+        }
+        for listener in std::mem::take(&mut self.accepts_off) {
+            let op = Op::Accept { listener: self.listeners[listener as usize] };
+            self.submit_with(op, Token::new(TokenKind::Accept, 0, listener));
+        }
+    }
+
+    /// Stops accepting: the listeners are closed when their accepts have ended.
+    pub(super) fn stop_accepting(&mut self) {
+        for listener in 0..self.listeners.len() {
+            let index = u32::try_from(listener).expect("a few listeners");
+            if !self.accepts_off.contains(&index) {
+                let target = Token::new(TokenKind::Accept, 0, index);
+                self.submit_with(Op::Cancel { target }, Token::new(TokenKind::Accept, 1, index));
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Acknowledgements and credit to producers, paced as each channel asked and put together once a tick.
+
+use crate::ids::ConnId;
+use crate::io::Io;
+use crate::metrics::Counter;
+use crate::proto::header::{FrameHeader, Kind};
+
+use super::Shard;
+use super::channels::{AckPoint, Home};
+use super::conn::NONE;
+
+impl<I: Io> Shard<I> {
+    /// Marks a channel to be looked at when the tick ends.
+    pub(super) fn list_channel(&mut self, handle: u32) {
+        let channel = &mut self.channels[handle];
+        if !channel.listed {
+            channel.listed = true;
+            self.ack_list.push(handle);
+        }
+    }
+
+    /// An accepted batch: acknowledged when the tick ends or as the channel's pacing says.
+    pub(super) fn ack_later(&mut self, id: ConnId, handle: u32, point: AckPoint) {
+        let now = self.clock.mono_ns;
+        let channel = &mut self.channels[handle];
+        if !channel.accepted(point, now) {
+            let due = channel.ack_due_ns();
+            let conn = &mut self.conns[id];
+            conn.ack_due_ns = conn.ack_due_ns.min(due);
+            self.timer_no_later_than(id, due);
+        }
+    }
+
+    /// A duplicate is acknowledged by itself, since its offset is not the next in line.
+    pub(super) fn ack_now(&mut self, id: ConnId, handle: u32, point: AckPoint) {
+        self.ack_pending(id, handle);
+        let held_back = self.channels[handle].point;
+        self.channels[handle].point = point;
+        self.say_ack(id, handle);
+        self.channels[handle].point = held_back;
+    }
+
+    /// Acknowledges what is held back, now.
+    pub(super) fn ack_pending(&mut self, id: ConnId, handle: u32) {
+        if self.channels[handle].unacked > 0 {
+            self.say_ack(id, handle);
+        }
+    }
+
+    fn say_ack(&mut self, id: ConnId, handle: u32) {
+        let frame = self.channels[handle].ack(handle);
+        self.counters.add(Counter::AcksSent, 1);
+        self.say(id, &frame);
+    }
+
+    /// The pacing time of some channel of the connection has run out.
+    pub(super) fn ack_due(&mut self, id: ConnId) {
+        let now = self.clock.mono_ns;
+        let mut next_due = u64::MAX;
+        let mut handle = self.conns[id].channels;
+        while handle != NONE {
+            let channel = &self.channels[handle];
+            let (due, next) = (channel.ack_due_ns(), channel.next);
+            if due <= now {
+                self.ack_pending(id, handle);
+            } else {
+                next_due = next_due.min(due);
+            }
+            handle = next;
+        }
+        self.conns[id].ack_due_ns = next_due;
+    }
+
+    /// The last phase for producers: due acknowledgements, and credit for what was used.
+    pub(super) fn flush_acks(&mut self) {
+        let mut listed = std::mem::take(&mut self.ack_list);
+        for handle in listed.drain(..) {
+            let channel = &mut self.channels[handle];
+            channel.listed = false;
+            let id = channel.conn;
+            if id.0 == NONE || !self.conns[id].is_live() {
+                continue;
+            }
+            if channel.unacked >= channel.every_batches {
+                self.say_ack(id, handle);
+            }
+            self.top_up(id, handle);
+        }
+        self.ack_list = listed;
+    }
+
+    /// Grants a local channel more credit once it has used half of its window.
+    fn top_up(&mut self, id: ConnId, handle: u32) {
+        let channel = &mut self.channels[handle];
+        let Home::Local { slot, .. } = channel.home else { return };
+        let available = channel.available();
+        if available > channel.window / 2 {
+            return;
+        }
+        // A frame sent on the strength of "nothing unacknowledged" may have passed the limit.
+        let base = channel.limit.max(channel.used);
+        let granted = self.topics[slot].partition.grant(channel.window - available);
+        if granted > 0 {
+            channel.limit = base + granted;
+            let limit = channel.limit;
+            self.say_credit(id, handle, limit);
+        } else if !channel.starved {
+            channel.starved = true;
+            self.topics[slot].starved.push(handle);
+            self.starve(slot);
+        }
+    }
+
+    pub(super) fn say_credit(&mut self, id: ConnId, handle: u32, limit: u64) {
+        let frame = FrameHeader { channel: handle, offset: limit, ..FrameHeader::new(Kind::Credit) }.alone();
+        self.counters.add(Counter::CreditFramesSent, 1);
+        self.say(id, &frame);
+    }
+
+    pub(super) fn starve(&mut self, slot: super::topics::PartitionSlot) {
+        let owned = &mut self.topics[slot];
+        if !owned.starving {
+            owned.starving = true;
+            self.starving.push(slot);
+        }
+    }
+
+    /// Tries again for producers that wait for credit, first come first served.
+    pub(super) fn feed_starving(&mut self) {
+        if self.starving.is_empty() {
+            return;
+        }
+        let slots = std::mem::take(&mut self.starving);
+        for slot in slots {
+            let Some(owned) = self.topics.get_mut(slot) else { continue };
+            owned.starving = false;
+            for handle in std::mem::take(&mut owned.starved) {
+                let channel = &mut self.channels[handle];
+                let here = matches!(channel.home, Home::Local { slot: at, .. } if at == slot);
+                if here && channel.starved {
+                    channel.starved = false;
+                    let id = channel.conn;
+                    self.top_up(id, handle);
+                }
+            }
+            self.feed_owed(slot);
+        }
+    }
+}

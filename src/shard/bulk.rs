@@ -1,0 +1,254 @@
+//! Bulk connections: a few senders of large frames have a region of their own, where every frame lies in
+//! one piece and nothing is copied.
+//!
+//! One read is in flight over all regions: the connection that is visited is read until a short read or
+//! until its budget is used, then the next one in the queue has its turn. That keeps one region hot in the
+//! cache at a time and makes the turns fair. Readiness comes from a poll that stays armed.
+
+use crate::buf::{BulkId, CopyReason, Span};
+use crate::ids::ConnId;
+use crate::io::{Completion, Io, IoError, Op, Outcome, TokenKind};
+use crate::metrics::Counter;
+use crate::proto::code::Code;
+
+use super::Shard;
+use super::conn::{Partial, Phase, Receive};
+
+/// Bytes read from one connection before the next has its turn.
+const VISIT_BYTES_MAX: u32 = 1024 * 1024;
+/// Bytes of one read: half a region, so that a partial frame and a read fit.
+const READ_BYTES_MAX: u32 = 128 * 1024;
+/// Short reads in a row after which a connection goes back to the shared ring.
+const DEMOTE_AFTER: u8 = 16;
+/// A read below this size is short for that purpose.
+const SMALL_READ_BYTES: u32 = 16 * 1024;
+
+impl<I: Io> Shard<I> {
+    /// Starts to move a connection to a region, if one is free: its shared receive is cancelled first.
+    pub(super) fn promote(&mut self, id: ConnId) {
+        if self.promoted >= self.limits.bulk_regions {
+            return;
+        }
+        self.promoted += 1;
+        self.conns[id].receive = Receive::Promoting;
+        let target = self.conns[id].token(TokenKind::Receive, id);
+        self.submit(id, Op::Cancel { target }, TokenKind::Cancel);
+    }
+
+    /// The shared receive has ended: everything it got has been acted upon, and what is left of a frame
+    /// moves to the region's start.
+    fn promoted(&mut self, id: ConnId) {
+        let Some(region) = self.buffers.receive.take_region() else {
+            self.promoted -= 1;
+            self.conns[id].receive = Receive::Off;
+            return self.rearm.push_back(id);
+        };
+        let partial = match self.conns[id].partial {
+            Partial::Nothing => None,
+            Partial::InRing(span) => Some(span),
+            Partial::InBlock { block, filled } => Some(block.split_at(filled).0),
+        };
+        if let Some(span) = partial {
+            let room = self.buffers.receive.read_target(region, span.bytes).expect("a fresh region is empty");
+            let (to, _) = room.split_at(span.bytes);
+            self.buffers.memory.copy(span, to, CopyReason::Moved);
+            self.buffers.receive.filled(region, span.bytes);
+            let began = self.conns[id].frame_began_ns;
+            self.drop_partial(id);
+            self.conns[id].frame_began_ns = began;
+        }
+        self.counters.add(Counter::Promotions, 1);
+        self.counters.set(Counter::PromotedOpen, u64::from(self.promoted));
+        let conn = &mut self.conns[id];
+        conn.receive = Receive::Bulk(region);
+        conn.bulk_score = 0;
+        conn.readable_armed = true;
+        let sock = conn.sock;
+        self.submit(id, Op::PollReadable { sock }, TokenKind::Readable);
+        self.queue_visit(id);
+    }
+
+    /// Starts the way back: the poll is cancelled first.
+    pub(super) fn demote(&mut self, id: ConnId) {
+        let Receive::Bulk(region) = self.conns[id].receive else { return };
+        self.conns[id].receive = Receive::Demoting(region);
+        let target = self.conns[id].token(TokenKind::Readable, id);
+        self.submit(id, Op::Cancel { target }, TokenKind::Cancel);
+    }
+
+    /// Poll and read have ended: the partial frame moves out, and the region is given back once `live`
+    /// partitions hold nothing of it.
+    fn demoted(&mut self, id: ConnId, region: BulkId) {
+        let pending = self.buffers.receive.pending(region);
+        if pending.bytes > 0 {
+            let wanted = self.frame_bytes_at(pending).max(pending.bytes);
+            let Some(block) = self.buffers.receive.block(wanted) else {
+                self.give_region(id, region);
+                return self.fail(id, Code::StraddleExhausted, String::new());
+            };
+            self.buffers.memory.copy(pending, block.split_at(pending.bytes).0, CopyReason::Moved);
+            self.buffers.receive.consumed(region, pending.bytes);
+            self.conns[id].partial = Partial::InBlock { block, filled: pending.bytes };
+        }
+        self.give_region(id, region);
+        self.counters.add(Counter::Demotions, 1);
+        self.rearm.push_back(id);
+    }
+
+    /// What `live` partitions still hold of the region stays theirs; it is taken again when they let go.
+    pub(super) fn give_region(&mut self, id: ConnId, region: BulkId) {
+        self.conns[id].receive = Receive::Off;
+        self.buffers.receive.give_region(region);
+        self.promoted -= 1;
+        self.counters.set(Counter::PromotedOpen, u64::from(self.promoted));
+    }
+
+    /// Goes on with a change of the kind of receive once what it waits for has ended.
+    pub(super) fn receive_settled(&mut self, id: ConnId) {
+        let conn = &self.conns[id];
+        match conn.receive {
+            Receive::Promoting if !conn.receive_armed => {
+                if conn.phase == Phase::Open {
+                    self.promoted(id);
+                } else {
+                    self.promoted -= 1;
+                    self.conns[id].receive = Receive::Off;
+                    self.rearm.push_back(id);
+                }
+            }
+            Receive::Demoting(region) if !conn.readable_armed && self.bulk_reading != Some(id) => {
+                self.demoted(id, region);
+            }
+            _ => {}
+        }
+    }
+
+    /// The poll's report.
+    pub(super) fn bulk_readable(&mut self, id: ConnId, completion: Completion) {
+        if !completion.more {
+            self.conns[id].readable_armed = false;
+        }
+        let Receive::Bulk(_) = self.conns[id].receive else { return };
+        if !completion.more {
+            let sock = self.conns[id].sock;
+            self.conns[id].readable_armed = true;
+            self.submit(id, Op::PollReadable { sock }, TokenKind::Readable);
+        }
+        self.conns[id].readable = true;
+        self.queue_visit(id);
+    }
+
+    fn queue_visit(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id];
+        if !conn.queued && self.bulk_reading != Some(id) {
+            conn.queued = true;
+            conn.visit_bytes = 0;
+            self.bulk_ready.push_back(id);
+        }
+    }
+
+    /// Starts a read where none is in flight.
+    pub(super) fn visit_bulk(&mut self) {
+        for _ in 0..self.bulk_ready.len() {
+            if self.bulk_reading.is_some() {
+                return;
+            }
+            let Some(id) = self.bulk_ready.pop_front() else { return };
+            self.conns[id].queued = false;
+            if let Receive::Bulk(region) = self.conns[id].receive {
+                self.read_region(id, region);
+            }
+        }
+    }
+
+    fn read_region(&mut self, id: ConnId, region: BulkId) {
+        let Some(into) = self.buffers.receive.read_target(region, READ_BYTES_MAX) else {
+            // Everything is held by slow subscribers of live topics: let go, and try in the next tick.
+            self.bulk_starved = true;
+            self.busy = true;
+            return self.queue_visit(id);
+        };
+        let conn = &mut self.conns[id];
+        conn.readable = false;
+        conn.read_bytes = into.bytes;
+        let sock = conn.sock;
+        self.bulk_reading = Some(id);
+        self.counters.add(Counter::BulkReads, 1);
+        self.submit(id, Op::Read { sock, into }, TokenKind::Read);
+    }
+
+    /// A read has completed.
+    pub(super) fn bulk_read(&mut self, id: ConnId, outcome: Outcome) {
+        self.bulk_reading = None;
+        let region = match self.conns[id].receive {
+            Receive::Bulk(region) | Receive::Demoting(region) => region,
+            _ => return,
+        };
+        match outcome {
+            Outcome::Read { bytes } => {
+                self.counters.add(Counter::BytesReceived, u64::from(bytes));
+                self.conns[id].received_ns = self.clock.mono_ns;
+                self.buffers.receive.filled(region, bytes);
+                self.take_region_frames(id, region);
+                self.after_read(id, region, bytes);
+            }
+            Outcome::EndOfStream => {
+                if self.buffers.receive.pending(region).bytes > 0 && self.conns[id].is_live() {
+                    self.lost(id, Code::MidFrameDisconnect);
+                } else {
+                    self.end_of_stream(id);
+                }
+            }
+            Outcome::Failed(IoError::WouldBlock) => {
+                if self.conns[id].readable {
+                    self.queue_visit(id);
+                }
+            }
+            Outcome::Failed(IoError::Cancelled) => {}
+            _ => self.peer_gone(id),
+        }
+    }
+
+    fn take_region_frames(&mut self, id: ConnId, region: BulkId) {
+        let pending = self.buffers.receive.pending(region);
+        if !self.conns[id].is_live() {
+            return self.buffers.receive.consumed(region, pending.bytes);
+        }
+        let used = self.ingest(id, pending);
+        self.buffers.receive.consumed(region, used);
+        if used < pending.bytes && self.conns[id].is_live() && self.conns[id].frame_began_ns == 0 {
+            self.conns[id].frame_began_ns = self.clock.mono_ns;
+            self.timer_no_later_than(id, self.clock.mono_ns + self.limits.frame_timeout_ms * 1_000_000);
+        }
+    }
+
+    /// Stay, take turns, or wait for the poll.
+    fn after_read(&mut self, id: ConnId, region: BulkId, bytes: u32) {
+        if self.conns[id].receive != Receive::Bulk(region) {
+            return;
+        }
+        let conn = &mut self.conns[id];
+        conn.bulk_score = if bytes < SMALL_READ_BYTES { conn.bulk_score.saturating_add(1) } else { 0 };
+        if conn.bulk_score >= DEMOTE_AFTER {
+            conn.bulk_score = 0;
+            return self.demote(id);
+        }
+        let full = bytes == conn.read_bytes;
+        conn.visit_bytes += bytes;
+        if full && conn.visit_bytes < VISIT_BYTES_MAX {
+            return self.read_region(id, region);
+        }
+        if full || conn.readable {
+            self.queue_visit(id);
+        }
+    }
+
+    fn frame_bytes_at(&self, span: Span) -> u32 {
+        self.whole_frame_bytes(span).unwrap_or(crate::limits::HEADER_BYTES as u32)
+    }
+
+    /// Whether a region could not be read into for want of room since the last look.
+    pub(super) fn bulk_is_short(&mut self) -> bool {
+        std::mem::take(&mut self.bulk_starved)
+    }
+}

@@ -1,0 +1,206 @@
+//! Producers' channels: credit, and acknowledgements on their way.
+//!
+//! Credit is absolute: `limit` and `used` count the frame bytes of the channel since it was opened.
+//! `used <= limit`, except for one frame sent while nothing was unacknowledged (docs/protocol.md).
+
+use crate::ids::{ConnId, PartitionId, ShardId};
+use crate::limits::{CREDIT_CHANNEL_BYTES, CREDIT_STARTER_BYTES, HEADER_BYTES};
+use crate::partition::ProducerSlot;
+use crate::proto::header::{AckLevel, FLAG_ACK_LEVEL_SHIFT, FLAG_DUPLICATE, FrameHeader, Kind};
+
+use super::conn::NONE;
+use super::topics::PartitionSlot;
+
+/// Where a channel's partition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Home {
+    /// The slot is free.
+    Nowhere,
+    /// Waiting for the owner's answer.
+    Opening { shard: ShardId, partition: PartitionId },
+    /// On this shard.
+    Local { slot: PartitionSlot, producer: ProducerSlot },
+    /// The topic was deleted under it: batches are refused until the client releases it.
+    Gone,
+    /// On another shard, which calls the producer `owner_slot`.
+    Remote { shard: ShardId, partition: PartitionId, owner_slot: u32 },
+}
+
+/// What the next acknowledgement says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct AckPoint {
+    pub sequence: u64,
+    pub offset: u64,
+    pub span: u32,
+    pub append_time_ns: u64,
+    pub duplicate: bool,
+}
+
+/// One producer on one partition.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub conn: ConnId,
+    /// The next channel of the same connection.
+    pub next: u32,
+    pub home: Home,
+    pub limit: u64,
+    pub used: u64,
+    /// The limit the client was last told; remote channels gather small grants.
+    pub told_limit: u64,
+    /// The grant this channel is kept at: the starter's until it publishes.
+    pub window: u64,
+    /// As told in `opened`.
+    pub partition_count: u32,
+    pub level: AckLevel,
+    pub every_batches: u32,
+    pub every_ns: u64,
+    pub unacked: u32,
+    pub first_unacked_ns: u64,
+    pub point: AckPoint,
+    /// In the list of channels to look at when the tick ends.
+    pub listed: bool,
+    /// Wants credit the partition could not give.
+    pub starved: bool,
+    /// Batches lent to the owner that have not come back.
+    pub lent: u32,
+    /// Closed by the client while batches were lent; freed when they are back.
+    pub releasing: bool,
+}
+
+impl Channel {
+    /// Bytes that may still be sent.
+    pub(super) fn available(&self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
+
+    /// Counts a frame; `false` when the channel had no right to send it.
+    #[must_use]
+    pub(super) fn spend(&mut self, frame_bytes: u64) -> bool {
+        let alone = self.unacked == 0 && self.lent == 0;
+        self.used += frame_bytes;
+        self.window = CREDIT_CHANNEL_BYTES;
+        self.used <= self.limit || alone
+    }
+
+    /// Notes an accepted batch; says whether an acknowledgement is due now.
+    pub(super) fn accepted(&mut self, point: AckPoint, now_ns: u64) -> bool {
+        if self.unacked == 0 {
+            self.first_unacked_ns = now_ns;
+        }
+        self.unacked += 1;
+        self.point = point;
+        self.unacked >= self.every_batches
+    }
+
+    /// When the batches held back for pacing have to be acknowledged.
+    pub(super) fn ack_due_ns(&self) -> u64 {
+        if self.unacked == 0 { u64::MAX } else { self.first_unacked_ns.saturating_add(self.every_ns) }
+    }
+
+    /// The acknowledgement of everything up to `point`.
+    pub(super) fn ack(&mut self, handle: u32) -> [u8; HEADER_BYTES] {
+        self.unacked = 0;
+        let duplicate = if self.point.duplicate { FLAG_DUPLICATE } else { 0 };
+        FrameHeader {
+            flags: duplicate | (self.level as u16) << FLAG_ACK_LEVEL_SHIFT,
+            channel: handle,
+            sequence: self.point.sequence,
+            offset: self.point.offset,
+            offset_span: self.point.span,
+            append_time_ns: self.point.append_time_ns,
+            ..FrameHeader::new(Kind::Ack)
+        }
+        .alone()
+    }
+}
+
+/// All channels of the shard. Grows to its bound as channels are first used, then never again.
+pub(super) struct ChannelTable {
+    slots: Vec<Channel>,
+    free: Vec<u32>,
+    capacity: usize,
+}
+
+impl ChannelTable {
+    pub(super) fn new(capacity: u32) -> Self {
+        let capacity = capacity as usize;
+        ChannelTable { slots: Vec::with_capacity(capacity), free: Vec::with_capacity(capacity), capacity }
+    }
+
+    pub(super) fn open_count(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn insert(&mut self, conn: ConnId, home: Home, next: u32) -> Option<u32> {
+        let channel = Channel {
+            conn,
+            next,
+            home,
+            limit: 0,
+            used: 0,
+            told_limit: 0,
+            window: CREDIT_STARTER_BYTES,
+            partition_count: 0,
+            level: AckLevel::Received,
+            every_batches: 1,
+            every_ns: 0,
+            unacked: 0,
+            first_unacked_ns: 0,
+            point: AckPoint::default(),
+            listed: false,
+            starved: false,
+            lent: 0,
+            releasing: false,
+        };
+        if let Some(index) = self.free.pop() {
+            self.slots[index as usize] = channel;
+            return Some(index);
+        }
+        if self.slots.len() == self.capacity {
+            return None;
+        }
+        self.slots.push(channel);
+        u32::try_from(self.slots.len() - 1).ok()
+    }
+
+    pub(super) fn remove(&mut self, index: u32) {
+        let channel = &mut self.slots[index as usize];
+        assert_ne!(channel.home, Home::Nowhere, "a channel is freed once");
+        channel.home = Home::Nowhere;
+        channel.conn = ConnId(NONE);
+        self.free.push(index);
+    }
+
+    /// The channel of this handle, whoever's it is.
+    pub(super) fn look_up(&self, handle: u32) -> Option<&Channel> {
+        self.slots.get(handle as usize)
+    }
+
+    /// The channel of this handle, if it is this connection's and open.
+    pub(super) fn of(&mut self, conn: ConnId, handle: u32) -> Option<&mut Channel> {
+        let channel = self.slots.get_mut(handle as usize)?;
+        let usable = channel.conn == conn && !channel.releasing;
+        (usable && !matches!(channel.home, Home::Nowhere | Home::Opening { .. })).then_some(channel)
+    }
+}
+
+impl std::ops::Index<u32> for ChannelTable {
+    type Output = Channel;
+    fn index(&self, index: u32) -> &Channel {
+        &self.slots[index as usize]
+    }
+}
+
+impl std::ops::IndexMut<u32> for ChannelTable {
+    fn index_mut(&mut self, index: u32) -> &mut Channel {
+        &mut self.slots[index as usize]
+    }
+}
+
+impl ChannelTable {
+    /// Handles of all open channels whose home satisfies `wanted`.
+    pub(super) fn find(&self, wanted: impl Fn(&Home) -> bool) -> Vec<u32> {
+        let all = self.slots.iter().enumerate().filter(|(_, channel)| wanted(&channel.home));
+        all.map(|(index, _)| u32::try_from(index).expect("capacity is a u32")).collect()
+    }
+}

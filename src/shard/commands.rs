@@ -1,0 +1,270 @@
+//! What control asks of a shard: topics come, pause and go; description; drain; stop.
+
+use crate::ids::{PartitionId, TopicId};
+use crate::io::Io;
+use crate::lifecycle::State;
+use crate::metrics::Counter;
+use crate::partition::{Partition, PartitionSpec};
+use crate::proto::code::Code;
+use crate::proto::control::Refusal;
+use crate::proto::header::{FrameHeader, Kind};
+use crate::topic::{Topic, TopicPartition};
+
+use super::Shard;
+use super::channels::Home;
+use super::conn::{NONE, Phase};
+use super::messages::{Command, Report};
+use super::subscriptions::Feed;
+use super::topics::{Owned, PartitionSlot};
+
+/// A topic on its way out: its memory is free once nothing refers to it.
+pub(super) struct Removal {
+    ticket: u64,
+    topic: std::sync::Arc<Topic>,
+}
+
+impl<I: Io> Shard<I> {
+    pub(super) fn command(&mut self, command: Command) {
+        let shard = self.id;
+        match command {
+            Command::AddTopic { ticket, topic } => {
+                let name = topic.name.clone();
+                self.add_topic(topic);
+                self.report(Report::Done { ticket, shard });
+                self.topic_decided(&name, Ok(()));
+            }
+            Command::TopicRefused { name, code } => self.topic_decided(&name, Err(code)),
+            Command::RemoveTopic { ticket, topic } => self.remove_topic(ticket, topic),
+            Command::PauseTopic { ticket, topic, paused } => {
+                self.pause_topic(topic, paused);
+                self.report(Report::Done { ticket, shard });
+            }
+            Command::Describe { ticket, topic } => self.describe(ticket, topic),
+            Command::PauseServer { paused } => {
+                if self.state != State::Draining {
+                    self.state = if paused { State::Paused } else { State::Running };
+                }
+            }
+            Command::Access(access) => self.access = access,
+            Command::Drain { deadline_ns } => self.drain(deadline_ns),
+            Command::Stop => self.stopping = true,
+        }
+    }
+
+    fn add_topic(&mut self, topic: std::sync::Arc<Topic>) {
+        for (number, partition) in (0u32..).zip(&topic.partitions) {
+            // Every shard may be lent memory of every ring, so every shard knows them all.
+            self.buffers.memory.attach(partition.ring, partition.mapping.clone());
+            self.io.attach_region(partition.ring, &partition.mapping, false);
+            if partition.shard == self.id {
+                self.own_partition(&topic, number, partition);
+            }
+        }
+        self.topics.learn(topic);
+    }
+
+    fn own_partition(&mut self, topic: &Topic, number: u32, partition: &TopicPartition) {
+        let spec = PartitionSpec {
+            id: partition.id,
+            kind: topic.kind,
+            overflow: topic.overflow,
+            ring: partition.ring,
+            ring_bytes: topic.ring_bytes,
+            first_offset: partition.first_offset,
+            committed: partition.committed.clone(),
+        };
+        self.topics.own(Owned {
+            partition: Partition::new(spec),
+            id: partition.id,
+            topic: topic.id,
+            number,
+            dirty: false,
+            starving: false,
+            starved: Vec::new(),
+            owed: Vec::new(),
+            reported_end: partition.first_offset,
+        });
+    }
+
+    fn pause_topic(&mut self, topic: TopicId, paused: bool) {
+        if let Some(known) = self.topics.by_id(topic) {
+            known.paused = paused;
+        }
+        for slot in self.topics.slots() {
+            let Some(owned) = self.topics.get_mut(slot) else { continue };
+            if owned.topic == topic {
+                if paused { owned.partition.pause() } else { owned.partition.resume() }
+            }
+        }
+    }
+
+    fn describe(&mut self, ticket: u64, topic: TopicId) {
+        let shard = self.id;
+        let mut partitions = Vec::new();
+        for slot in self.topics.slots() {
+            let Some(owned) = self.topics.get(slot) else { continue };
+            if owned.topic == topic {
+                partitions.push(owned.partition.status(&self.buffers, owned.number, shard));
+            }
+        }
+        self.report(Report::Described { ticket, shard, partitions });
+    }
+
+    /// Takes a topic away under its clients; each is told.
+    fn remove_topic(&mut self, ticket: u64, topic: TopicId) {
+        let shard = self.id;
+        let Some(known) = self.topics.forget(topic) else {
+            return self.report(Report::Done { ticket, shard });
+        };
+        let ids: Vec<PartitionId> = known.topic.partitions.iter().map(|partition| partition.id).collect();
+        for slot in self.topics.slots() {
+            if let Some(owned) = self.topics.get_mut(slot).filter(|owned| owned.topic == topic) {
+                owned.partition.delete(&mut self.buffers);
+            }
+        }
+        let local: Vec<PartitionSlot> = ids.iter().filter_map(|&id| self.slot_of(id)).collect();
+        for handle in self.channels.find(|home| match home {
+            Home::Local { slot, .. } => local.contains(slot),
+            Home::Remote { partition, .. } => ids.contains(partition),
+            _ => false,
+        }) {
+            self.channels[handle].home = Home::Gone;
+        }
+        self.end_subscriptions_of(&ids);
+        self.removals.push(Removal { ticket, topic: known.topic });
+        self.busy = true;
+    }
+
+    fn end_subscriptions_of(&mut self, ids: &[PartitionId]) {
+        let ended: Vec<u32> = self
+            .subscriptions
+            .iter()
+            .filter(|(_, entry)| entry.conn.0 != NONE && ids.contains(&entry.partition) && !entry.ending)
+            .map(|(index, _)| index)
+            .collect();
+        for index in ended {
+            let (id, partition) = (self.subscriptions[index].conn, self.subscriptions[index].partition);
+            let detail = format!("partition {partition}");
+            let refusal = Refusal { code: Code::TopicDeleted, retry_after_us: 0, record: None, detail };
+            self.say(id, &refusal.frame(Kind::Error, partition.0, 0));
+            self.unsubscribe(id, index);
+        }
+    }
+
+    /// Finishes removals whose memory nothing refers to any more.
+    pub(super) fn continue_removals(&mut self) {
+        for removal in std::mem::take(&mut self.removals) {
+            if self.is_referred_to(&removal.topic) {
+                self.removals.push(removal);
+                continue;
+            }
+            for partition in &removal.topic.partitions {
+                self.forget_partition(partition);
+            }
+            let (ticket, shard) = (removal.ticket, self.id);
+            self.report(Report::Done { ticket, shard });
+        }
+    }
+
+    fn is_referred_to(&self, topic: &Topic) -> bool {
+        let of_topic = |id: PartitionId| topic.partitions.iter().any(|partition| partition.id == id);
+        let subscribed = self.subscriptions.iter().any(|(_, entry)| {
+            entry.conn.0 != NONE && of_topic(entry.partition) && !matches!(entry.feed, Feed::Nowhere)
+        });
+        subscribed
+            || self.remote_consumers.iter().any(|(_, consumer)| consumer.used && of_topic(consumer.partition))
+    }
+
+    fn forget_partition(&mut self, partition: &TopicPartition) {
+        if let Some(slot) = self.slot_of(partition.id) {
+            self.forget_remote_producers(slot);
+            self.pinning.retain(|&pinning| pinning != slot);
+            self.dirty_partitions.retain(|&dirty| dirty != slot);
+            self.starving.retain(|&starving| starving != slot);
+            self.topics.disown(partition.id);
+        }
+        self.io.detach_region(partition.ring);
+        self.buffers.memory.detach(partition.ring);
+    }
+
+    /// The server is going: no new batch is taken, what subscribers have yet to get is delivered.
+    fn drain(&mut self, deadline_ns: u64) {
+        if self.state == State::Draining {
+            return;
+        }
+        self.state = State::Draining;
+        self.drain_deadline_ns = Some(deadline_ns);
+        self.stop_accepting();
+        let wall_deadline = self.clock.wall_ns + deadline_ns.saturating_sub(self.clock.mono_ns);
+        let frame = FrameHeader { append_time_ns: wall_deadline, ..FrameHeader::new(Kind::Drain) }.alone();
+        for id in self.conns.ids() {
+            if self.conns[id].phase == Phase::Open {
+                self.say(id, &frame);
+            }
+        }
+    }
+
+    /// Whether the drain has come to its end: all is delivered and acknowledged, or the time is up.
+    pub(super) fn check_drain(&mut self) {
+        let Some(deadline_ns) = self.drain_deadline_ns else { return };
+        if self.drained {
+            return;
+        }
+        let leftover = self.undelivered();
+        let quiet = self.conns.ids().iter().all(|&id| {
+            let conn = &self.conns[id];
+            conn.outbox.is_empty() && conn.sending.is_none() && conn.lent == 0
+        });
+        if leftover == 0 && quiet || self.clock.mono_ns >= deadline_ns {
+            self.drained = true;
+            self.report_log_ends();
+            let shard = self.id;
+            self.report(Report::Drained { shard, leftover });
+        }
+    }
+
+    /// Records that current subscribers have yet to get.
+    fn undelivered(&self) -> u64 {
+        self.topics
+            .slots()
+            .filter_map(|slot| self.topics.get(slot))
+            .map(|owned| owned.partition.lag_records())
+            .sum()
+    }
+
+    pub(super) fn report_log_ends(&mut self) {
+        let mut ends = Vec::new();
+        for slot in self.topics.slots() {
+            let Some(owned) = self.topics.get_mut(slot) else { continue };
+            let end = owned.partition.log_end_offset();
+            if end != owned.reported_end {
+                owned.reported_end = end;
+                ends.push((owned.id, end));
+            }
+        }
+        if !ends.is_empty() {
+            let shard = self.id;
+            self.report(Report::LogEnds { shard, ends });
+        }
+    }
+
+    pub(super) fn every_second(&mut self) {
+        self.report_log_ends();
+        for (reason, copied) in self.buffers.memory.copies().iter() {
+            self.counters.set_copies(reason, copied.count, copied.bytes);
+        }
+        let mut retained = 0;
+        let (mut evicted_records, mut evicted_bytes) = (0, 0);
+        for slot in self.topics.slots() {
+            let Some(owned) = self.topics.get(slot) else { continue };
+            retained += owned.partition.retained_bytes();
+            let counts = owned.partition.counters();
+            evicted_records += counts.evicted_records;
+            evicted_bytes += counts.evicted_bytes;
+        }
+        self.counters.set(Counter::RetainedBytes, retained);
+        self.counters.set(Counter::EvictedRecords, evicted_records);
+        self.counters.set(Counter::EvictedBytes, evicted_bytes);
+        self.counters.set(Counter::ReceiveMemoryInUseBytes, self.buffers.receive.in_use_bytes());
+    }
+}

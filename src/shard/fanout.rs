@@ -1,0 +1,91 @@
+//! From a partition that has something new to the connections that want it.
+
+use crate::ids::PartitionId;
+use crate::io::Io;
+use crate::limits::SPANS_PER_SEND;
+
+use super::Shard;
+use super::messages::{Message, RemoteDeliver};
+use super::subscriptions::Place;
+use super::topics::PartitionSlot;
+
+/// Bytes lent to another shard at once for one subscriber: what it can hope to send in one go.
+const LEND_BYTES_MAX: u32 = 256 * 1024;
+
+impl<I: Io> Shard<I> {
+    /// Marks every connection that a changed partition has something for.
+    pub(super) fn fan_out(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty_partitions);
+        for slot in dirty.drain(..) {
+            if let Some(owned) = self.topics.get_mut(slot) {
+                owned.dirty = false;
+                self.wake_subscribers(slot);
+            }
+        }
+        self.dirty_partitions = dirty;
+    }
+
+    pub(super) fn wake_subscribers(&mut self, slot: PartitionSlot) {
+        let mut wanted = std::mem::take(&mut self.wanted);
+        let partition = &self.topics[slot].partition;
+        let working = partition.subscribers().filter(|&(subscriber, _)| partition.has_work(subscriber));
+        wanted.extend(working.map(|(_, home)| home));
+        for home in wanted.drain(..) {
+            match Place::decode(home) {
+                Place::Local(index) => {
+                    let conn = self.subscriptions[index].conn;
+                    self.mark_dirty(conn);
+                }
+                Place::Remote(index) => self.lend(index),
+            }
+        }
+        self.wanted = wanted;
+    }
+
+    /// Lends a remote consumer its next bytes, unless it has some already.
+    pub(super) fn lend(&mut self, index: u32) {
+        let consumer = &self.remote_consumers[index];
+        let (slot, subscriber, to, partition) =
+            (consumer.slot, consumer.subscriber, consumer.to, consumer.partition);
+        if consumer.lent || consumer.ending || !self.topics[slot].partition.has_work(subscriber) {
+            return;
+        }
+        let owner = &mut self.topics[slot].partition;
+        let continues_frame = owner.in_frame(subscriber);
+        let mut spans = Vec::with_capacity(SPANS_PER_SEND / 4);
+        let taken = owner.take(&mut self.buffers, subscriber, LEND_BYTES_MAX, SPANS_PER_SEND / 4, &mut spans);
+        if taken.bytes == 0 && taken.gap.is_none() {
+            return;
+        }
+        let message = Message::RemoteDeliver(Box::new(RemoteDeliver {
+            to,
+            partition,
+            subscriber: index,
+            gap: taken.gap,
+            spans,
+            bytes: taken.bytes,
+            records: taken.records,
+            continues_frame,
+            ends_on_frame: true,
+        }));
+        self.remote_consumers[index].lent = true;
+        self.send_surely(usize::from(to.shard.0), message);
+    }
+
+    /// Makes `live` partitions let go of receive memory that slow subscribers pin.
+    pub(super) fn unpin_partitions(&mut self) {
+        let pinning = std::mem::take(&mut self.pinning);
+        for slot in pinning {
+            let Some(owned) = self.topics.get_mut(slot) else { continue };
+            owned.partition.unpin(&mut self.buffers);
+            if owned.partition.holds_receive_memory() {
+                self.pinning.push(slot);
+            }
+        }
+    }
+
+    /// Where a partition of this shard is, for messages that name it.
+    pub(super) fn slot_of(&self, partition: PartitionId) -> Option<PartitionSlot> {
+        self.topics.slot(partition)
+    }
+}

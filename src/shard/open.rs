@@ -1,0 +1,396 @@
+//! Opening and closing channels and subscriptions, on this shard's partitions or another's.
+
+use crate::ids::{ConnId, PartitionId, ShardId};
+use crate::io::Io;
+use crate::limits::CREDIT_STARTER_BYTES;
+use crate::metrics::Counter;
+use crate::proto::code::Code;
+use crate::proto::control::{Commit, Open, Opened, Subscribe, Subscribed};
+use crate::proto::header::{FrameHeader, Kind};
+
+use super::Shard;
+use super::channels::Home;
+use super::conn::NONE;
+use super::messages::{Message, RemoteSubscribe, Report};
+use super::subscriptions::{Feed, Place, Subscription};
+
+impl<I: Io> Shard<I> {
+    pub(super) fn open_channel(
+        &mut self,
+        id: ConnId,
+        request: u64,
+        partition: PartitionId,
+        owner: ShardId,
+        partition_count: u32,
+        open: &Open,
+    ) {
+        let next = self.conns[id].channels;
+        let Some(handle) = self.channels.insert(id, Home::Opening { shard: owner, partition }, next) else {
+            return self.refuse(id, request, Code::TooManyChannels, "of this shard".into());
+        };
+        self.conns[id].channels = handle;
+        self.conns[id].channel_count += 1;
+        let channel = &mut self.channels[handle];
+        channel.level = open.ack_level;
+        channel.every_batches = open.ack_every_batches.max(1);
+        channel.every_ns = u64::from(open.ack_every_us) * 1_000;
+        channel.partition_count = partition_count;
+        self.counters.set(Counter::ChannelsOpen, self.channels.open_count() as u64);
+        if owner == self.id {
+            return self.open_local(id, request, handle, partition, open.producer_id);
+        }
+        let from = self.conn_ref(id);
+        let message =
+            Message::RemoteOpen { from, request, channel: handle, partition, producer_id: open.producer_id };
+        if self.try_send(usize::from(owner.0), message).is_err() {
+            self.channels[handle].home = Home::Gone;
+            self.end_channel(id, handle);
+            self.refuse(id, request, Code::Unavailable, String::new());
+        }
+    }
+
+    fn open_local(
+        &mut self,
+        id: ConnId,
+        request: u64,
+        handle: u32,
+        partition: PartitionId,
+        producer_id: u64,
+    ) {
+        let owner = self.owner_key(id, handle);
+        let opened = match self.slot_of(partition) {
+            Some(slot) => self.open_producer(slot, producer_id, owner).map(|opened| (slot, opened)),
+            None => Err(Code::TopicDeleted),
+        };
+        let (slot, opened) = match opened {
+            Ok(opened) => opened,
+            Err(code) => {
+                self.channels[handle].home = Home::Gone;
+                self.end_channel(id, handle);
+                return self.refuse(id, request, code, String::new());
+            }
+        };
+        let credit = self.topics[slot].partition.grant(CREDIT_STARTER_BYTES);
+        let channel = &mut self.channels[handle];
+        channel.home = Home::Local { slot, producer: opened.slot };
+        channel.limit = credit;
+        self.say_opened(id, request, handle, opened.next_sequence);
+        if credit == 0 {
+            self.list_channel(handle);
+        }
+    }
+
+    /// Opens a producer on a partition of this shard; whoever had it open before is fenced.
+    pub(super) fn open_producer(
+        &mut self,
+        slot: super::topics::PartitionSlot,
+        producer_id: u64,
+        owner: u64,
+    ) -> Result<crate::partition::OpenedProducer, Code> {
+        self.topics[slot].partition.open_producer(producer_id, owner)
+    }
+
+    pub(super) fn say_opened(&mut self, id: ConnId, request: u64, handle: u32, next_sequence: u64) {
+        let channel = &self.channels[handle];
+        let partition_id = match channel.home {
+            Home::Local { slot, .. } => self.topics[slot].id,
+            Home::Remote { partition, .. } | Home::Opening { partition, .. } => partition,
+            Home::Gone | Home::Nowhere => PartitionId(0),
+        };
+        let opened = Opened {
+            partition_id: partition_id.0,
+            partition_count: channel.partition_count,
+            shard: self.id.0,
+            ack_level: channel.level,
+            next_sequence,
+            credit: channel.limit,
+        };
+        let frame = opened.frame(request, handle);
+        self.say(id, &frame);
+    }
+
+    pub(super) fn release_channel(&mut self, id: ConnId, handle: u32) {
+        let Some(channel) = self.channels.of(id, handle) else {
+            return self.fail(id, Code::UnknownChannel, format!("release of channel {handle}"));
+        };
+        let lent = channel.lent > 0;
+        channel.releasing = lent;
+        self.ack_pending(id, handle);
+        if !lent {
+            self.end_channel(id, handle);
+        }
+    }
+
+    /// Ends a channel: the partition forgets its credit and remembers its producer.
+    pub(super) fn end_channel(&mut self, id: ConnId, handle: u32) {
+        self.unlink_channel(id, handle);
+        let channel = &self.channels[handle];
+        let (home, unused) = (channel.home, channel.available());
+        let owner = self.owner_key(id, handle);
+        match home {
+            Home::Local { slot, producer } => {
+                if let Some(owned) = self.topics.get_mut(slot) {
+                    owned.partition.close_producer(producer, owner);
+                    owned.partition.ungrant(unused);
+                }
+            }
+            Home::Remote { shard, partition, owner_slot } => {
+                let from = self.conn_ref(id);
+                let message = Message::RemoteRelease {
+                    from,
+                    channel: handle,
+                    owner_slot,
+                    partition,
+                    unused_credit: unused,
+                };
+                self.send_surely(usize::from(shard.0), message);
+            }
+            // An answer that comes for a channel that is gone is released by its handler.
+            Home::Opening { .. } | Home::Gone | Home::Nowhere => {}
+        }
+        self.channels.remove(handle);
+        self.counters.set(Counter::ChannelsOpen, self.channels.open_count() as u64);
+    }
+
+    fn unlink_channel(&mut self, id: ConnId, handle: u32) {
+        let next = self.channels[handle].next;
+        self.conns[id].channel_count -= 1;
+        if self.conns[id].channels == handle {
+            self.conns[id].channels = next;
+            return;
+        }
+        let mut at = self.conns[id].channels;
+        while self.channels[at].next != handle {
+            at = self.channels[at].next;
+        }
+        self.channels[at].next = next;
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        id: ConnId,
+        request: u64,
+        partition: PartitionId,
+        owner: ShardId,
+        partition_count: u32,
+        subscribe: Subscribe,
+    ) {
+        if self.subscription_to(id, partition).is_some() {
+            return self.refuse(id, request, Code::AlreadySubscribed, subscribe.topic);
+        }
+        let entry = Subscription {
+            conn: id,
+            next: self.conns[id].subscriptions,
+            partition,
+            partition_count,
+            feed: Feed::Asked { shard: owner },
+            ..Subscription::vacant()
+        };
+        let Some(index) = self.subscriptions.insert(entry) else {
+            return self.refuse(id, request, Code::TooManySubscriptions, "of this shard".into());
+        };
+        self.conns[id].subscriptions = index;
+        self.conns[id].subscription_count += 1;
+        self.counters.set(Counter::SubscriptionsOpen, self.subscriptions.len() as u64);
+        if owner == self.id {
+            return self.subscribe_local(id, request, index, partition, &subscribe);
+        }
+        let from = self.conn_ref(id);
+        let Subscribe { start, name, resume, credit, .. } = subscribe;
+        let ask = RemoteSubscribe { from, request, partition, start, name, resume, credit };
+        if self.try_send(usize::from(owner.0), Message::RemoteSubscribe(Box::new(ask))).is_err() {
+            self.remove_subscription(id, index);
+            self.refuse(id, request, Code::Unavailable, String::new());
+        }
+    }
+
+    fn subscribe_local(
+        &mut self,
+        id: ConnId,
+        request: u64,
+        index: u32,
+        partition: PartitionId,
+        ask: &Subscribe,
+    ) {
+        let Some(slot) = self.slot_of(partition) else {
+            self.remove_subscription(id, index);
+            return self.refuse(id, request, Code::TopicDeleted, String::new());
+        };
+        let home = Place::Local(index).encode();
+        let owned = &mut self.topics[slot];
+        match owned.partition.subscribe(&self.buffers, ask.start, &ask.name, ask.resume, ask.credit, home) {
+            Ok(new) => {
+                self.subscriptions[index].feed = Feed::Local { slot, subscriber: new.id };
+                let subscribed = Subscribed {
+                    partition_count: self.subscriptions[index].partition_count,
+                    shard: self.id.0,
+                    start_offset: new.start_offset,
+                    log_start_offset: new.log_start_offset,
+                    log_end_offset: new.log_end_offset,
+                };
+                let frame = subscribed.frame(request, partition.0);
+                self.say(id, &frame);
+            }
+            Err(code) => {
+                self.remove_subscription(id, index);
+                self.refuse(id, request, code, String::new());
+            }
+        }
+    }
+
+    /// The connection's subscription to a partition.
+    pub(super) fn subscription_to(&self, id: ConnId, partition: PartitionId) -> Option<u32> {
+        let mut at = self.conns[id].subscriptions;
+        while at != NONE {
+            let entry = &self.subscriptions[at];
+            if entry.partition == partition && !entry.ending {
+                return Some(at);
+            }
+            at = entry.next;
+        }
+        None
+    }
+
+    pub(super) fn consumer_credit(&mut self, id: ConnId, partition: PartitionId, limit: u64) {
+        let Some(index) = self.subscription_to(id, partition) else {
+            return; // it may have been on its way when the subscription ended
+        };
+        match self.subscriptions[index].feed {
+            Feed::Local { slot, subscriber } => match self.topics[slot].partition.credit(subscriber, limit) {
+                Ok(()) => self.mark_dirty(id),
+                Err(code) => self.fail(id, code, format!("partition {partition}, limit {limit}")),
+            },
+            Feed::Remote { shard, subscriber, .. } => {
+                let from = self.conn_ref(id);
+                let message = Message::RemoteConsumerCredit { partition, subscriber, from, limit };
+                self.send_surely(usize::from(shard.0), message);
+            }
+            Feed::Asked { .. } | Feed::Nowhere => {}
+        }
+    }
+
+    pub(super) fn commit(&mut self, id: ConnId, request: u64, partition: PartitionId, commit: Commit) {
+        let Some(owner) = self.topics.owner(partition) else {
+            return self.refuse(id, request, Code::TopicDeleted, String::new());
+        };
+        if self.subscription_to(id, partition).is_none() {
+            return self.refuse(id, request, Code::NotSubscribed, format!("partition {partition}"));
+        }
+        if owner == self.id {
+            let result = self.commit_here(partition, &commit.name, commit.offset);
+            return self.committed(id, request, partition, result);
+        }
+        let from = self.conn_ref(id);
+        let message = Message::RemoteCommit {
+            from,
+            request,
+            partition,
+            name: commit.name.into(),
+            offset: commit.offset,
+        };
+        self.send_surely(usize::from(owner.0), message);
+    }
+
+    pub(super) fn commit_here(
+        &mut self,
+        partition: PartitionId,
+        name: &str,
+        offset: u64,
+    ) -> Result<u64, Code> {
+        let slot = self.slot_of(partition).ok_or(Code::TopicDeleted)?;
+        let stored = self.topics[slot].partition.commit(name, offset)?;
+        self.counters.add(Counter::Commits, 1);
+        self.report(Report::Committed { partition, name: name.to_owned(), offset: stored });
+        Ok(stored)
+    }
+
+    pub(super) fn committed(
+        &mut self,
+        id: ConnId,
+        request: u64,
+        partition: PartitionId,
+        result: Result<u64, Code>,
+    ) {
+        match result {
+            Ok(offset) => {
+                let header = FrameHeader {
+                    channel: partition.0,
+                    sequence: request,
+                    offset,
+                    ..FrameHeader::new(Kind::Committed)
+                };
+                self.say(id, &header.alone());
+            }
+            Err(code) => self.refuse(id, request, code, format!("partition {partition}")),
+        }
+    }
+
+    pub(super) fn unsubscribe_by_client(&mut self, id: ConnId, partition: PartitionId) {
+        match self.subscription_to(id, partition) {
+            Some(index) => {
+                self.subscriptions[index].echo = true;
+                self.unsubscribe(id, index);
+            }
+            None => self.say_unsubscribed(id, partition),
+        }
+    }
+
+    /// Ends a subscription as soon as none of it is in flight and no frame is half sent.
+    pub(super) fn unsubscribe(&mut self, id: ConnId, index: u32) {
+        self.subscriptions[index].ending = true;
+        if !self.subscriptions[index].in_flight && self.conns[id].resume != index {
+            self.end_subscription(id, index);
+        }
+    }
+
+    pub(super) fn end_subscription(&mut self, id: ConnId, index: u32) {
+        let entry = &mut self.subscriptions[index];
+        let partition = entry.partition;
+        let feed = std::mem::replace(&mut entry.feed, Feed::Nowhere);
+        match feed {
+            Feed::Local { slot, subscriber } => {
+                self.topics[slot].partition.unsubscribe(&mut self.buffers, subscriber);
+            }
+            Feed::Remote { shard, subscriber, lent } => {
+                if lent.is_some() {
+                    self.give_back(id, shard, partition, subscriber, 0, true);
+                }
+                let from = self.conn_ref(id);
+                let message = Message::RemoteUnsubscribe { partition, subscriber, from };
+                self.send_surely(usize::from(shard.0), message);
+            }
+            // The answer finds no subscription and undoes it at the owner.
+            Feed::Asked { .. } | Feed::Nowhere => {}
+        }
+        let echo = self.subscriptions[index].echo;
+        self.remove_subscription(id, index);
+        if echo {
+            self.say_unsubscribed(id, partition);
+        }
+    }
+
+    fn say_unsubscribed(&mut self, id: ConnId, partition: PartitionId) {
+        let frame = FrameHeader { channel: partition.0, ..FrameHeader::new(Kind::Unsubscribe) }.alone();
+        self.say(id, &frame);
+    }
+
+    pub(super) fn remove_subscription(&mut self, id: ConnId, index: u32) {
+        let next = self.subscriptions[index].next;
+        let conn = &mut self.conns[id];
+        conn.subscription_count -= 1;
+        if conn.turn == index {
+            conn.turn = NONE;
+        }
+        if conn.subscriptions == index {
+            conn.subscriptions = next;
+        } else {
+            let mut at = conn.subscriptions;
+            while self.subscriptions[at].next != index {
+                at = self.subscriptions[at].next;
+            }
+            self.subscriptions[at].next = next;
+        }
+        self.subscriptions.remove(index, Subscription::vacant());
+        self.counters.set(Counter::SubscriptionsOpen, self.subscriptions.len() as u64);
+    }
+}

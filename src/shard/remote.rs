@@ -1,0 +1,642 @@
+//! Traffic with other shards: producers and consumers whose connection is on one shard and whose partition
+//! is on another.
+//!
+//! The producer's shard verifies a batch, holds it where it lies and lends it; the owner copies it into the
+//! partition (once) and answers in the same tick, so a slow topic pins nothing of the producer's shard.
+//! The owner lends a consumer's shard what it can hope to send in one go; that shard tries at once and
+//! answers with what was sent, so a slow consumer pins nothing of the owner's.
+
+use crate::buf::Span;
+use crate::ids::{ConnId, PartitionId, ShardId};
+use crate::io::Io;
+use crate::limits::CREDIT_STARTER_BYTES;
+use crate::partition::{ProducerSlot, Source};
+use crate::proto::code::Code;
+use crate::proto::control::Subscribed;
+use crate::proto::header::FrameHeader;
+
+use super::Shard;
+use super::channels::{AckPoint, Home};
+use super::conn::NONE;
+use super::ingest::BatchRefused;
+use super::messages::{
+    ConnRef, Message, RemoteAck, RemoteChannel, RemoteDeliver, RemoteSubscribe, RemoteSubscription,
+};
+use super::session::owner_key;
+use super::subscriptions::{Feed, Lent, Place, RemoteConsumer, Table};
+use super::topics::PartitionSlot;
+
+/// Credit a remote channel is kept at: it crosses the mesh, so it starts with more than a local one.
+const REMOTE_WINDOW_BYTES: u64 = 4 * CREDIT_STARTER_BYTES;
+
+/// Credit another shard's producer waits for.
+#[derive(Debug)]
+pub(super) struct Owed {
+    to: ConnRef,
+    channel: u32,
+    bytes: u64,
+}
+
+/// A producer of another shard, as the owner of its partition knows it.
+#[derive(Debug)]
+pub(super) struct RemoteProducer {
+    slot: PartitionSlot,
+    producer: ProducerSlot,
+    used: bool,
+}
+
+/// See [`RemoteProducer`].
+pub(super) type RemoteProducers = Table<RemoteProducer>;
+
+fn vacant_producer() -> RemoteProducer {
+    RemoteProducer { slot: PartitionSlot(NONE), producer: ProducerSlot(NONE), used: false }
+}
+
+impl<I: Io> Shard<I> {
+    /// Acts on a message of the mesh.
+    pub(super) fn message(&mut self, from: usize, message: Message) {
+        match message {
+            Message::Adopt(adoption) => self.adopt(*adoption),
+            Message::RemoteOpen { from, request, channel, partition, producer_id } => {
+                let result = self.remote_open(from, channel, partition, producer_id);
+                self.answer(from.shard, Message::RemoteOpened { to: from, request, channel, result });
+            }
+            Message::RemoteOpened { to, request, channel, result } => {
+                self.remote_opened(to, request, channel, result)
+            }
+            Message::RemotePublish { from, channel, owner_slot, partition, span, header } => {
+                self.remote_publish(from, channel, owner_slot, partition, span, &header);
+            }
+            Message::RemotePublished { to, channel, span, sequence, result, credit } => {
+                self.buffers.receive.release(span);
+                self.remote_published(to, channel, sequence, result, credit);
+            }
+            Message::RemoteCredit { to, channel, grant } => self.remote_credit(to, channel, grant),
+            Message::RemoteConsume { partition, owner_slot, owner, channel, sequence, bytes, code } => {
+                self.remote_consume(partition, owner_slot, owner, channel, sequence, bytes, code);
+            }
+            Message::RemoteRelease { from, channel, owner_slot, partition, unused_credit } => {
+                self.remote_release(from, channel, owner_slot, partition, unused_credit);
+            }
+            Message::RemoteSubscribe(ask) => self.remote_subscribe(*ask),
+            Message::RemoteSubscribed { to, request, partition, result } => {
+                self.remote_subscribed(to, from, request, partition, result);
+            }
+            Message::RemoteDeliver(deliver) => self.remote_deliver(from, *deliver),
+            Message::RemoteSent { partition, subscriber, from, bytes, blocked } => {
+                self.remote_sent(partition, subscriber, from, bytes, blocked);
+            }
+            Message::RemoteWritable { partition, subscriber, from } => {
+                self.remote_writable(partition, subscriber, from)
+            }
+            Message::RemoteConsumerCredit { partition, subscriber, from, limit } => {
+                self.remote_consumer_credit(partition, subscriber, from, limit);
+            }
+            Message::RemoteCommit { from, request, partition, name, offset } => {
+                let result = self.commit_here(partition, &name, offset);
+                self.answer(from.shard, Message::RemoteCommitted { to: from, request, partition, result });
+            }
+            Message::RemoteCommitted { to, request, partition, result } => {
+                if let Some(id) = self.conns.by_ref(to) {
+                    self.committed(id, request, partition, result);
+                }
+            }
+            Message::RemoteUnsubscribe { partition, subscriber, from } => {
+                self.remote_unsubscribe(partition, subscriber, from);
+            }
+            Message::Command(command) => self.command(*command),
+            Message::Report(_) => unreachable!("reports go to control"),
+        }
+    }
+
+    fn answer(&mut self, to: ShardId, message: Message) {
+        self.send_surely(usize::from(to.0), message);
+    }
+
+    // The owner's side of a producer.
+
+    fn remote_open(
+        &mut self,
+        from: ConnRef,
+        channel: u32,
+        partition: PartitionId,
+        producer_id: u64,
+    ) -> Result<RemoteChannel, Code> {
+        let slot = self.slot_of(partition).ok_or(Code::TopicDeleted)?;
+        let owner = owner_key(from.shard, from.generation, channel);
+        let opened = self.open_producer(slot, producer_id, owner)?;
+        let entry = RemoteProducer { slot, producer: opened.slot, used: true };
+        let Some(owner_slot) = self.remote_producers.insert(entry) else {
+            self.topics[slot].partition.close_producer(opened.slot, owner);
+            return Err(Code::TooManyChannels);
+        };
+        let credit = self.topics[slot].partition.grant(REMOTE_WINDOW_BYTES);
+        if credit < REMOTE_WINDOW_BYTES {
+            self.owe(slot, from, channel, REMOTE_WINDOW_BYTES - credit);
+        }
+        Ok(RemoteChannel { owner_slot, partition, next_sequence: opened.next_sequence, credit })
+    }
+
+    fn remote_producer(
+        &self,
+        owner_slot: u32,
+        partition: PartitionId,
+    ) -> Option<(PartitionSlot, ProducerSlot)> {
+        let entry = self.remote_producers.look_up(owner_slot)?;
+        let current = entry.used && self.topics.get(entry.slot)?.id == partition;
+        current.then_some((entry.slot, entry.producer))
+    }
+
+    fn remote_publish(
+        &mut self,
+        from: ConnRef,
+        channel: u32,
+        owner_slot: u32,
+        partition: PartitionId,
+        span: Span,
+        header: &FrameHeader,
+    ) {
+        let mut credit = 0;
+        let result = match self.remote_producer(owner_slot, partition) {
+            None => Err(Code::NoSuchTopicNow),
+            Some((slot, producer)) => {
+                let owner = owner_key(from.shard, from.generation, channel);
+                let stored = self.store(slot, producer, owner, &[span], Source::Foreign, header, Ok(()));
+                credit = self.regrant(slot, from, channel, u64::from(span.bytes));
+                stored.map_err(|refused| refused.code)
+            }
+        };
+        let result = result.map(|point| RemoteAck {
+            offset: point.offset,
+            span: point.span,
+            append_time_ns: point.append_time_ns,
+            duplicate: point.duplicate,
+        });
+        let sequence = header.sequence;
+        self.answer(
+            from.shard,
+            Message::RemotePublished { to: from, channel, span, sequence, result, credit },
+        );
+    }
+
+    /// What a frame used is granted again, as far as there is room; the rest is owed.
+    fn regrant(&mut self, slot: PartitionSlot, to: ConnRef, channel: u32, bytes: u64) -> u64 {
+        let partition = &mut self.topics[slot].partition;
+        partition.ungrant(bytes);
+        let granted = partition.grant(bytes);
+        if granted < bytes {
+            self.owe(slot, to, channel, bytes - granted);
+        }
+        granted
+    }
+
+    fn owe(&mut self, slot: PartitionSlot, to: ConnRef, channel: u32, bytes: u64) {
+        let owed = &mut self.topics[slot].owed;
+        match owed.iter_mut().find(|owed| owed.to == to && owed.channel == channel) {
+            Some(owed) => owed.bytes += bytes,
+            None => owed.push(Owed { to, channel, bytes }),
+        }
+        self.starve(slot);
+    }
+
+    /// Pays what other shards' producers wait for, as far as there is room.
+    pub(super) fn feed_owed(&mut self, slot: PartitionSlot) {
+        for mut owed in std::mem::take(&mut self.topics[slot].owed) {
+            let grant = self.topics[slot].partition.grant(owed.bytes);
+            if grant > 0 {
+                self.answer(
+                    owed.to.shard,
+                    Message::RemoteCredit { to: owed.to, channel: owed.channel, grant },
+                );
+            }
+            owed.bytes -= grant;
+            if owed.bytes > 0 {
+                self.topics[slot].owed.push(owed);
+                self.starve(slot);
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // the message's fields
+    fn remote_consume(
+        &mut self,
+        partition: PartitionId,
+        owner_slot: u32,
+        owner: ConnRef,
+        channel: u32,
+        sequence: u64,
+        bytes: u64,
+        code: Code,
+    ) {
+        let Some((slot, producer)) = self.remote_producer(owner_slot, partition) else { return };
+        let key = owner_key(owner.shard, owner.generation, channel);
+        let partition = &mut self.topics[slot].partition;
+        partition.consume_sequence(producer, key, sequence, code);
+        let grant = self.regrant(slot, owner, channel, bytes);
+        if grant > 0 {
+            self.answer(owner.shard, Message::RemoteCredit { to: owner, channel, grant });
+        }
+    }
+
+    fn remote_release(
+        &mut self,
+        from: ConnRef,
+        channel: u32,
+        owner_slot: u32,
+        partition: PartitionId,
+        unused: u64,
+    ) {
+        let Some((slot, producer)) = self.remote_producer(owner_slot, partition) else { return };
+        let owned = &mut self.topics[slot];
+        owned.partition.close_producer(producer, owner_key(from.shard, from.generation, channel));
+        owned.partition.ungrant(unused);
+        owned.owed.retain(|owed| owed.to != from || owed.channel != channel);
+        self.remote_producers.remove(owner_slot, vacant_producer());
+    }
+
+    // The producer's side.
+
+    /// The connection's channel of this handle, if both are still what the message means.
+    fn remote_channel(&self, to: ConnRef, channel: u32) -> Option<ConnId> {
+        let id = self.conns.by_ref(to)?;
+        (self.channels.look_up(channel)?.conn == id).then_some(id)
+    }
+
+    fn remote_opened(
+        &mut self,
+        to: ConnRef,
+        request: u64,
+        channel: u32,
+        result: Result<RemoteChannel, Code>,
+    ) {
+        let waiting = self.remote_channel(to, channel).and_then(|id| match self.channels[channel].home {
+            Home::Opening { shard, partition } => Some((id, shard, partition)),
+            _ => None,
+        });
+        match (waiting, result) {
+            (Some((id, shard, partition)), Ok(opened)) => {
+                let entry = &mut self.channels[channel];
+                entry.home = Home::Remote { shard, partition, owner_slot: opened.owner_slot };
+                entry.limit = opened.credit;
+                entry.told_limit = opened.credit;
+                self.say_opened(id, request, channel, opened.next_sequence);
+            }
+            (Some((id, ..)), Err(code)) => {
+                self.channels[channel].home = Home::Gone;
+                self.end_channel(id, channel);
+                self.refuse(id, request, code, String::new());
+            }
+            // The connection went away meanwhile; the owner hears of it by the release it is sent here.
+            (None, Ok(opened)) => self.disown_channel(to, channel, &opened),
+            (None, Err(_)) => {}
+        }
+    }
+
+    /// Undoes an open whose connection is gone.
+    fn disown_channel(&mut self, from: ConnRef, channel: u32, opened: &RemoteChannel) {
+        let (owner_slot, partition) = (opened.owner_slot, opened.partition);
+        let message =
+            Message::RemoteRelease { from, channel, owner_slot, partition, unused_credit: opened.credit };
+        if let Some(shard) = self.topics.owner(partition) {
+            self.answer(shard, message);
+        }
+    }
+
+    /// Lends a verified batch to its partition's shard. Where the mesh is full the client tries again.
+    pub(super) fn lend_batch(
+        &mut self,
+        id: ConnId,
+        handle: u32,
+        shard: ShardId,
+        frame: Span,
+        message: Message,
+        sequence: u64,
+    ) {
+        self.buffers.receive.hold(frame);
+        match self.try_send(usize::from(shard.0), message) {
+            Ok(()) => {
+                self.channels[handle].lent += 1;
+                self.conns[id].lent += 1;
+            }
+            Err(_) => {
+                self.buffers.receive.release(frame);
+                // The credit was not used; what the client counts as sent it may send again.
+                let channel = &mut self.channels[handle];
+                channel.limit += u64::from(frame.bytes);
+                let limit = channel.limit;
+                self.nack(id, handle, sequence, Code::BackPressure.into());
+                self.say_credit(id, handle, limit);
+            }
+        }
+    }
+
+    /// A batch for another shard that was refused at the door.
+    pub(super) fn refuse_remote(
+        &mut self,
+        id: ConnId,
+        handle: u32,
+        home: Home,
+        bytes: u32,
+        sequence: u64,
+        refused: BatchRefused,
+    ) {
+        let Home::Remote { shard, partition, owner_slot } = home else { return };
+        let owner = self.conn_ref(id);
+        let (bytes, code) = (u64::from(bytes), refused.code);
+        let message =
+            Message::RemoteConsume { partition, owner_slot, owner, channel: handle, sequence, bytes, code };
+        self.answer(shard, message);
+        self.nack(id, handle, sequence, refused);
+    }
+
+    fn remote_published(
+        &mut self,
+        to: ConnRef,
+        handle: u32,
+        sequence: u64,
+        result: Result<RemoteAck, Code>,
+        credit: u64,
+    ) {
+        let Some(id) = self.remote_channel(to, handle) else { return };
+        self.conns[id].lent -= 1;
+        self.channels[handle].lent -= 1;
+        match result {
+            Ok(ack) => {
+                let point = AckPoint {
+                    sequence,
+                    offset: ack.offset,
+                    span: ack.span,
+                    append_time_ns: ack.append_time_ns,
+                    duplicate: ack.duplicate,
+                };
+                if ack.duplicate {
+                    self.ack_now(id, handle, point)
+                } else {
+                    self.ack_later(id, handle, point)
+                }
+                self.list_channel(handle);
+            }
+            Err(code) => self.nack(id, handle, sequence, code.into()),
+        }
+        self.extend_credit(id, handle, credit);
+        if self.channels[handle].releasing && self.channels[handle].lent == 0 {
+            self.ack_pending(id, handle);
+            self.end_channel(id, handle);
+        }
+        self.nothing_to_send(id);
+    }
+
+    fn remote_credit(&mut self, to: ConnRef, handle: u32, grant: u64) {
+        if let Some(id) = self.remote_channel(to, handle) {
+            self.extend_credit(id, handle, grant);
+        }
+    }
+
+    /// More credit for a remote channel; the client is told when half of its window is used.
+    fn extend_credit(&mut self, id: ConnId, handle: u32, grant: u64) {
+        if grant == 0 {
+            return;
+        }
+        let channel = &mut self.channels[handle];
+        channel.limit += grant;
+        let (limit, told) = (channel.limit, channel.told_limit);
+        if limit - told >= REMOTE_WINDOW_BYTES / 2 || channel.used + REMOTE_WINDOW_BYTES / 4 > told {
+            channel.told_limit = limit;
+            self.say_credit(id, handle, limit);
+        }
+    }
+
+    // The owner's side of a consumer.
+
+    fn remote_subscribe(&mut self, ask: RemoteSubscribe) {
+        let (to, request, partition) = (ask.from, ask.request, ask.partition);
+        let result = self.add_remote_consumer(ask);
+        let index = result.as_ref().ok().map(|new| new.subscriber);
+        self.answer(to.shard, Message::RemoteSubscribed { to, request, partition, result });
+        if let Some(index) = index {
+            self.lend(index);
+        }
+    }
+
+    fn add_remote_consumer(&mut self, ask: RemoteSubscribe) -> Result<RemoteSubscription, Code> {
+        let slot = self.slot_of(ask.partition).ok_or(Code::TopicDeleted)?;
+        let entry = RemoteConsumer {
+            to: ask.from,
+            slot,
+            partition: ask.partition,
+            used: true,
+            ..RemoteConsumer::vacant()
+        };
+        let index = self.remote_consumers.insert(entry).ok_or(Code::TooManySubscriptions)?;
+        let home = Place::Remote(index).encode();
+        let partition = &mut self.topics[slot].partition;
+        match partition.subscribe(&self.buffers, ask.start, &ask.name, ask.resume, ask.credit, home) {
+            Ok(new) => {
+                self.remote_consumers[index].subscriber = new.id;
+                Ok(RemoteSubscription {
+                    subscriber: index,
+                    start_offset: new.start_offset,
+                    log_start_offset: new.log_start_offset,
+                    log_end_offset: new.log_end_offset,
+                })
+            }
+            Err(code) => {
+                self.remote_consumers.remove(index, RemoteConsumer::vacant());
+                Err(code)
+            }
+        }
+    }
+
+    /// The consumer of this index, if it is still the one the message means.
+    fn remote_consumer(&self, index: u32, partition: PartitionId, from: ConnRef) -> bool {
+        self.remote_consumers
+            .look_up(index)
+            .is_some_and(|c| c.used && c.partition == partition && c.to == from)
+    }
+
+    fn remote_sent(&mut self, partition: PartitionId, index: u32, from: ConnRef, bytes: u32, blocked: bool) {
+        if !self.remote_consumer(index, partition, from) {
+            return;
+        }
+        self.remote_consumers[index].lent = false;
+        let (slot, subscriber) = (self.remote_consumers[index].slot, self.remote_consumers[index].subscriber);
+        let owner = &mut self.topics[slot].partition;
+        owner.sent(&mut self.buffers, subscriber, bytes);
+        owner.set_blocked(subscriber, blocked);
+        if self.remote_consumers[index].ending {
+            self.remove_remote_consumer(index);
+        } else if !blocked {
+            self.lend(index);
+        }
+    }
+
+    fn remote_writable(&mut self, partition: PartitionId, index: u32, from: ConnRef) {
+        if self.remote_consumer(index, partition, from) {
+            let (slot, subscriber) =
+                (self.remote_consumers[index].slot, self.remote_consumers[index].subscriber);
+            self.topics[slot].partition.set_blocked(subscriber, false);
+            self.lend(index);
+        }
+    }
+
+    fn remote_consumer_credit(&mut self, partition: PartitionId, index: u32, from: ConnRef, limit: u64) {
+        if self.remote_consumer(index, partition, from) {
+            let (slot, subscriber) =
+                (self.remote_consumers[index].slot, self.remote_consumers[index].subscriber);
+            // A limit that goes backwards changes nothing; the connection's own shard cannot tell.
+            if self.topics[slot].partition.credit(subscriber, limit).is_err() {
+                self.counters.refused(Code::ConsumerCreditInvalid);
+            }
+            self.lend(index);
+        }
+    }
+
+    fn remote_unsubscribe(&mut self, partition: PartitionId, index: u32, from: ConnRef) {
+        if !self.remote_consumer(index, partition, from) {
+            return;
+        }
+        if self.remote_consumers[index].lent {
+            self.remote_consumers[index].ending = true;
+        } else {
+            self.remove_remote_consumer(index);
+        }
+    }
+
+    pub(super) fn remove_remote_consumer(&mut self, index: u32) {
+        let consumer = self.remote_consumers.remove(index, RemoteConsumer::vacant());
+        if let Some(owned) = self.topics.get_mut(consumer.slot) {
+            owned.partition.unsubscribe(&mut self.buffers, consumer.subscriber);
+        }
+    }
+
+    // The consumer's side.
+
+    fn remote_subscribed(
+        &mut self,
+        to: ConnRef,
+        owner: usize,
+        request: u64,
+        partition: PartitionId,
+        result: Result<RemoteSubscription, Code>,
+    ) {
+        let shard = ShardId(u16::try_from(owner).expect("shards are few"));
+        let asked = self.conns.by_ref(to).and_then(|id| {
+            let index = self.subscription_to(id, partition)?;
+            matches!(self.subscriptions[index].feed, Feed::Asked { .. }).then_some((id, index))
+        });
+        match (asked, result) {
+            (Some((id, index)), Ok(new)) => {
+                self.subscriptions[index].feed =
+                    Feed::Remote { shard, subscriber: new.subscriber, lent: None };
+                let subscribed = Subscribed {
+                    partition_count: self.subscriptions[index].partition_count,
+                    shard: shard.0,
+                    start_offset: new.start_offset,
+                    log_start_offset: new.log_start_offset,
+                    log_end_offset: new.log_end_offset,
+                };
+                let frame = subscribed.frame(request, partition.0);
+                self.say(id, &frame);
+            }
+            (Some((id, index)), Err(code)) => {
+                self.remove_subscription(id, index);
+                self.refuse(id, request, code, String::new());
+            }
+            (None, Ok(new)) => {
+                let message = Message::RemoteUnsubscribe { partition, subscriber: new.subscriber, from: to };
+                self.answer(shard, message);
+            }
+            (None, Err(_)) => {}
+        }
+    }
+
+    fn remote_deliver(&mut self, owner: usize, deliver: RemoteDeliver) {
+        let shard = ShardId(u16::try_from(owner).expect("shards are few"));
+        let index = self.conns.by_ref(deliver.to).and_then(|id| self.fed_subscription(id, &deliver));
+        let Some(index) = index else {
+            // Gone meanwhile: everything goes back.
+            let (partition, subscriber, from) = (deliver.partition, deliver.subscriber, deliver.to);
+            return self
+                .answer(shard, Message::RemoteSent { partition, subscriber, from, bytes: 0, blocked: true });
+        };
+        let id = self.subscriptions[index].conn;
+        if let Feed::Remote { lent, .. } = &mut self.subscriptions[index].feed {
+            let RemoteDeliver { spans, bytes, records, gap, continues_frame, ends_on_frame, .. } = deliver;
+            *lent = Some(Lent { spans, bytes, records, gap, continues_frame, ends_on_frame });
+        }
+        if self.conns[id].blocked && self.conns[id].sending.is_none() {
+            self.return_lent(id, index);
+        } else {
+            self.mark_dirty(id);
+        }
+    }
+
+    fn fed_subscription(&self, id: ConnId, deliver: &RemoteDeliver) -> Option<u32> {
+        let mut at = self.conns[id].subscriptions;
+        while at != NONE {
+            let entry = &self.subscriptions[at];
+            let feeds =
+                matches!(entry.feed, Feed::Remote { subscriber, .. } if subscriber == deliver.subscriber);
+            if feeds && entry.partition == deliver.partition {
+                return Some(at);
+            }
+            at = entry.next;
+        }
+        None
+    }
+
+    /// Gives back what cannot be sent now: the socket is full.
+    pub(super) fn return_lent(&mut self, id: ConnId, index: u32) {
+        let entry = &mut self.subscriptions[index];
+        let partition = entry.partition;
+        if let Feed::Remote { shard, subscriber, lent } = &mut entry.feed {
+            // A gap that was not told yet stays: it is the owner's to tell, so it is told at once.
+            let gap = lent.take().and_then(|lent| lent.gap);
+            let (shard, subscriber) = (*shard, *subscriber);
+            if let Some(gap) = gap {
+                self.queue_gap(id, partition.0, gap);
+            }
+            self.give_back(id, shard, partition, subscriber, 0, true);
+        }
+    }
+
+    /// Answers a loan: this many bytes were sent.
+    pub(super) fn give_back(
+        &mut self,
+        id: ConnId,
+        shard: ShardId,
+        partition: PartitionId,
+        subscriber: u32,
+        bytes: u32,
+        blocked: bool,
+    ) {
+        let from = self.conn_ref(id);
+        self.answer(shard, Message::RemoteSent { partition, subscriber, from, bytes, blocked });
+    }
+
+    pub(super) fn say_writable(
+        &mut self,
+        id: ConnId,
+        shard: ShardId,
+        partition: PartitionId,
+        subscriber: u32,
+    ) {
+        let from = self.conn_ref(id);
+        self.answer(shard, Message::RemoteWritable { partition, subscriber, from });
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// Producers of other shards on a partition that goes: their channels get `no_such_topic_now`.
+    pub(super) fn forget_remote_producers(&mut self, slot: PartitionSlot) {
+        let gone: Vec<u32> = self
+            .remote_producers
+            .iter()
+            .filter(|(_, entry)| entry.used && entry.slot == slot)
+            .map(|(index, _)| index)
+            .collect();
+        for index in gone {
+            self.remote_producers.remove(index, vacant_producer());
+        }
+    }
+}

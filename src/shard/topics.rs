@@ -1,0 +1,143 @@
+//! What the shard knows of topics, and the partitions it owns.
+//!
+//! Every shard knows every topic (control tells all of them); only the owner has the partition's state.
+//! A partition's slot is reused only after the topic was removed and nothing refers to it any more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::ids::{PartitionId, ShardId, TopicId};
+use crate::partition::Partition;
+use crate::topic::Topic;
+
+/// Index of a partition this shard owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct PartitionSlot(pub u32);
+
+/// A partition of this shard.
+pub(super) struct Owned {
+    pub partition: Partition,
+    pub id: PartitionId,
+    pub topic: TopicId,
+    /// Its number within the topic.
+    pub number: u32,
+    /// In the list of partitions to fan out.
+    pub dirty: bool,
+    /// In the list of partitions whose producers wait for credit.
+    pub starving: bool,
+    /// Producers of this shard that wait for credit.
+    pub starved: Vec<u32>,
+    /// Producers of other shards that wait for credit, and for how many bytes.
+    pub owed: Vec<super::remote::Owed>,
+    /// Log end when it was last reported to control.
+    pub reported_end: u64,
+}
+
+/// A topic as the shard knows it.
+pub(super) struct Known {
+    pub topic: Arc<Topic>,
+    pub paused: bool,
+}
+
+/// See the module.
+pub(super) struct TopicTable {
+    by_name: HashMap<String, TopicId>,
+    by_id: HashMap<TopicId, Known>,
+    slots: Vec<Option<Owned>>,
+    slot_of: HashMap<PartitionId, PartitionSlot>,
+    owner_of: HashMap<PartitionId, ShardId>,
+}
+
+impl TopicTable {
+    pub(super) fn new() -> Self {
+        TopicTable {
+            by_name: HashMap::new(),
+            by_id: HashMap::new(),
+            slots: Vec::new(),
+            slot_of: HashMap::new(),
+            owner_of: HashMap::new(),
+        }
+    }
+
+    pub(super) fn by_name(&self, name: &str) -> Option<&Known> {
+        self.by_id.get(self.by_name.get(name)?)
+    }
+
+    pub(super) fn by_id(&mut self, id: TopicId) -> Option<&mut Known> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn slot(&self, id: PartitionId) -> Option<PartitionSlot> {
+        self.slot_of.get(&id).copied()
+    }
+
+    pub(super) fn owner(&self, id: PartitionId) -> Option<ShardId> {
+        self.owner_of.get(&id).copied()
+    }
+
+    pub(super) fn learn(&mut self, topic: Arc<Topic>) {
+        for partition in &topic.partitions {
+            self.owner_of.insert(partition.id, partition.shard);
+        }
+        self.by_name.insert(topic.name.clone(), topic.id);
+        self.by_id.insert(topic.id, Known { topic, paused: false });
+    }
+
+    pub(super) fn forget(&mut self, id: TopicId) -> Option<Known> {
+        let known = self.by_id.remove(&id)?;
+        self.by_name.remove(&known.topic.name);
+        for partition in &known.topic.partitions {
+            self.owner_of.remove(&partition.id);
+        }
+        Some(known)
+    }
+
+    pub(super) fn own(&mut self, owned: Owned) -> PartitionSlot {
+        let id = owned.id;
+        let index = match self.slots.iter().position(Option::is_none) {
+            Some(index) => {
+                self.slots[index] = Some(owned);
+                index
+            }
+            None => {
+                self.slots.push(Some(owned));
+                self.slots.len() - 1
+            }
+        };
+        let slot = PartitionSlot(u32::try_from(index).expect("partitions are bounded"));
+        self.slot_of.insert(id, slot);
+        slot
+    }
+
+    /// Gives a partition up; its slot is free.
+    pub(super) fn disown(&mut self, id: PartitionId) -> Option<Owned> {
+        let slot = self.slot_of.remove(&id)?;
+        self.slots[slot.0 as usize].take()
+    }
+
+    pub(super) fn get(&self, slot: PartitionSlot) -> Option<&Owned> {
+        self.slots.get(slot.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: PartitionSlot) -> Option<&mut Owned> {
+        self.slots.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = PartitionSlot> + use<> {
+        let count = u32::try_from(self.slots.len()).expect("partitions are bounded");
+        (0..count).map(PartitionSlot)
+    }
+}
+
+impl std::ops::Index<PartitionSlot> for TopicTable {
+    type Output = Owned;
+    fn index(&self, slot: PartitionSlot) -> &Owned {
+        self.slots[slot.0 as usize].as_ref().expect("a slot in use: references go before the partition does")
+    }
+}
+
+impl std::ops::IndexMut<PartitionSlot> for TopicTable {
+    fn index_mut(&mut self, slot: PartitionSlot) -> &mut Owned {
+        self.slots[slot.0 as usize].as_mut().expect("a slot in use: references go before the partition does")
+    }
+}
