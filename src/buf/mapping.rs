@@ -264,9 +264,10 @@ impl Range {
         let (base, end) = unsafe { (slack.base.add(before), slack.base.add(before + bytes)) };
         let start = slack.base;
         std::mem::forget(slack); // its middle becomes the result, its ends go back here
-        unmap(start, before);
-        unmap(end, after);
-        Ok(Range { base, bytes })
+        let range = Range { base, bytes };
+        let trimmed = unmap(start, before).and_then(|()| unmap(end, after));
+        trimmed.map_err(|source| MapError { step: MapStep::Reserve, bytes, source })?;
+        Ok(range)
     }
 
     fn adopt(base: *mut libc::c_void, bytes: usize) -> Option<Range> {
@@ -285,19 +286,25 @@ impl Range {
 
 impl Drop for Range {
     fn drop(&mut self) {
-        unmap(self.base, self.bytes);
+        if let Err(error) = unmap(self.base, self.bytes) {
+            // The kernel may have joined neighbouring mappings, and unmapping the middle of one then needs a new entry
+            // in a table that is full (vm.max_map_count). The addresses are lost; nothing refers to them.
+            assert!(error.raw_os_error() == Some(libc::ENOMEM), "unmapping a range of our own: {error}");
+        }
     }
 }
 
 /// Gives a range of ours back to the kernel. Nothing may refer to it.
-fn unmap(base: NonNull<u8>, bytes: usize) {
+fn unmap(base: NonNull<u8>, bytes: usize) -> io::Result<()> {
     if bytes == 0 {
-        return;
+        return Ok(());
     }
     // SAFETY: callers pass (part of) a mapping they made and own, once, when nothing refers to it any more:
     // a `Mapping` is shared by `Arc`, and backends keep theirs until their ring is closed.
-    let outcome = unsafe { libc::munmap(base.as_ptr().cast(), bytes) };
-    assert!(outcome == 0, "unmapping a range of our own: {}", io::Error::last_os_error());
+    match unsafe { libc::munmap(base.as_ptr().cast(), bytes) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn memfd(bytes: usize, flags: libc::c_uint) -> Result<OwnedFd, MapError> {

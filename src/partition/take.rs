@@ -84,11 +84,7 @@ impl Partition {
         let subscriber = self.subscribers.at_mut(id);
         subscriber.taken_bytes = small(until.position - position);
         subscriber.taken_end_offset = until.offset;
-        Taken {
-            bytes: subscriber.taken_bytes,
-            records: records(boundary.offset, until.offset),
-            gap,
-        }
+        Taken { bytes: subscriber.taken_bytes, records: records(boundary.offset, until.offset), gap }
     }
 
     /// Where a take that cannot have everything ends: after the last frame that fits in `bytes_max`, not
@@ -104,7 +100,9 @@ impl Partition {
         let memory = &buffers.memory;
         let by_bytes = self.log.floor(memory, boundary, position.saturating_add(bytes_max));
         let mut by_credit = self.log.floor(memory, boundary, position.saturating_add(credit));
-        if by_credit.position < position.saturating_add(credit) && by_credit.position < self.log.end().position {
+        if by_credit.position < position.saturating_add(credit)
+            && by_credit.position < self.log.end().position
+        {
             by_credit = self.log.after(memory, by_credit);
         }
         let until = if by_bytes.position < by_credit.position { by_bytes } else { by_credit };

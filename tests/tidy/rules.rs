@@ -165,7 +165,7 @@ const UNSAFE: &[&str] = &[
     "src/mesh.rs",
     "src/wire/generated/",
     "src/wire/mod.rs",
-    "src/proto/checksum.rs",
+    "src/proto/checksum",
     "tests/",
     "bench/",
 ];
