@@ -11,7 +11,10 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 pub mod admin;
 pub mod completions;
 pub mod exit;
+pub mod schema;
 pub mod settings;
+pub mod token;
+pub mod top;
 pub mod topic;
 
 pub use exit::{EXIT_CODES, Exit, Failure, Outcome, Output};
@@ -35,6 +38,12 @@ struct CommandLine {
 enum Command {
     /// Makes, lists, describes, deletes, pauses and resumes topics of a running server.
     Topic(topic::TopicArgs),
+    /// Shows what a server is doing: rates, lags with their cause, copies, CPU for each record.
+    Top(top::TopArgs),
+    /// Writes the wire protocol's schemas into a directory.
+    Schema(schema::SchemaArgs),
+    /// Makes tokens and their digests.
+    Token(token::TokenArgs),
     /// Shows the configuration and where each value comes from, or checks a file.
     Config(settings::ConfigArgs),
     /// Prints the completion script of a shell.
@@ -53,6 +62,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let outcome = match parsed.command {
         Command::Topic(args) => topic::run(args),
+        Command::Top(args) => top::run(&args),
+        Command::Schema(args) => schema::run(args),
+        Command::Token(args) => token::run(&args),
         Command::Config(args) => settings::run(args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -20,6 +20,10 @@ pub trait Codec {
     fn allowed(&self) -> String;
     /// The placeholder in help, as `ADDR`.
     fn placeholder(&self) -> String;
+    /// Whether a refused text may be somebody's secret, which no message repeats.
+    fn is_secret(&self) -> bool {
+        false
+    }
     /// Whether the text stands without quotes in TOML.
     fn bare(&self, text: &str) -> bool {
         let _ = text;
@@ -300,6 +304,9 @@ impl Codec for Digest {
     fn placeholder(&self) -> String {
         "SHA256".to_owned()
     }
+    fn is_secret(&self) -> bool {
+        true
+    }
 }
 
 /// A value or `none`.
@@ -318,6 +325,9 @@ impl<C: Codec> Codec for Maybe<C> {
     }
     fn placeholder(&self) -> String {
         self.0.placeholder()
+    }
+    fn is_secret(&self) -> bool {
+        self.0.is_secret()
     }
     fn bare(&self, text: &str) -> bool {
         text != "none" && self.0.bare(text)

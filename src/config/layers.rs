@@ -122,7 +122,7 @@ impl Reader<'_> {
         match codec.parse(&given.text) {
             Ok(value) => value,
             Err(why) => {
-                let message = refusal(&given.text, &why, &codec.allowed());
+                let message = refusal(&given.text, &why, codec);
                 self.faults.push(Fault { key: name.to_owned(), origin, message });
                 default()
             }
@@ -131,8 +131,9 @@ impl Reader<'_> {
 }
 
 /// "given X" in one form everywhere.
-pub(super) fn refusal(text: &str, why: &str, allowed: &str) -> String {
-    format!("{text:?} {why}; allowed: {allowed}")
+pub(super) fn refusal<C: Codec>(text: &str, why: &str, codec: &C) -> String {
+    let given = if codec.is_secret() { "what is given".to_owned() } else { format!("{text:?}") };
+    format!("{given} {why}; allowed: {}", codec.allowed())
 }
 
 /// A part of [`Config`](super::Config) that a reader fills.

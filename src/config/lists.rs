@@ -78,8 +78,7 @@ impl<'t> Entry<'t> {
     ) -> Option<C::Value> {
         let parsed = scalar_text(value.get_ref())
             .ok_or_else(|| format!("{} given; allowed: {}", value.get_ref().type_str(), codec.allowed()));
-        let parsed =
-            parsed.and_then(|text| codec.parse(&text).map_err(|why| refusal(&text, &why, &codec.allowed())));
+        let parsed = parsed.and_then(|text| codec.parse(&text).map_err(|why| refusal(&text, &why, codec)));
         parsed.map_err(|message| self.fault(field, line, message)).ok()
     }
 
