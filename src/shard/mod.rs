@@ -44,8 +44,7 @@ use crate::access::Access;
 use crate::buf::{Buffers, Span};
 use crate::ids::{ConnId, RegionId, ShardId, SockId};
 use crate::io::{
-    Clock, Completion, Completions, Io, IoFatal, Op, SocketHandle, Token, TokenKind, Wait,
-    WakeHandle,
+    Clock, Completion, Completions, Io, IoFatal, Op, SocketHandle, Token, TokenKind, Wait, WakeHandle,
 };
 use crate::lifecycle::State;
 use crate::limits::{COMPLETIONS_PER_TICK, SENDS_IN_FLIGHT, SPANS_PER_SEND};

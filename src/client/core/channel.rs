@@ -1,0 +1,353 @@
+//! One producer's stream to one partition: its open batch, what is unacknowledged, and where to resume.
+//!
+//! The queue holds closed batches from the oldest unacknowledged one, with consecutive sequences; the first
+//! `transmitted` of them are on the way on this connection. A retryable refusal moves `transmitted` back to the
+//! refused batch. The server then answers everything sent after it with `out_of_sequence`, so resending waits
+//! for the answer to the last one: an answer can never be taken for that of a later transmission.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::client::core::batcher::Batcher;
+use crate::limits::{FRAME_BYTES_MAX_CEILING, HEADER_BYTES};
+use crate::proto::header::{FrameHeader, seal};
+use crate::wire::batch::rechannel;
+
+/// How long to wait for the answers to what was sent after a refused batch, before resending all the same.
+const ANSWERS_NS: u64 = 1_000_000_000;
+/// The first wait after a refusal that names none, doubled up to the second.
+const RETRY_NS: (u64, u64) = (1_000_000, 100_000_000);
+
+/// A closed batch.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub frame: Bytes,
+    pub sequence: u64,
+    pub records: u32,
+    /// The number of its first record among the channel's.
+    pub first_record: u64,
+    /// And among the producer's.
+    pub first_global: u64,
+    /// It was refused for good; its sequence is consumed.
+    pub refused: bool,
+}
+
+/// Where the channel stands with the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Not opened on this connection.
+    Closed,
+    /// `open` is on its way.
+    Opening,
+    /// Batches may be sent.
+    Open,
+    /// `open` was refused for now.
+    RetryAt(u64),
+}
+
+#[derive(Debug)]
+struct Rewind {
+    from: u64,
+    last_sent: u64,
+    answered: bool,
+    not_before_ns: u64,
+    answers_by_ns: u64,
+}
+
+impl Rewind {
+    fn ready_at_ns(&self) -> u64 {
+        if self.answered { self.not_before_ns } else { self.not_before_ns.max(self.answers_by_ns) }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub partition: u32,
+    pub producer_id: u64,
+    pub stage: Stage,
+    /// The server's handle while open.
+    pub handle: u32,
+    pub credit_limit: u64,
+    /// Frame bytes sent since it was opened, resends included.
+    sent_bytes: u64,
+    pub batcher: Batcher,
+    /// The open batch is to be sent without waiting for its linger.
+    pub flush: bool,
+    pub queue: VecDeque<Batch>,
+    next_sequence: u64,
+    transmitted: usize,
+    rewind: Option<Rewind>,
+    refusals_in_a_row: u32,
+    /// Records taken so far.
+    pub records: u64,
+    /// The server has forgotten this producer: a new id is needed before it is opened again.
+    pub forgotten: bool,
+    /// The latest deadline of the open batch's records; 0: one of them has none.
+    deadline_ns: u64,
+}
+
+impl Channel {
+    pub fn new(partition: u32, producer_id: u64, batcher: Batcher) -> Self {
+        Channel {
+            partition,
+            producer_id,
+            stage: Stage::Closed,
+            handle: 0,
+            credit_limit: 0,
+            sent_bytes: 0,
+            batcher,
+            flush: false,
+            queue: VecDeque::new(),
+            next_sequence: 1,
+            transmitted: 0,
+            rewind: None,
+            refusals_in_a_row: 0,
+            records: 0,
+            forgotten: false,
+            deadline_ns: 0,
+        }
+    }
+
+    /// The sequence the server should expect: of the oldest unacknowledged batch, or of the next one.
+    pub fn resume_sequence(&self) -> u64 {
+        self.queue.front().map_or(self.next_sequence, |batch| batch.sequence)
+    }
+
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Nothing waits for the server.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.batcher.is_empty()
+    }
+
+    /// The number of the oldest record that is neither acknowledged nor refused, among the channel's.
+    pub fn oldest_record(&self) -> u64 {
+        self.queue
+            .front()
+            .map_or(self.records - u64::from(self.batcher.records()), |batch| batch.first_record)
+    }
+
+    /// The same among all of the producer's; `None`: there is none.
+    pub fn oldest_global(&self) -> Option<u64> {
+        self.queue
+            .front()
+            .map(|batch| batch.first_global)
+            .or_else(|| (!self.batcher.is_empty()).then(|| self.batcher.first_global()))
+    }
+
+    /// A record came into the open batch.
+    pub fn took_record(&mut self, deadline_ns: u64) {
+        let first = self.batcher.records() == 1;
+        self.deadline_ns = match (first, self.deadline_ns) {
+            (true, _) => deadline_ns,
+            (false, 0) => 0,
+            (false, _) if deadline_ns == 0 => 0,
+            (false, latest) => latest.max(deadline_ns),
+        };
+        self.records += 1;
+    }
+
+    /// Closes the open batch; returns its frame's bytes.
+    pub fn close_batch(&mut self) -> usize {
+        let records = self.batcher.records();
+        let first_global = self.batcher.first_global();
+        let frame = Bytes::from(self.batcher.close(self.producer_id, self.next_sequence, self.deadline_ns));
+        let bytes = frame.len();
+        self.queue.push_back(Batch {
+            frame,
+            sequence: self.next_sequence,
+            records,
+            first_record: self.records - u64::from(records),
+            first_global,
+            refused: false,
+        });
+        self.next_sequence += 1;
+        self.flush = false;
+        bytes
+    }
+
+    /// The transport is gone.
+    pub fn disconnected(&mut self) {
+        self.stage = Stage::Closed;
+        self.transmitted = 0;
+        self.rewind = None;
+    }
+
+    /// The server opened the channel.
+    pub fn opened(&mut self, handle: u32, credit: u64) {
+        self.stage = Stage::Open;
+        self.handle = handle;
+        self.credit_limit = credit;
+        self.sent_bytes = 0;
+        self.transmitted = 0;
+        self.rewind = None;
+    }
+
+    /// A new producer id: everything unacknowledged is numbered from 1.
+    pub fn renumber(&mut self, producer_id: u64) {
+        self.producer_id = producer_id;
+        self.forgotten = false;
+        self.transmitted = 0;
+        self.rewind = None;
+        self.queue.retain(|batch| !batch.refused);
+        self.next_sequence = 1;
+        for batch in &mut self.queue {
+            batch.sequence = self.next_sequence;
+            self.next_sequence += 1;
+            batch.frame = resealed(&batch.frame, producer_id, batch.sequence);
+        }
+    }
+
+    /// Whether a frame of this size may go now.
+    fn may_send(&self, frame_bytes: usize, inflight_max: usize) -> bool {
+        let within_credit = self.sent_bytes + frame_bytes as u64 <= self.credit_limit;
+        self.transmitted < inflight_max && (within_credit || self.transmitted == 0)
+    }
+
+    /// Whether the open batch has waited long enough.
+    fn is_due(&self, linger_ns: u64, now_ns: u64) -> bool {
+        !self.batcher.is_empty()
+            && (self.flush || self.batcher.is_full() || now_ns >= self.batcher.since_ns() + linger_ns)
+    }
+
+    fn is_rewinding(&self, now_ns: u64) -> bool {
+        self.rewind.as_ref().is_some_and(|rewind| now_ns < rewind.ready_at_ns())
+    }
+
+    /// Something is on the way whose answer is still due.
+    pub fn awaits_answers(&self) -> bool {
+        self.stage == Stage::Open && self.transmitted > 0 && self.rewind.is_none()
+    }
+
+    pub fn is_refused_for_now(&self) -> bool {
+        self.rewind.is_some()
+    }
+
+    /// Whether [`Channel::next_frame`] would give one.
+    pub fn has_output(&self, inflight_max: usize, linger_ns: u64, now_ns: u64) -> bool {
+        if self.stage != Stage::Open || self.is_rewinding(now_ns) {
+            return false;
+        }
+        match self.queue.get(self.transmitted) {
+            Some(batch) => batch.refused || self.may_send(batch.frame.len(), inflight_max),
+            None => self.is_due(linger_ns, now_ns) && self.may_send(self.batcher.bytes(), inflight_max),
+        }
+    }
+
+    /// The next frame to write, and how many bytes the closing of the open batch added to the queue.
+    pub fn next_frame(&mut self, inflight_max: usize, linger_ns: u64, now_ns: u64) -> Option<(Bytes, usize)> {
+        let mut closed_bytes = 0;
+        while self.has_output(inflight_max, linger_ns, now_ns) {
+            self.rewind = None;
+            if self.transmitted == self.queue.len() {
+                closed_bytes = self.close_batch();
+            }
+            let handle = self.handle;
+            let batch = &mut self.queue[self.transmitted];
+            self.transmitted += 1;
+            if batch.refused {
+                continue;
+            }
+            addressed(&mut batch.frame, handle);
+            self.sent_bytes += batch.frame.len() as u64;
+            return Some((batch.frame.clone(), closed_bytes));
+        }
+        None
+    }
+
+    /// When something may be due by time alone.
+    pub fn next_deadline(&self, inflight_max: usize, linger_ns: u64) -> Option<u64> {
+        match self.stage {
+            Stage::RetryAt(at) => return Some(at),
+            Stage::Closed | Stage::Opening => return None,
+            Stage::Open => {}
+        }
+        if let Some(rewind) = &self.rewind {
+            return Some(rewind.ready_at_ns());
+        }
+        let waits_for_time_only = self.transmitted == self.queue.len()
+            && !self.batcher.is_empty()
+            && self.may_send(self.batcher.bytes(), inflight_max);
+        waits_for_time_only.then(|| self.batcher.since_ns() + linger_ns)
+    }
+
+    /// Takes what is acknowledged up to and including `sequence` off the queue.
+    pub fn acknowledged(&mut self, sequence: u64) -> impl Iterator<Item = Batch> + '_ {
+        self.refusals_in_a_row = 0;
+        if self.rewind.as_ref().is_some_and(|rewind| rewind.from <= sequence) {
+            self.rewind = None;
+        }
+        std::iter::from_fn(move || {
+            if self.queue.front()?.sequence > sequence {
+                return None;
+            }
+            self.transmitted = self.transmitted.saturating_sub(1);
+            self.queue.pop_front()
+        })
+    }
+
+    /// The batch with this sequence, if it is unacknowledged and was sent.
+    pub fn index_of(&self, sequence: u64) -> Option<usize> {
+        let front = self.queue.front()?.sequence;
+        let index = usize::try_from(sequence.checked_sub(front)?).ok()?;
+        (index < self.queue.len()).then_some(index)
+    }
+
+    /// Notes that `sequence` was answered; `true` if it comes after a batch that has to be resent anyway.
+    pub fn answered_while_rewinding(&mut self, sequence: u64) -> bool {
+        let Some(rewind) = &mut self.rewind else { return false };
+        rewind.answered |= sequence == rewind.last_sent;
+        sequence > rewind.from
+    }
+
+    /// `sequence` was refused for now: it and what follows is sent again, after `wait_ns` (0: some back-off).
+    pub fn rewind_to(&mut self, sequence: u64, wait_ns: u64, now_ns: u64) {
+        let Some(index) = self.index_of(sequence) else { return };
+        if index >= self.transmitted {
+            return;
+        }
+        let last_sent = match &self.rewind {
+            Some(rewind) => rewind.last_sent,
+            None => self.queue[self.transmitted - 1].sequence,
+        };
+        let backoff_ns = (RETRY_NS.0 << self.refusals_in_a_row.min(10)).min(RETRY_NS.1);
+        self.refusals_in_a_row += 1;
+        let not_before_ns = now_ns + if wait_ns == 0 { backoff_ns } else { wait_ns };
+        self.rewind = Some(Rewind {
+            from: sequence,
+            last_sent,
+            answered: sequence == last_sent,
+            not_before_ns,
+            answers_by_ns: now_ns + ANSWERS_NS,
+        });
+        self.transmitted = index;
+    }
+}
+
+/// Puts the channel's handle into the frame, in place unless someone else still reads it.
+fn addressed(frame: &mut Bytes, handle: u32) {
+    if frame[36..40] == handle.to_le_bytes() {
+        return;
+    }
+    let mut bytes = owned(std::mem::take(frame));
+    rechannel(&mut bytes, handle);
+    *frame = bytes.freeze();
+}
+
+fn resealed(frame: &Bytes, producer_id: u64, sequence: u64) -> Bytes {
+    let mut bytes = BytesMut::from(&frame[..]);
+    let (head, body) = bytes.split_at_mut(HEADER_BYTES);
+    let head: &mut [u8; HEADER_BYTES] = head.try_into().expect("split at the header's end");
+    let header = FrameHeader::parse(head, FRAME_BYTES_MAX_CEILING).expect("the batcher made it");
+    FrameHeader { producer_id, sequence, ..header }.encode(head);
+    seal(head, body);
+    bytes.freeze()
+}
+
+fn owned(frame: Bytes) -> BytesMut {
+    frame.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
+}

@@ -1,0 +1,470 @@
+//! The consumer's side, sans-io: subscriptions out, verified batches and gaps as events, credit by what the
+//! application has taken.
+//!
+//! Credit: for each partition, what the server may send is `credit_bytes` less what waits here, counted from
+//! the subscription's start; a new limit is sent once it is ahead of the old one by half of `credit_bytes`.
+//! After a cut the subscription goes on at the next offset not yet seen, so nothing comes twice.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::client::core::config::{ConnectionConfig, ConsumerConfig, Partitions};
+use crate::client::core::delivery::Delivery;
+use crate::client::core::error::Error;
+use crate::client::core::fields;
+use crate::client::core::link::{Heard, Link, nanos};
+use crate::client::core::reader::Frame;
+use crate::client::core::verbs::{Core, Wish};
+use crate::limits::{BATCH_RECORDS_MAX, FRAME_BYTES_MAX_CEILING, PARTITIONS_PER_TOPIC};
+use crate::proto::code::Code;
+use crate::proto::control::{Commit, Refusal, Start, Subscribe, Subscribed};
+use crate::proto::header::{GapReason, Kind};
+use crate::wire::batch::BatchLimits;
+
+/// How often a topic that does not exist is asked for again.
+const WAIT_FOR_TOPIC_NS: u64 = 500_000_000;
+/// Request ids of commits; those of subscriptions are the partition plus one.
+const COMMIT_REQUESTS: u64 = 1 << 32;
+
+/// What a consumer has to tell.
+#[derive(Debug, Clone)]
+pub enum ConsumerEvent {
+    /// Records.
+    Batch(Delivery),
+    /// Records that will not come.
+    Gap {
+        /// The topic's partition.
+        partition: u32,
+        /// The first of them.
+        from: u64,
+        /// How many.
+        records: u64,
+        /// Why; `None` where the server did not say.
+        reason: Option<GapReason>,
+    },
+    /// A partition's subscription stands, or stands again.
+    Subscribed {
+        /// The topic's partition.
+        partition: u32,
+        /// Where it starts.
+        start_offset: u64,
+        /// The oldest offset kept.
+        log_start_offset: u64,
+        /// The offset the next record gets.
+        log_end_offset: u64,
+    },
+    /// The server keeps this offset for this consumer's name.
+    Committed {
+        /// The topic's partition.
+        partition: u32,
+        /// The records below it are dealt with.
+        offset: u64,
+    },
+    /// The topic does not exist and may not be created by clients; it is asked for again.
+    NoSuchTopic,
+    /// The connection is there, again.
+    Connected,
+    /// The connection is gone or could not be made; it will be tried again.
+    Disconnected {
+        /// Why.
+        why: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    Requested,
+    Active,
+    RetryAt(u64),
+}
+
+#[derive(Debug)]
+struct Subscription {
+    partition: u32,
+    stage: Stage,
+    /// The server's id of the partition, while active.
+    id: u32,
+    /// The next offset not yet seen; unknown until the first answer.
+    next_offset: Option<u64>,
+    /// Frame bytes received on this subscription.
+    received_bytes: u64,
+    /// Frame bytes of deliveries that wait for the application, of earlier connections too.
+    waiting_bytes: u64,
+    granted: u64,
+    /// The latest commit, and the one the server has confirmed.
+    commit: Option<u64>,
+    committed: Option<u64>,
+}
+
+impl Subscription {
+    fn new(partition: u32) -> Self {
+        Subscription {
+            partition,
+            stage: Stage::Idle,
+            id: 0,
+            next_offset: None,
+            received_bytes: 0,
+            waiting_bytes: 0,
+            granted: 0,
+            commit: None,
+            committed: None,
+        }
+    }
+
+    fn limit(&self, credit_bytes: u64) -> u64 {
+        self.received_bytes + credit_bytes.saturating_sub(self.waiting_bytes)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct ConsumerCore {
+    config: ConsumerConfig,
+    link: Link,
+    subscriptions: Vec<Subscription>,
+    /// The number of partitions is known.
+    counted: bool,
+    events: VecDeque<ConsumerEvent>,
+}
+
+impl ConsumerCore {
+    /// A consumer that will want to connect. `seed`: any random number.
+    ///
+    /// # Errors
+    /// `BadConfig`.
+    pub fn new(config: ConsumerConfig, seed: u64) -> Result<Self, Error> {
+        config.check()?;
+        let subscriptions = match &config.partitions {
+            Partitions::All => vec![Subscription::new(0)],
+            Partitions::Some(list) => list.iter().map(|partition| Subscription::new(*partition)).collect(),
+        };
+        let counted = matches!(config.partitions, Partitions::Some(_));
+        let link = Link::new(config.connection.clone(), seed);
+        Ok(ConsumerCore { config, link, subscriptions, counted, events: VecDeque::new() })
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &ConsumerConfig {
+        &self.config
+    }
+
+    /// The next thing it has to tell. A batch counts as taken by the application: its credit is given back.
+    pub fn poll_event(&mut self) -> Option<ConsumerEvent> {
+        let event = self.events.pop_front()?;
+        if let ConsumerEvent::Batch(delivery) = &event {
+            let bytes = delivery.frame_bytes() as u64;
+            if let Some(index) = self.index_of_partition(delivery.partition()) {
+                self.subscriptions[index].waiting_bytes -= bytes;
+                self.replenish(index);
+            }
+        }
+        Some(event)
+    }
+
+    /// Whether every partition is subscribed.
+    #[must_use]
+    pub fn is_subscribed(&self) -> bool {
+        self.counted && self.subscriptions.iter().all(|subscription| subscription.stage == Stage::Active)
+    }
+
+    /// The next offset of each partition that has not been seen, once known.
+    pub fn positions(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.subscriptions.iter().filter_map(|s| Some((s.partition, s.next_offset?)))
+    }
+
+    /// Says that the records of a partition below `offset` are dealt with, under this consumer's name. Of several
+    /// commits the latest counts; one that is cut off is sent again.
+    ///
+    /// # Errors
+    /// `BadConfig`: the consumer has no name, or no such partition.
+    pub fn commit(&mut self, partition: u32, offset: u64) -> Result<(), Error> {
+        if self.config.name.is_empty() {
+            return Err(Error::BadConfig("to commit, a consumer needs a name".to_owned()));
+        }
+        let Some(index) = self.index_of_partition(partition) else {
+            return Err(Error::BadConfig(format!("not subscribed to partition {partition}")));
+        };
+        self.subscriptions[index].commit = Some(offset);
+        self.send_commit(index);
+        Ok(())
+    }
+
+    /// Whether the server has confirmed every commit.
+    #[must_use]
+    pub fn commits_settled(&self) -> bool {
+        self.subscriptions.iter().all(|subscription| subscription.commit == subscription.committed)
+    }
+
+    fn index_of_partition(&self, partition: u32) -> Option<usize> {
+        let at_its_number =
+            self.subscriptions.get(partition as usize).is_some_and(|s| s.partition == partition);
+        if at_its_number {
+            return Some(partition as usize);
+        }
+        self.subscriptions.iter().position(|subscription| subscription.partition == partition)
+    }
+
+    fn index_of_id(&self, id: u32) -> Option<usize> {
+        self.subscriptions.iter().position(|s| s.stage == Stage::Active && s.id == id)
+    }
+
+    fn send_commit(&mut self, index: usize) {
+        let subscription = &self.subscriptions[index];
+        if let (Stage::Active, Some(offset)) = (subscription.stage, subscription.commit) {
+            let request = COMMIT_REQUESTS + u64::from(subscription.partition);
+            let frame = Commit { name: self.config.name.clone(), offset }.frame(request, subscription.id);
+            self.link.push(frame);
+        }
+    }
+
+    fn replenish(&mut self, index: usize) {
+        let subscription = &mut self.subscriptions[index];
+        let limit = subscription.limit(self.config.credit_bytes);
+        if subscription.stage == Stage::Active
+            && limit >= subscription.granted + self.config.credit_bytes.div_ceil(2)
+        {
+            subscription.granted = limit;
+            self.link.push(fields::credit(subscription.id, limit));
+        }
+    }
+
+    fn subscribe(&mut self, index: usize) {
+        let subscription = &mut self.subscriptions[index];
+        subscription.stage = Stage::Requested;
+        subscription.received_bytes = 0;
+        subscription.granted = subscription.limit(self.config.credit_bytes);
+        let subscribe = Subscribe {
+            topic: self.config.topic.clone(),
+            partition: subscription.partition,
+            start: subscription.next_offset.map_or(self.config.start, Start::Offset),
+            name: self.config.name.clone(),
+            resume: self.config.resume && subscription.next_offset.is_none(),
+            credit: subscription.granted,
+        };
+        self.link.push(subscribe.frame(u64::from(subscription.partition) + 1));
+    }
+
+    fn subscribe_idle(&mut self, now_ns: u64) {
+        for index in 0..self.subscriptions.len() {
+            match self.subscriptions[index].stage {
+                Stage::Idle => self.subscribe(index),
+                Stage::RetryAt(at) if at <= now_ns => self.subscribe(index),
+                _ => {}
+            }
+        }
+    }
+
+    fn on_subscribed(&mut self, frame: &Frame, now_ns: u64) {
+        let subscribed = match Subscribed::decode(frame.body()) {
+            Ok(subscribed) => subscribed,
+            Err(code) => return self.link.fail(Error::Protocol { code, detail: "in subscribed".to_owned() }),
+        };
+        let partition = u32::try_from(frame.header.sequence.saturating_sub(1)).unwrap_or(u32::MAX);
+        let Some(index) = self.index_of_partition(partition) else { return };
+        let subscription = &mut self.subscriptions[index];
+        if subscription.stage != Stage::Requested {
+            return;
+        }
+        subscription.stage = Stage::Active;
+        subscription.id = frame.header.channel;
+        if subscription.next_offset.is_none() {
+            subscription.next_offset = Some(subscribed.start_offset);
+        }
+        self.events.push_back(ConsumerEvent::Subscribed {
+            partition,
+            start_offset: subscribed.start_offset,
+            log_start_offset: subscribed.log_start_offset,
+            log_end_offset: subscribed.log_end_offset,
+        });
+        if self.subscriptions[index].commit != self.subscriptions[index].committed {
+            self.send_commit(index);
+        }
+        if !self.counted {
+            let count = subscribed.partition_count;
+            if count == 0 || count > PARTITIONS_PER_TOPIC {
+                let detail = format!("subscribed names {count} partitions");
+                return self.link.fail(Error::Protocol { code: Code::BadControlBody, detail });
+            }
+            self.counted = true;
+            self.subscriptions.extend((1..count).map(Subscription::new));
+            self.subscribe_idle(now_ns);
+        }
+        if self.is_subscribed() {
+            self.link.progress();
+        }
+    }
+
+    fn on_deliver(&mut self, frame: Frame) {
+        let Some(index) = self.index_of_id(frame.header.channel) else { return };
+        let (offset, span) = (frame.header.offset, u64::from(frame.header.offset_span));
+        let limits = self.batch_limits();
+        let subscription = &mut self.subscriptions[index];
+        let partition = subscription.partition;
+        subscription.received_bytes += frame.bytes.len() as u64;
+        let next = subscription.next_offset.unwrap_or(offset);
+        if offset + span <= next {
+            return self.replenish(index);
+        }
+        let corrupt = |code| Error::Corrupt { partition, offset, code };
+        if frame.damaged {
+            return self.link.fail(corrupt(Code::BadBodyChecksum));
+        }
+        if offset > next {
+            let gap = ConsumerEvent::Gap { partition, from: next, records: offset - next, reason: None };
+            self.events.push_back(gap);
+        }
+        let skip =
+            u32::try_from(next.saturating_sub(offset)).unwrap_or(u32::MAX).min(frame.header.record_count);
+        let delivery = match Delivery::new(partition, frame.header, frame.bytes, skip, limits) {
+            Ok(delivery) => delivery,
+            Err(code) => return self.link.fail(corrupt(code)),
+        };
+        subscription.next_offset = Some(offset + span);
+        if !delivery.is_empty() {
+            subscription.waiting_bytes += delivery.frame_bytes() as u64;
+            self.events.push_back(ConsumerEvent::Batch(delivery));
+        }
+        self.link.progress();
+    }
+
+    fn on_gap(&mut self, frame: &Frame) {
+        let Some(index) = self.index_of_id(frame.header.channel) else { return };
+        let (from, records, reason) = fields::gap(&frame.header);
+        let subscription = &mut self.subscriptions[index];
+        let end = from.saturating_add(records);
+        let next = subscription.next_offset.unwrap_or(from);
+        if end <= next {
+            return;
+        }
+        let from = from.max(next);
+        subscription.next_offset = Some(end);
+        let partition = subscription.partition;
+        self.events.push_back(ConsumerEvent::Gap { partition, from, records: end - from, reason });
+    }
+
+    fn on_committed(&mut self, frame: &Frame) {
+        let partition =
+            u32::try_from(frame.header.sequence.saturating_sub(COMMIT_REQUESTS)).unwrap_or(u32::MAX);
+        let Some(index) = self.index_of_partition(partition) else { return };
+        let offset = fields::committed_offset(&frame.header);
+        self.subscriptions[index].committed = Some(offset);
+        self.events.push_back(ConsumerEvent::Committed { partition, offset });
+    }
+
+    fn on_refused(&mut self, request: u64, refusal: Refusal, now_ns: u64) {
+        let Refusal { code, retry_after_us, detail, .. } = refusal;
+        if request >= COMMIT_REQUESTS {
+            return self.link.fail(Error::Refused { code, detail });
+        }
+        let partition = u32::try_from(request - 1).unwrap_or(u32::MAX);
+        let Some(index) = self.index_of_partition(partition) else { return };
+        let wait_ns = if code == Code::UnknownTopic && self.config.wait_for_topic {
+            self.events.push_back(ConsumerEvent::NoSuchTopic);
+            self.link.progress();
+            WAIT_FOR_TOPIC_NS
+        } else if code.retryable() {
+            self.link.stall(now_ns, &format!("the server refuses for now: {code}: {detail}"));
+            (u64::from(retry_after_us) * 1000).max(nanos(self.config.connection.backoff_min))
+        } else {
+            return self.link.fail(Error::Refused { code, detail });
+        };
+        self.subscriptions[index].stage = Stage::RetryAt(now_ns + wait_ns);
+    }
+
+    fn batch_limits(&self) -> BatchLimits {
+        match self.link.welcome() {
+            Some(welcome) => BatchLimits {
+                record_bytes_max: welcome.record_bytes_max.min(FRAME_BYTES_MAX_CEILING),
+                records_max: welcome.batch_records_max,
+            },
+            None => BatchLimits { record_bytes_max: FRAME_BYTES_MAX_CEILING, records_max: BATCH_RECORDS_MAX },
+        }
+    }
+}
+
+impl Core for ConsumerCore {
+    fn wish(&self) -> Wish {
+        self.link.wish()
+    }
+
+    fn connected(&mut self, now_ns: u64) {
+        self.link.connected(now_ns);
+    }
+
+    fn disconnected(&mut self, now_ns: u64, why: &str) {
+        for subscription in &mut self.subscriptions {
+            subscription.stage = Stage::Idle;
+        }
+        let why = self.link.disconnected(now_ns, why);
+        self.events.push_back(ConsumerEvent::Disconnected { why });
+    }
+
+    fn frame(&mut self, frame: Frame, now_ns: u64) {
+        let frame = match self.link.heard(frame, now_ns) {
+            Heard::Up => {
+                self.events.push_back(ConsumerEvent::Connected);
+                return self.subscribe_idle(now_ns);
+            }
+            Heard::Nothing => return,
+            Heard::Refused { request, refusal } => return self.on_refused(request, refusal, now_ns),
+            Heard::Other(frame) => frame,
+        };
+        match frame.header.kind {
+            Kind::Deliver => self.on_deliver(frame),
+            Kind::Subscribed => self.on_subscribed(&frame, now_ns),
+            Kind::Gap => self.on_gap(&frame),
+            Kind::Committed => self.on_committed(&frame),
+            _ => {}
+        }
+    }
+
+    fn garbled(&mut self, error: Error, _now_ns: u64) {
+        self.link.hangup(&error.to_string(), false);
+    }
+
+    fn transmit(&mut self, _bytes_max: usize, now_ns: u64, out: &mut Vec<Bytes>) {
+        self.link.transmit(now_ns, out);
+    }
+
+    fn has_output(&self, _now_ns: u64) -> bool {
+        self.link.has_output()
+    }
+
+    fn expire(&mut self, now_ns: u64) {
+        self.link.expire(now_ns);
+        if self.link.is_up() {
+            self.subscribe_idle(now_ns);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        let retry = self.subscriptions.iter().filter_map(|subscription| match subscription.stage {
+            Stage::RetryAt(at) if self.link.is_up() => Some(at),
+            _ => None,
+        });
+        retry.chain(self.link.next_deadline()).min()
+    }
+
+    fn failure(&self) -> Option<&Error> {
+        self.link.failure()
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        0
+    }
+
+    fn pinned_bytes_max(&self) -> usize {
+        self.config.pinned_bytes_max
+    }
+
+    fn connection(&self) -> &ConnectionConfig {
+        self.link.config()
+    }
+
+    fn close(&mut self) {
+        self.link.end();
+    }
+}
