@@ -1,0 +1,149 @@
+//! Regions by id, and the lists of iovecs that vectored sends are made of.
+//!
+//! Invariant: a list's iovecs and message header stay where they are from `Send` to its completion: both
+//! live in slabs that are never resized, and a list is free again only at the completion.
+
+use std::sync::Arc;
+
+use crate::buf::{Mapping, Span};
+use crate::ids::RegionId;
+use crate::limits::{REGIONS_MAX, SENDS_IN_FLIGHT, SPANS_PER_SEND};
+
+/// One region.
+struct Region {
+    mapping: Arc<Mapping>,
+    /// Index in the ring's table of registered buffers.
+    registered: Option<u16>,
+}
+
+/// The regions spans may name. Keeps their memory mapped.
+#[derive(Default)]
+pub(super) struct Regions {
+    by_id: Vec<Option<Region>>,
+}
+
+impl Regions {
+    pub(super) fn attach(&mut self, id: RegionId, mapping: Arc<Mapping>, registered: Option<u16>) {
+        let index = id.index();
+        assert!(index < REGIONS_MAX, "region {id} is within the table");
+        if self.by_id.len() <= index {
+            self.by_id.resize_with(index + 1, || None);
+        }
+        assert!(self.by_id[index].is_none(), "a region is attached once");
+        self.by_id[index] = Some(Region { mapping, registered });
+    }
+
+    /// Forgets a region; its index in the ring's table, if it has one.
+    pub(super) fn detach(&mut self, id: RegionId) -> Option<u16> {
+        let region = self.by_id[id.index()].take();
+        assert!(region.is_some(), "a region is detached once");
+        region.and_then(|region| region.registered)
+    }
+
+    /// Address of a span's first byte, and the index of its region among the registered buffers.
+    ///
+    /// # Panics
+    /// When the region is not attached or the span reaches outside it.
+    pub(super) fn address(&self, span: Span) -> (*mut u8, Option<u16>) {
+        let Some(region) = self.by_id.get(span.region.index()).and_then(Option::as_ref) else {
+            panic!("a span names an attached region: {span:?}");
+        };
+        let end = span.at.checked_add(u64::from(span.bytes));
+        assert!(
+            end.is_some_and(|end| end <= region.mapping.address_bytes() as u64),
+            "a span lies in its region: {span:?}"
+        );
+        let at = usize::try_from(span.at).unwrap_or(usize::MAX);
+        // SAFETY: `at` is at most the mapping's length (asserted above), so the result is inside the mapping or
+        // one past its end, and the mapping lives as long as it is in this table.
+        (unsafe { region.mapping.base().add(at) }, region.registered)
+    }
+
+    /// Lets go of the memory without unmapping it, for when the kernel may still write to it.
+    pub(super) fn leak(&mut self) {
+        for region in self.by_id.drain(..).flatten() {
+            std::mem::forget(region.mapping);
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct SpanLists {
+    iovecs: Box<[libc::iovec]>,
+    headers: Box<[libc::msghdr]>,
+    /// Iovecs in use, by list; `NOT_TAKEN` for a free one.
+    used: Box<[u16]>,
+    free: Vec<u32>,
+}
+
+const NOT_TAKEN: u16 = u16::MAX;
+
+impl SpanLists {
+    pub(super) fn new() -> SpanLists {
+        let no_bytes = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        // SAFETY: `msghdr` is plain data for which all zeroes is a value: no name, no control data.
+        let no_message: libc::msghdr = unsafe { std::mem::zeroed() };
+        let lists = u32::try_from(SENDS_IN_FLIGHT).unwrap_or(0);
+        SpanLists {
+            iovecs: vec![no_bytes; SENDS_IN_FLIGHT * SPANS_PER_SEND].into_boxed_slice(),
+            headers: vec![no_message; SENDS_IN_FLIGHT].into_boxed_slice(),
+            used: vec![NOT_TAKEN; SENDS_IN_FLIGHT].into_boxed_slice(),
+            free: (0..lists).rev().collect(),
+        }
+    }
+
+    /// Lists to stand in for others that must never be freed.
+    pub(super) fn none() -> SpanLists {
+        SpanLists { iovecs: Box::default(), headers: Box::default(), used: Box::default(), free: Vec::new() }
+    }
+
+    pub(super) fn take(&mut self) -> Option<u32> {
+        let list = self.free.pop()?;
+        self.used[list as usize] = 0;
+        Some(list)
+    }
+
+    pub(super) fn give(&mut self, list: u32) {
+        assert!(self.used[list as usize] != NOT_TAKEN, "a span list is given back once");
+        self.used[list as usize] = NOT_TAKEN;
+        self.free.push(list);
+    }
+
+    pub(super) fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Adds bytes behind the others; what lies side by side in memory becomes one iovec.
+    ///
+    /// # Panics
+    /// When the list is not taken, or is full.
+    pub(super) fn push(&mut self, list: u32, address: *mut u8, bytes: u32) {
+        let used = usize::from(self.used[list as usize]);
+        assert!(self.used[list as usize] != NOT_TAKEN, "spans are pushed to a list that is taken");
+        let first = list as usize * SPANS_PER_SEND;
+        if used > 0 {
+            let last = &mut self.iovecs[first + used - 1];
+            if last.iov_base as usize + last.iov_len == address as usize {
+                last.iov_len += bytes as usize;
+                return;
+            }
+        }
+        assert!(used < SPANS_PER_SEND, "a list holds at most SPANS_PER_SEND spans");
+        self.iovecs[first + used] = libc::iovec { iov_base: address.cast(), iov_len: bytes as usize };
+        self.used[list as usize] += 1;
+    }
+
+    /// The message header of a list that is about to be sent.
+    ///
+    /// # Panics
+    /// When there is nothing to send.
+    pub(super) fn message(&mut self, list: u32) -> *const libc::msghdr {
+        let used = usize::from(self.used[list as usize]);
+        assert!(self.used[list as usize] != NOT_TAKEN && used > 0, "a list that is sent has spans");
+        let first = list as usize * SPANS_PER_SEND;
+        let header = &mut self.headers[list as usize];
+        header.msg_iov = &raw mut self.iovecs[first];
+        header.msg_iovlen = used as _;
+        std::ptr::from_ref(header)
+    }
+}

@@ -1,0 +1,7 @@
+//! The same cases on every I/O backend: what `trait Io` promises, held to real sockets on loopback.
+//!
+//! A backend this host cannot have is skipped with a line that says why (`--nocapture` shows it).
+
+mod cases;
+mod uring;
+mod world;
