@@ -141,6 +141,7 @@ codes! {
     TopicPaused = 86, "topic_paused", Operator, Batch, true, "The topic is paused.";
     Draining = 87, "draining", Operator, Batch, true, "The server is draining and takes no new batches.";
     NoSuchTopicNow = 88, "no_such_topic_now", Operator, Batch, false, "The topic was deleted while the channel was open.";
+    Unspecified = 127, "unspecified", Request, Batch, false, "A reason that the reader's version has no number for.";
 }
 
 impl std::fmt::Display for Code {
@@ -148,3 +149,6 @@ impl std::fmt::Display for Code {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -614,14 +614,20 @@ impl Refusal {
     /// Of the body of a `nack`, `error` or `close`.
     ///
     /// # Errors
-    /// `BadControlBody`: not such a table, or a code this version does not know.
+    /// `BadControlBody`: not such a table. A code this version does not know is no error: it is read as
+    /// `Unspecified`, with its number in the detail.
     pub fn decode(body: &[u8]) -> Result<Self, Code> {
         let table = root::<fb::Refusal<'_>>(body)?;
+        let mut detail = text(table.detail(), DETAIL_BYTES_MAX, Code::BadControlBody)?;
+        let code = Code::from_number(table.code()).unwrap_or_else(|| {
+            detail = format!("code {}: {detail}", table.code());
+            Code::Unspecified
+        });
         Ok(Refusal {
-            code: Code::from_number(table.code()).ok_or(Code::BadControlBody)?,
+            code,
             retry_after_us: table.retry_after_us(),
             record: table.record_plus_one().checked_sub(1),
-            detail: text(table.detail(), DETAIL_BYTES_MAX, Code::BadControlBody)?,
+            detail,
         })
     }
 }
