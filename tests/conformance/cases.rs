@@ -4,21 +4,31 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 
 use uringest::buf::Span;
-use uringest::io::{Io, IoError, Op, Outcome, TokenKind};
+use uringest::io::{Io, IoError, Op, Outcome, TokenKind, Wait};
 use uringest::limits::SHARED_RING_BYTES;
 
-use crate::world::{BULK, Backend, Shape, World, pattern, write_all};
+use crate::world::{BULK, Backend, World, pattern, write_all};
 
+/// Instantiates every case for a backend.
 macro_rules! conformance {
     ($backend:ty) => {
-        crate::cases::conformance!($backend: accepts_until_cancelled receives_in_order ends_of_streams
-            out_of_buffers reads_never_wait);
+        crate::cases::conformance!(cases, $backend: accepts_until_cancelled receives_in_order
+            ends_of_streams out_of_buffers reads_never_wait polls_tell_of_the_end sends_as_much_as_fits
+            peers_that_reset shuts_down_after_what_was_sent waits_as_told);
+        crate::cases::conformance!(races, $backend: cancels_what_is_armed cancels_what_has_ended
+            cancels_race_with_bytes sockets_are_reused wakes_from_a_thread wakes_from_another_backend
+            sockets_change_backends many_connections a_full_table_refuses connections_beyond_the_table
+            more_operations_than_the_queues_hold dropped_with_everything_in_flight);
+        #[test]
+        fn out_of_descriptors() {
+            crate::races::out_of_descriptors::<$backend>(concat!(module_path!(), "::out_of_descriptors"));
+        }
     };
-    ($backend:ty: $($case:ident)*) => {
+    ($module:ident, $backend:ty: $($case:ident)*) => {
         $(
             #[test]
             fn $case() {
-                crate::cases::$case::<$backend>();
+                crate::$module::$case::<$backend>();
             }
         )*
     };
@@ -27,15 +37,17 @@ pub(crate) use conformance;
 
 macro_rules! world {
     ($backend:ident) => {
-        world!($backend, Shape::default())
+        crate::cases::world!($backend, crate::world::Shape::default())
     };
     ($backend:ident, $shape:expr) => {
-        match World::<$backend>::new($shape) {
+        match crate::world::World::<$backend>::new($shape) {
             Some(world) => world,
             None => return,
         }
     };
 }
+
+pub(crate) use world;
 
 pub fn accepts_until_cancelled<B: Backend>() {
     let mut world = world!(B);
@@ -151,5 +163,167 @@ pub fn reads_never_wait<B: Backend>() {
     let token = read(&mut world);
     world.ends(token, Outcome::EndOfStream);
     assert!(world.io.capabilities().tier > 0);
+    world.settled();
+}
+
+pub fn polls_tell_of_the_end<B: Backend>() {
+    let mut world = world!(B);
+    // Bytes and the end are there before the first read, which is short: the end is reported all the same.
+    for index in 0..20 {
+        let (sock, mut peer) = world.one();
+        let poll = world.submit(Op::PollReadable { sock }, TokenKind::Readable, index);
+        peer.write_all(b"bytes, then nothing").expect("written");
+        peer.shutdown(Shutdown::Write).expect("half closed");
+        let into = Span { region: BULK, at: 0, bytes: 4096 };
+        loop {
+            assert_eq!(world.next(poll).outcome, Outcome::Ready);
+            let token = world.submit(Op::Read { sock, into }, TokenKind::Read, index);
+            match world.next(token).outcome {
+                Outcome::Read { bytes: 19 } | Outcome::Failed(IoError::WouldBlock) => {}
+                Outcome::EndOfStream => break,
+                other => panic!("reads: {other:?}"),
+            }
+        }
+        world.cancel(poll);
+        world.seen.clear();
+        world.close(sock, index);
+    }
+    world.settled();
+}
+
+pub fn sends_as_much_as_fits<B: Backend>() {
+    let mut world = world!(B);
+    let (sock, peer) = world.one();
+    let sent = pattern(4, 12 << 20);
+    world.fill_arena(0, &sent);
+    let total = sent.len() as u64;
+    let mut done = 0u64;
+    let mut reader = None;
+    let mut peer = Some(peer);
+    let (mut short, mut blocked) = (0, 0);
+    while done < total {
+        // Spans of uneven size, some of them side by side, some not at all.
+        let mut spans = Vec::new();
+        let mut at = done;
+        while at < total && spans.len() < 20 {
+            let bytes = u32::try_from((total - at).min(30_011)).expect("small");
+            spans.push((at, bytes));
+            at += u64::from(bytes);
+        }
+        let asked = at - done;
+        let spans = world.list(&spans);
+        let token = world.submit(Op::Send { sock, spans }, TokenKind::Send, 0);
+        match world.next(token).outcome {
+            Outcome::Sent { bytes } => {
+                short += u32::from(u64::from(bytes) < asked);
+                done += u64::from(bytes);
+            }
+            Outcome::Failed(IoError::WouldBlock) => {
+                blocked += 1;
+                let poll = world.submit(Op::PollWritable { sock }, TokenKind::Writable, 0);
+                if let Some(mut peer) = peer.take() {
+                    world.pump(Wait::No);
+                    assert!(world.open.contains_key(&poll), "a full socket is not writable");
+                    reader = Some(std::thread::spawn(move || {
+                        let mut heard = Vec::new();
+                        peer.read_to_end(&mut heard).map(|_| heard)
+                    }));
+                }
+                world.ends(poll, Outcome::Ready);
+            }
+            other => panic!("sends: {other:?}"),
+        }
+    }
+    world.close(sock, 0);
+    assert!(short > 0 && blocked > 0, "the socket was full at times: {short} {blocked}");
+    let heard = reader.expect("a reader").join().expect("the reader").expect("an orderly end");
+    assert!(heard == sent, "the peer hears what was sent");
+    world.settled();
+}
+
+pub fn peers_that_reset<B: Backend>() {
+    let mut world = world!(B);
+    let reset = |peer: std::net::TcpStream| {
+        socket2::SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).expect("linger");
+    };
+    // Under a receive, a read, and a send.
+    let (sock, peer) = world.one();
+    let token = world.receive(sock, 0);
+    world.pump(Wait::No);
+    reset(peer);
+    world.ends(token, Outcome::Failed(IoError::PeerGone));
+    world.close(sock, 0);
+
+    let (sock, peer) = world.one();
+    let poll = world.submit(Op::PollReadable { sock }, TokenKind::Readable, 1);
+    reset(peer);
+    assert_eq!(world.next(poll).outcome, Outcome::Ready);
+    let into = Span { region: BULK, at: 0, bytes: 100 };
+    let token = world.submit(Op::Read { sock, into }, TokenKind::Read, 1);
+    world.ends(token, Outcome::Failed(IoError::PeerGone));
+    world.cancel(poll);
+    world.seen.clear();
+    world.close(sock, 1);
+
+    let (sock, peer) = world.one();
+    reset(peer);
+    let mut outcome = Outcome::Ready;
+    world.until("the reset", |world| {
+        let spans = world.list(&[(0, 100)]);
+        let token = world.submit(Op::Send { sock, spans }, TokenKind::Send, 2);
+        outcome = world.next(token).outcome;
+        !matches!(outcome, Outcome::Sent { .. })
+    });
+    assert_eq!(outcome, Outcome::Failed(IoError::PeerGone));
+    world.close(sock, 2);
+    world.settled();
+}
+
+pub fn shuts_down_after_what_was_sent<B: Backend>() {
+    let mut world = world!(B);
+    let (sock, mut peer) = world.one();
+    world.fill_arena(0, b"the last frame");
+    let spans = world.list(&[(0, 14)]);
+    // Both before the backend is entered: the order holds.
+    let send = world.submit(Op::Send { sock, spans }, TokenKind::Send, 0);
+    let end = world.submit(Op::ShutdownWrite { sock }, TokenKind::Close, 0);
+    world.ends(send, Outcome::Sent { bytes: 14 });
+    world.ends(end, Outcome::Done);
+    let mut heard = Vec::new();
+    peer.read_to_end(&mut heard).expect("an orderly end");
+    assert_eq!(heard, b"the last frame");
+    // This side still hears.
+    let token = world.receive(sock, 0);
+    peer.write_all(b"understood").expect("written");
+    drop(peer);
+    world.until("the end", |world| !world.open.contains_key(&token));
+    assert_eq!(world.streams[&0], b"understood");
+    world.close(sock, 0);
+    world.settled();
+}
+
+pub fn waits_as_told<B: Backend>() {
+    let mut world = world!(B);
+    let before = world.io.clock();
+    assert!(before.wall_ns > 1_600_000_000_000_000_000, "the wall clock counts from 1970");
+    world.pump(Wait::No);
+    let until = before.mono_ns + 30_000_000;
+    world.pump(Wait::Until(until));
+    let after = world.io.clock().mono_ns;
+    assert!(after >= until, "nothing came, so the time is up");
+    // A time that is past does not wait, and what is there ends any wait.
+    world.pump(Wait::Until(before.mono_ns));
+    let (sock, mut peer) = world.one();
+    let token = world.receive(sock, 0);
+    peer.write_all(b"x").expect("written");
+    world.until("the byte", |world| world.streams.get(&0).is_some_and(|s| s == b"x"));
+    assert!(world.open.contains_key(&token));
+    world.seen.clear();
+    let far = world.io.clock().mono_ns + 50_000_000_000;
+    peer.write_all(b"y").expect("written");
+    assert_eq!(world.pump(Wait::Until(far)), 1);
+    peer.write_all(b"z").expect("written");
+    assert_eq!(world.pump(Wait::Forever), 1);
+    assert!(world.io.clock().mono_ns < far, "a completion ends a wait");
     world.settled();
 }

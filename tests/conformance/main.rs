@@ -3,5 +3,6 @@
 //! A backend this host cannot have is skipped with a line that says why (`--nocapture` shows it).
 
 mod cases;
+mod races;
 mod uring;
 mod world;
