@@ -84,12 +84,18 @@ impl Blocks {
     }
 
     pub(super) fn hold(&mut self, span: Span) {
+        if span.bytes == 0 {
+            return;
+        }
         let (unit, order, holds) = self.used(span);
         self.units[unit as usize] = Unit::Used { order, holds: holds + 1 };
     }
 
     /// Frees the block with its last hold.
     pub(super) fn release(&mut self, span: Span) {
+        if span.bytes == 0 {
+            return;
+        }
         let (unit, order, holds) = self.used(span);
         if holds > 1 {
             self.units[unit as usize] = Unit::Used { order, holds: holds - 1 };
@@ -123,18 +129,26 @@ impl Blocks {
         self.push_free(unit, order);
     }
 
-    /// The unit, order and holds of the block that starts where the span starts.
+    /// The first unit, order and holds of the block that a span is inside of.
     fn used(&self, span: Span) -> (u32, u8, u32) {
         let each = u64::from(STRADDLE_BLOCK_BYTES_MIN);
-        assert!(span.at.is_multiple_of(each), "a block's span starts where the block starts: {span:?}");
-        let unit = u32::try_from(span.at / each).unwrap_or(NONE);
-        match self.units.get(unit as usize) {
-            Some(&Unit::Used { order, holds }) => {
-                assert!(u64::from(span.bytes) <= each << order, "a span is inside its block: {span:?}");
-                (unit, order, holds)
+        let within = u32::try_from(span.at / each).ok().filter(|&unit| (unit as usize) < self.units.len());
+        let within = within.unwrap_or_else(|| panic!("a span is inside the arena: {span:?}"));
+        // A block starts at a multiple of its size, and all its units but the first are `Inside`: rounding down to
+        // ever larger multiples meets the block's first unit before anything else.
+        let mut first = within;
+        let mut order = 0;
+        while self.units[first as usize] == Unit::Inside {
+            order += 1;
+            first = within >> order << order;
+        }
+        match self.units[first as usize] {
+            Unit::Used { order, holds } => {
+                let end = (u64::from(first) + (1 << order)) * each;
+                assert!(span.end() <= end, "a span is inside its block: {span:?}");
+                (first, order, holds)
             }
-            Some(Unit::Free { .. }) => panic!("a block is not touched once it is free: {span:?}"),
-            _ => panic!("a block's span starts where the block starts: {span:?}"),
+            _ => panic!("a block is not touched once it is free: {span:?}"),
         }
     }
 

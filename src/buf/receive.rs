@@ -103,8 +103,8 @@ impl ReceiveMemory {
         self.shared.buffer_bytes()
     }
 
-    /// Less than half of the shared ring's buffers are the kernel's: whoever holds some should let go. Ask after
-    /// recycling.
+    /// Less than half of the shared ring's buffers are the kernel's or may be recycled now: whoever holds some should
+    /// let go, the oldest first, until this is false.
     #[must_use]
     pub fn shared_pressure(&self) -> bool {
         self.shared.pressure()
@@ -133,8 +133,8 @@ impl ReceiveMemory {
     }
 
     /// Keeps a span's memory past the end of the tick. Shared and bulk: any part of what was received and is not yet
-    /// free (in a bulk region: hold before `consumed`); a span without bytes holds nothing. Block: a span that
-    /// starts where the block starts, of any length up to the block's.
+    /// free (in a bulk region: hold before `consumed`). Block: any span inside a block counts one hold of all of it.
+    /// A span without bytes holds nothing.
     ///
     /// # Panics
     /// When the span is in none of these regions, or not in memory that may be held.
@@ -146,8 +146,7 @@ impl ReceiveMemory {
         }
     }
 
-    /// Takes back one hold; the span is the same as was held. A block (a span that starts where it starts) is
-    /// freed with its last hold.
+    /// Takes back one hold; the span is the same as was held. A block is freed with its last hold.
     ///
     /// # Panics
     /// When it was not held.

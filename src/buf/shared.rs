@@ -82,9 +82,12 @@ impl Shared {
         kernels.map(|buffer| self.buffer_bytes - buffer.filled).sum()
     }
 
-    /// Less than half of the buffers are the kernel's.
+    /// Less than half of the buffers are the kernel's or may be recycled now.
     pub(super) fn pressure(&self) -> bool {
-        2 * self.buffers.iter().filter(|buffer| !buffer.done).count() < self.buffers.len()
+        let from_next = self.buffers[self.next..].iter().chain(&self.buffers[..self.next]);
+        let recyclable = from_next.take_while(|buffer| buffer.done && buffer.holds == 0).count();
+        let kernels = self.buffers.iter().filter(|buffer| !buffer.done).count();
+        2 * (recyclable + kernels) < self.buffers.len()
     }
 
     pub(super) fn oldest_held(&self) -> Option<BufId> {

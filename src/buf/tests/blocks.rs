@@ -69,11 +69,32 @@ fn freeing_twice_is_detected() {
 }
 
 #[test]
-#[should_panic(expected = "starts where the block starts")]
-fn a_span_inside_a_block_does_not_name_it() {
+fn a_span_anywhere_in_a_block_names_it() {
+    let mut blocks = blocks(16);
+    let (small, block) = (blocks.take(1).unwrap(), blocks.take(8 * UNIT).unwrap());
+    assert_eq!((small.at, block.at), (0, u64::from(8 * UNIT)));
+    for skip in [0, 1, UNIT - 1, UNIT, 3 * UNIT + 5, 7 * UNIT, 8 * UNIT - 1] {
+        blocks.hold(block.split_at(skip).1);
+    }
+    blocks.release(block);
+    for skip in [8 * UNIT - 1, 0, 1, UNIT, UNIT - 1, 7 * UNIT, 3 * UNIT + 5] {
+        assert_eq!(blocks.free_bytes(), 7 * UNIT);
+        blocks.release(block.split_at(skip).1);
+    }
+    assert_eq!(blocks.free_bytes(), 15 * UNIT);
+    let nothing = small.split_at(1).1;
+    blocks.hold(nothing);
+    blocks.release(nothing);
+    assert_eq!(blocks.free_bytes(), 15 * UNIT, "a span without bytes holds nothing");
+}
+
+#[test]
+#[should_panic(expected = "not touched once it is free")]
+fn a_span_inside_a_free_block_is_detected() {
     let mut blocks = blocks(4);
     let block = blocks.take(4 * UNIT).unwrap();
-    blocks.hold(block.split_at(UNIT).1);
+    blocks.release(block);
+    blocks.hold(block.split_at(3 * UNIT).1);
 }
 
 #[test]
@@ -85,7 +106,7 @@ fn a_span_longer_than_its_block_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "starts where the block starts")]
+#[should_panic(expected = "inside the arena")]
 fn a_span_outside_the_arena_is_refused() {
     blocks(4).release(span(2, u64::from(UNIT) << 40, 1));
 }
@@ -155,13 +176,14 @@ proptest! {
                 }
                 Step::Hold { index } if !model.blocks.is_empty() => {
                     let index = index % model.blocks.len();
-                    blocks.hold(model.blocks[index].0);
+                    let (block, _) = model.blocks[index];
+                    blocks.hold(block.split_at(block.bytes / 2).1);
                     model.blocks[index].1 += 1;
                 }
                 Step::Release { index } if !model.blocks.is_empty() => {
                     let index = index % model.blocks.len();
                     let (block, holds) = &mut model.blocks[index];
-                    blocks.release(*block);
+                    blocks.release(block.split_at(block.bytes - 1).1);
                     *holds -= 1;
                     if *holds == 0 {
                         let start = usize::try_from(block.at).unwrap() / UNIT as usize;
