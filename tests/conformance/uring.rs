@@ -17,6 +17,8 @@ fn make(
     without: impl Fn(Features) -> Features,
 ) -> Result<UringIo, String> {
     let all = UringIo::detect().map_err(|error| error.to_string())?;
+    // Zero-copy sends came with all that tier 2 needs: a kernel that has them and no tier 2 was misjudged.
+    assert!(!all.send_zc || all.missing_for_tier_2().is_empty(), "no tier 2: {all:?}");
     let limit = without(all);
     if tier == 2 && !limit.missing_for_tier_2().is_empty() {
         return Err(format!("no tier 2 here: {:?}", limit.missing_for_tier_2()));
@@ -92,3 +94,16 @@ backend!(
         ..all
     }
 );
+
+/// What the kernel was found to do must hang together (`--nocapture` shows it).
+#[test]
+fn this_kernel() {
+    let features = match UringIo::detect() {
+        Ok(features) => features,
+        Err(error) => return println!("SKIPPED: {error}"),
+    };
+    println!("{features:#?}");
+    assert!(!features.incremental_buffers || features.multishot_receive);
+    assert!(!features.multishot_receive || features.buffer_ring);
+    assert!(!features.defer_taskrun || features.single_issuer);
+}

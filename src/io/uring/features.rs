@@ -353,6 +353,11 @@ fn ends_as_expected(
         if cqueue::more(flags) {
             return Ok(false);
         }
+        // The end of a stream is not looked for without a buffer at hand.
+        if let Some(buffers) = &mut scratch.buffers {
+            buffers.give(BufId(0));
+            buffers.publish();
+        }
     }
     pairs[1].1.shutdown(std::net::Shutdown::Write)?;
     Ok(scratch.expect(2, 0)?.is_some_and(|flags| !cqueue::more(flags)))
