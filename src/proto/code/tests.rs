@@ -31,7 +31,15 @@ fn the_documents_table_is_the_enum() {
             ]
         })
         .collect();
-    assert_eq!(documented, rows);
+    for row in &rows {
+        assert!(
+            documented.contains(row),
+            "docs/protocol.md lacks this row, or has it otherwise: | {} |",
+            row.join(" | ")
+        );
+    }
+    assert_eq!(documented.len(), rows.len(), "the document has rows for codes that do not exist");
+    assert!(documented.is_sorted_by_key(|row| row[0].parse::<u16>().unwrap()));
 }
 
 #[test]
