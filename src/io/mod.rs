@@ -19,6 +19,8 @@ use std::sync::Arc;
 use crate::buf::{Mapping, Span};
 use crate::ids::{BufId, RegionId, SockId};
 
+#[cfg(test)]
+pub mod scripted;
 pub mod uring;
 
 mod token;

@@ -26,7 +26,7 @@ const SMALL_READ_BYTES: u32 = 16 * 1024;
 impl<I: Io> Shard<I> {
     /// Starts to move a connection to a region, if one is free: its shared receive is cancelled first.
     pub(super) fn promote(&mut self, id: ConnId) {
-        if self.promoted >= self.limits.bulk_regions {
+        if self.promoted >= self.limits.bulk_regions || self.conns[id].receive != Receive::Shared {
             return;
         }
         self.promoted += 1;

@@ -19,7 +19,7 @@ use super::conn::{Partial, Phase, Receive};
 /// Large receives in a row after which a connection is promoted to a region.
 pub(super) const PROMOTE_AFTER: u8 = 8;
 /// A receive at least this large counts towards promotion.
-const LARGE_RECEIVE_BYTES: u32 = 64 * 1024;
+const LARGE_RECEIVE_BYTES: u32 = 32 * 1024;
 
 impl<I: Io> Shard<I> {
     pub(super) fn arm_receive(&mut self, id: ConnId) {
@@ -244,8 +244,11 @@ impl<I: Io> Shard<I> {
         if conn.phase != Phase::Open || conn.receive != Receive::Shared {
             return;
         }
-        let large = bytes >= LARGE_RECEIVE_BYTES && conn.frame_bytes_seen >= BULK_FRAME_BYTES;
-        conn.bulk_score = if large { conn.bulk_score.saturating_add(1) } else { conn.bulk_score / 2 };
+        if conn.frame_bytes_seen < BULK_FRAME_BYTES {
+            conn.bulk_score = 0;
+        } else if bytes >= LARGE_RECEIVE_BYTES {
+            conn.bulk_score += 1;
+        }
         if conn.bulk_score >= PROMOTE_AFTER {
             conn.bulk_score = 0;
             self.promote(id);

@@ -1,0 +1,369 @@
+//! A world for tests, wholly in memory: sockets are byte queues, the kernel does only what the test lets
+//! it, and every range received into and sent from is recorded.
+//!
+//! It keeps the contract of [`Io`]: positions, buffers and completions behave as the backends' do, so that
+//! a shard can be stepped through any split of its input and any shortage of room.
+#![allow(unsafe_code)]
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{
+    BufId, Capabilities, Clock, Completion, Completions, Io, IoError, IoFatal, Op, Outcome, Refused,
+    RegionId, SockId, SocketHandle, SpanListId, Token, Wait, WakeHandle,
+};
+use crate::buf::{Mapping, Span};
+
+/// One end of a connection, as the test sees it.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// What the client has sent and the server has not received.
+    pub inbound: VecDeque<u8>,
+    /// What the server has sent.
+    pub outbound: Vec<u8>,
+    /// Bytes the socket still takes.
+    pub room: usize,
+    /// The client has closed its side.
+    pub ended: bool,
+    /// The client is gone: sends and receives fail.
+    pub reset: bool,
+    /// The server has shut its side down.
+    pub finished: bool,
+    /// The server has closed the socket.
+    pub closed: bool,
+    /// At most this many bytes are received at a time.
+    pub receive_max: usize,
+    receive: Option<Token>,
+    readable: Option<Token>,
+    writable: Option<Token>,
+}
+
+/// See the module.
+pub struct Scripted {
+    /// By socket id; 0 is the listener.
+    pub peers: Vec<Peer>,
+    /// Ranges of receive memory that were received into: (connection, span).
+    pub received: Vec<(SockId, Span)>,
+    /// Spans that were sent, in order.
+    pub sent: Vec<(SockId, Span, u32)>,
+    /// The clock.
+    pub now: Clock,
+    shared: RegionId,
+    buffer_bytes: u64,
+    free: VecDeque<BufId>,
+    filled: u64,
+    accept: Option<Token>,
+    arriving: VecDeque<SockId>,
+    regions: HashMap<RegionId, Arc<Mapping>>,
+    lists: Vec<Option<Vec<Span>>>,
+    /// Lists whose send has not been reported yet.
+    flying: Vec<(Token, SpanListId)>,
+    ready: VecDeque<Completion>,
+    capabilities: Capabilities,
+}
+
+impl Scripted {
+    /// A world whose shared ring has `buffers` incremental buffers.
+    pub fn new(shared: RegionId, mapping: &Arc<Mapping>, buffers: u16) -> Self {
+        let mut world = Scripted {
+            peers: vec![Peer::default()],
+            received: Vec::new(),
+            sent: Vec::new(),
+            now: Clock { mono_ns: 1_000_000_000, wall_ns: 1_700_000_000_000_000_000 },
+            shared,
+            buffer_bytes: (mapping.bytes() / usize::from(buffers)) as u64,
+            free: (0..buffers).map(BufId).collect(),
+            filled: 0,
+            accept: None,
+            arriving: VecDeque::new(),
+            regions: HashMap::new(),
+            lists: (0..64).map(|_| None).collect(),
+            flying: Vec::new(),
+            ready: VecDeque::new(),
+            capabilities: Capabilities {
+                backend: "scripted",
+                tier: 0,
+                incremental_buffers: true,
+                shared_buffers: buffers,
+                registered_regions: false,
+                ring_messages: false,
+                direct_descriptors: false,
+            },
+        };
+        world.regions.insert(shared, mapping.clone());
+        world
+    }
+
+    /// A client connects.
+    pub fn connect(&mut self) -> SockId {
+        let sock = SockId(u32::try_from(self.peers.len()).expect("few peers"));
+        self.peers.push(Peer { room: usize::MAX, receive_max: usize::MAX, ..Peer::default() });
+        self.arriving.push_back(sock);
+        sock
+    }
+
+    /// The client's view of a connection.
+    pub fn peer(&mut self, sock: SockId) -> &mut Peer {
+        &mut self.peers[sock.index()]
+    }
+
+    /// Operations that are armed and would complete some day.
+    pub fn armed(&self) -> usize {
+        let armed = |peer: &Peer| {
+            usize::from(peer.receive.is_some())
+                + usize::from(peer.readable.is_some())
+                + usize::from(peer.writable.is_some())
+        };
+        self.peers.iter().map(armed).sum()
+    }
+
+    fn complete(&mut self, token: Token, outcome: Outcome, more: bool) {
+        self.ready.push_back(Completion { token, outcome, more });
+    }
+
+    fn write(&mut self, region: RegionId, at: u64, bytes: &[u8]) {
+        let mapping = &self.regions[&region];
+        let at = usize::try_from(at).expect("regions are small");
+        assert!(at + bytes.len() <= mapping.address_bytes(), "a received range lies in its region");
+        // SAFETY: the range was checked; it is the kernel's to fill (a free buffer, or the target of a read
+        // in flight), so the shard has no reference to it while it is written.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), mapping.base().add(at), bytes.len()) }
+    }
+
+    fn bytes(&self, span: Span) -> Vec<u8> {
+        let mapping = &self.regions[&span.region];
+        let at = usize::try_from(span.at).expect("regions are small");
+        assert!(at + span.bytes as usize <= mapping.address_bytes(), "a sent range lies in its region");
+        // SAFETY: the range was checked; the shard gave it away with the send and does not write to it.
+        unsafe { std::slice::from_raw_parts(mapping.base().add(at), span.bytes as usize).to_vec() }
+    }
+
+    /// Lets the kernel work: accepts, receives, polls.
+    fn work(&mut self) {
+        if let Some(token) = self.accept {
+            while let Some(sock) = self.arriving.pop_front() {
+                let peer = IpAddr::from([127, 0, 0, 1]);
+                self.complete(token, Outcome::Accepted { sock, peer }, true);
+            }
+        }
+        for index in 1..self.peers.len() {
+            let sock = SockId(u32::try_from(index).expect("few peers"));
+            self.receive(sock);
+            self.poll(sock);
+        }
+    }
+
+    /// The multishot receive of one socket: one report for each buffer's worth.
+    fn receive(&mut self, sock: SockId) {
+        let Some(token) = self.peers[sock.index()].receive else { return };
+        loop {
+            let peer = &mut self.peers[sock.index()];
+            if peer.reset {
+                peer.receive = None;
+                return self.complete(token, Outcome::Failed(IoError::PeerGone), false);
+            }
+            if peer.inbound.is_empty() {
+                if peer.ended {
+                    peer.receive = None;
+                    self.complete(token, Outcome::EndOfStream, false);
+                }
+                return;
+            }
+            let Some(&buffer) = self.free.front() else {
+                peer.receive = None;
+                return self.complete(token, Outcome::Failed(IoError::NoBuffers), false);
+            };
+            let room = usize::try_from(self.buffer_bytes - self.filled).expect("buffers are small");
+            let take = peer.inbound.len().min(peer.receive_max).min(room);
+            let data: Vec<u8> = peer.inbound.drain(..take).collect();
+            let bytes = u32::try_from(take).expect("buffers are small");
+            let at = u64::from(buffer.0) * self.buffer_bytes + self.filled;
+            self.write(self.shared, at, &data);
+            self.received.push((sock, Span { region: self.shared, at, bytes }));
+            self.filled += u64::from(bytes);
+            let buffer_done = self.filled == self.buffer_bytes;
+            if buffer_done {
+                self.free.pop_front();
+                self.filled = 0;
+            }
+            self.complete(token, Outcome::Received { buffer, at, bytes, buffer_done }, true);
+        }
+    }
+
+    fn poll(&mut self, sock: SockId) {
+        let peer = &mut self.peers[sock.index()];
+        let readable = !peer.inbound.is_empty() || peer.ended || peer.reset;
+        let writable = peer.room > 0 || peer.reset;
+        let (read, write) = (peer.readable.filter(|_| readable), peer.writable.take_if(|_| writable));
+        if let Some(token) = read {
+            self.complete(token, Outcome::Ready, true);
+        }
+        if let Some(token) = write {
+            self.complete(token, Outcome::Ready, false);
+        }
+    }
+
+    fn read(&mut self, sock: SockId, into: Span) -> Outcome {
+        let peer = &mut self.peers[sock.index()];
+        if peer.reset {
+            return Outcome::Failed(IoError::PeerGone);
+        }
+        let take = peer.inbound.len().min(into.bytes as usize).min(peer.receive_max);
+        if take == 0 {
+            return if peer.ended { Outcome::EndOfStream } else { Outcome::Failed(IoError::WouldBlock) };
+        }
+        let data: Vec<u8> = peer.inbound.drain(..take).collect();
+        let bytes = u32::try_from(take).expect("regions are small");
+        self.write(into.region, into.at, &data);
+        self.received.push((sock, Span { bytes, ..into }));
+        Outcome::Read { bytes }
+    }
+
+    fn send(&mut self, sock: SockId, list: SpanListId) -> Outcome {
+        let spans = self.lists[list.0 as usize].clone().expect("a sent list was filled");
+        if self.peers[sock.index()].reset {
+            return Outcome::Failed(IoError::PeerGone);
+        }
+        let mut sent = 0;
+        for span in spans {
+            let data = self.bytes(span);
+            let peer = &mut self.peers[sock.index()];
+            let take = data.len().min(peer.room);
+            if take > 0 {
+                peer.outbound.extend_from_slice(&data[..take]);
+                peer.room -= take;
+                let bytes = u32::try_from(take).expect("regions are small");
+                self.sent.push((sock, span, bytes));
+                sent += bytes;
+            }
+            if take < data.len() {
+                break;
+            }
+        }
+        if sent == 0 { Outcome::Failed(IoError::WouldBlock) } else { Outcome::Sent { bytes: sent } }
+    }
+
+    fn cancel(&mut self, target: Token) {
+        let mut found = self.accept.take_if(|token| *token == target).is_some();
+        for peer in &mut self.peers {
+            for armed in [&mut peer.receive, &mut peer.readable, &mut peer.writable] {
+                found |= armed.take_if(|token| *token == target).is_some();
+            }
+        }
+        if found {
+            self.complete(target, Outcome::Failed(IoError::Cancelled), false);
+        }
+    }
+}
+
+impl Io for Scripted {
+    fn submit(&mut self, op: Op, token: Token) -> Result<(), Refused> {
+        let outcome = match op {
+            Op::Accept { .. } => {
+                self.accept = Some(token);
+                return Ok(());
+            }
+            Op::ReceiveShared { sock } => {
+                self.peers[sock.index()].receive = Some(token);
+                return Ok(());
+            }
+            Op::PollReadable { sock } => {
+                self.peers[sock.index()].readable = Some(token);
+                return Ok(());
+            }
+            Op::PollWritable { sock } => {
+                self.peers[sock.index()].writable = Some(token);
+                return Ok(());
+            }
+            Op::Read { sock, into } => self.read(sock, into),
+            Op::Send { sock, spans } => {
+                self.flying.push((token, spans));
+                self.send(sock, spans)
+            }
+            Op::Cancel { target } => {
+                self.cancel(target);
+                Outcome::Done
+            }
+            Op::ShutdownWrite { sock } => {
+                self.peers[sock.index()].finished = true;
+                Outcome::Done
+            }
+            Op::Close { sock } => {
+                let peer = &mut self.peers[sock.index()];
+                assert!(
+                    peer.receive.is_none() && peer.readable.is_none() && peer.writable.is_none(),
+                    "closed while armed"
+                );
+                peer.closed = true;
+                Outcome::Done
+            }
+        };
+        self.complete(token, outcome, false);
+        Ok(())
+    }
+
+    fn reap(&mut self, _wait: Wait, out: &mut Completions) -> Result<(), IoFatal> {
+        self.work();
+        while out.len() < out.capacity() {
+            let Some(completion) = self.ready.pop_front() else { break };
+            if let Some(at) = self.flying.iter().position(|(token, _)| *token == completion.token) {
+                let (_, list) = self.flying.swap_remove(at);
+                self.lists[list.0 as usize] = None;
+            }
+            out.push(completion);
+        }
+        Ok(())
+    }
+
+    fn recycle(&mut self, buffer: BufId) {
+        self.free.push_back(buffer);
+    }
+
+    fn span_list(&mut self) -> Option<SpanListId> {
+        let index = self.lists.iter().position(Option::is_none)?;
+        self.lists[index] = Some(Vec::new());
+        Some(SpanListId(u32::try_from(index).expect("few lists")))
+    }
+
+    fn push_span(&mut self, list: SpanListId, span: Span) {
+        self.lists[list.0 as usize].as_mut().expect("a list in use").push(span);
+    }
+
+    fn drop_span_list(&mut self, list: SpanListId) {
+        self.lists[list.0 as usize] = None;
+    }
+
+    fn attach(&mut self, socket: SocketHandle) -> Result<SockId, (IoError, SocketHandle)> {
+        match socket {
+            SocketHandle::Simulated(index) => Ok(SockId(u32::try_from(index).expect("few sockets"))),
+            SocketHandle::Fd(_) => unreachable!("this world has no descriptors"),
+        }
+    }
+
+    fn detach(&mut self, sock: SockId) -> SocketHandle {
+        SocketHandle::Simulated(u64::from(sock.0))
+    }
+
+    fn attach_region(&mut self, id: RegionId, mapping: &Arc<Mapping>, _receive: bool) {
+        self.regions.insert(id, mapping.clone());
+    }
+
+    fn detach_region(&mut self, id: RegionId) {
+        self.regions.remove(&id);
+    }
+
+    fn clock(&mut self) -> Clock {
+        self.now
+    }
+
+    fn wake_handle(&self) -> WakeHandle {
+        WakeHandle { event: None, ring_fd: -1 }
+    }
+
+    fn wake(&mut self, _peer: &WakeHandle) {}
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+}
