@@ -28,6 +28,8 @@ pub struct Key {
     pub bare: fn(&str) -> bool,
     /// Whether the flag may stand alone.
     pub is_switch: fn() -> bool,
+    /// Whether a value is somebody's secret, or its digest.
+    pub is_secret: fn() -> bool,
     flag: Option<&'static str>,
 }
 
@@ -90,6 +92,7 @@ macro_rules! settings {
                 placeholder: || $codec.placeholder(),
                 bare: |text| $codec.bare(text),
                 is_switch: || $codec.is_switch(),
+                is_secret: || $codec.is_secret(),
                 flag: flag!($($flag)?),
             } ),* ];
 
@@ -197,7 +200,7 @@ settings! {
     struct Limits in "limits." {
         /// Largest frame, header included.
         frame_bytes_max: u32 = limits::FRAME_BYTES_MAX_DEFAULT, FRAME_MAX;
-        /// Largest record.
+        /// Largest record; half of the largest frame where nothing is said.
         record_bytes_max: u32 = limits::FRAME_BYTES_MAX_DEFAULT / 2, Size::<u32>(1, limits::FRAME_BYTES_MAX_CEILING);
         /// Connections of one shard; a shard's tables are sized by it at start-up.
         connections_max: u32 = limits::CONNECTIONS_PER_SHARD_DEFAULT, Count(1, limits::CONNECTIONS_PER_SHARD_CEILING);

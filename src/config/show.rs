@@ -26,6 +26,8 @@ impl Loaded {
         texts
             .map(|(key, value)| {
                 let origin = &self.origins[key];
+                let secret = keys().any(|one| one.name == key && (one.is_secret)()) && value != "none";
+                let value = if secret { "(set)".to_owned() } else { value };
                 let at = if origin.layer() == "default" { String::new() } else { origin.to_string() };
                 Shown { key, value, from: origin.layer(), at }
             })

@@ -230,3 +230,29 @@ fn a_missing_file_is_named() {
     let message = load(&sources).expect_err("refused").to_string();
     assert!(message.contains("cannot read /nonexistent/u.toml: No such file"), "{message}");
 }
+
+/// The table of `docs/operations.md`.
+fn settings_table() -> String {
+    let mut out = String::from("| setting | default | allowed | meaning |\n|---|---|---|---|\n");
+    for key in keys() {
+        let default = if key.name == "shards" { "CPUs it may use".to_owned() } else { (key.default)() };
+        let allowed = (key.allowed)();
+        out += &format!("| `{}` | {default} | {allowed} | {} |\n", key.name, key.help());
+    }
+    out
+}
+
+#[test]
+fn the_document_has_every_setting() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+    let document = std::fs::read_to_string(path).expect("docs/operations.md");
+    let table = settings_table();
+    let (begin, end) = ("<!-- settings: begin -->\n", "<!-- settings: end -->");
+    let written =
+        document.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).map(|(table, _)| table);
+    assert_eq!(
+        written,
+        Some(table.as_str()),
+        "between the marks of docs/operations.md there has to be:\n{table}"
+    );
+}
