@@ -100,7 +100,7 @@ codes! {
     ServerDraining = 21, "server_draining", Operator, Connection, true, "The server is shutting down; connect again later or elsewhere.";
     StraddleExhausted = 22, "straddle_exhausted", Saturation, Connection, true, "No memory was left for a frame that arrived in pieces.";
     BadHello = 23, "bad_hello", Peer, Connection, false, "hello arrived twice, or its contents are not acceptable.";
-    ConsumerCreditInvalid = 24, "consumer_credit_invalid", Peer, Connection, false, "A consumer's credit went backwards or names a partition it is not subscribed to.";
+    ConsumerCreditInvalid = 24, "consumer_credit_invalid", Peer, Connection, false, "A consumer's credit went backwards.";
     PeerNotReading = 25, "peer_not_reading", Peer, Connection, true, "The peer does not read what it is answered, and its share of the server's memory for answers is full.";
 
     // Requests: open, subscribe, commit.
