@@ -42,8 +42,10 @@ pub struct Features {
     pub no_sqarray: bool,
     /// Sockets by index, and let go of when taken out (6.13; before, closed ones linger).
     pub direct_descriptors: bool,
-    /// Buffers are registered one by one, and `READ_FIXED` reads a non-blocking socket (5.13).
+    /// Buffers are registered one by one, and `READ_FIXED` reads a socket without waiting for it (5.13).
     pub registered_buffers: bool,
+    /// It needs `RWF_NOWAIT` for that; without, the socket being non-blocking is enough.
+    pub nowait_flag: bool,
     /// A ring wakes another by a message (5.18).
     pub ring_messages: bool,
     /// Successful requests may complete silently (5.17).
@@ -84,6 +86,7 @@ impl Features {
             no_sqarray: self.no_sqarray && limit.no_sqarray,
             direct_descriptors: self.direct_descriptors && limit.direct_descriptors,
             registered_buffers: self.registered_buffers && limit.registered_buffers,
+            nowait_flag: self.nowait_flag,
             ring_messages: self.ring_messages && limit.ring_messages,
             skip_success: self.skip_success && limit.skip_success,
             send_zc: self.send_zc && limit.send_zc,
@@ -143,7 +146,8 @@ pub(super) fn try_all() -> io::Result<Features> {
     found.multishot_receive = found.buffer_ring && try_multishot_receive(false).unwrap_or(false);
     found.incremental_buffers = found.multishot_receive && try_multishot_receive(true).unwrap_or(false);
     found.direct_descriptors = found.multishot_poll && try_direct_descriptors().unwrap_or(false);
-    found.registered_buffers = try_registered_buffers().unwrap_or(false);
+    found.nowait_flag = try_registered_buffers(true).unwrap_or(false);
+    found.registered_buffers = found.nowait_flag || try_registered_buffers(false).unwrap_or(false);
     found.ring_messages = try_ring_messages().unwrap_or(false);
     Ok(found)
 }
@@ -393,7 +397,10 @@ fn try_direct_descriptors() -> io::Result<bool> {
     Ok(false)
 }
 
-fn try_registered_buffers() -> io::Result<bool> {
+/// A read of a socket that has nothing must say so at once. Some kernels wait for a non-blocking socket too,
+/// unless the request says not to; others do not know that flag for sockets.
+fn try_registered_buffers(nowait_flag: bool) -> io::Result<bool> {
+    let flags = if nowait_flag { libc::RWF_NOWAIT } else { 0 };
     let memory = Mapping::plain(4096, Pages::Small).map_err(io::Error::other)?;
     let mut scratch = Scratch::new(false)?;
     register_empty_buffers(&scratch.ring, 4)?;
@@ -401,7 +408,8 @@ fn try_registered_buffers() -> io::Result<bool> {
     // SAFETY: the mapping was made before the ring, so it is dropped after it.
     unsafe { scratch.ring.submitter().register_buffers_update(2, &[iovec], None)? };
     let (near, far) = pair()?;
-    let read = || opcode::ReadFixed::new(types::Fd(near.as_raw_fd()), memory.base(), 64, 2).build();
+    let fd = types::Fd(near.as_raw_fd());
+    let read = || opcode::ReadFixed::new(fd, memory.base(), 64, 2).rw_flags(flags).build();
     scratch.submit(read(), 1)?;
     if scratch.expect(1, -libc::EAGAIN)?.is_none() {
         return Ok(false);

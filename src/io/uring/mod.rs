@@ -235,7 +235,10 @@ impl UringIo {
             (Kind::Read, OpArgument::Into(span)) => {
                 let (address, registered) = self.regions.address(span);
                 match registered {
-                    Some(slot) => opcode::ReadFixed::new(fd, address, span.bytes, slot).build(),
+                    Some(slot) => {
+                        let nowait = if self.features.nowait_flag { libc::RWF_NOWAIT } else { 0 };
+                        opcode::ReadFixed::new(fd, address, span.bytes, slot).rw_flags(nowait).build()
+                    }
                     None => opcode::Recv::new(fd, address, span.bytes).flags(libc::MSG_DONTWAIT).build(),
                 }
             }
