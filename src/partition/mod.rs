@@ -109,7 +109,7 @@ pub struct Taken {
 pub struct NewSubscription {
     /// Its name in every later call; reused after `unsubscribe`.
     pub id: SubscriberId,
-    /// The first offset it will get: that of the whole batch around what was asked for.
+    /// The first offset asked for that it will get; the batch around it comes whole, and its reader skips.
     pub start_offset: u64,
     /// The oldest offset kept.
     pub log_start_offset: u64,
@@ -524,7 +524,7 @@ impl Partition {
         let id = self.subscribers.insert(subscriber).ok_or(Code::TooManySubscriptions)?;
         Ok(NewSubscription {
             id,
-            start_offset: boundary.offset,
+            start_offset: asked.max(boundary.offset),
             log_start_offset: self.log_start_offset(),
             log_end_offset: self.log_end_offset(),
         })
@@ -540,7 +540,7 @@ impl Partition {
             Start::Offset(offset) if offset <= first.offset => (first, offset),
             Start::Offset(offset) => {
                 let boundary = self.log.boundary_of_offset(&buffers.memory, offset);
-                (boundary, boundary.offset)
+                (boundary, offset.min(end.offset))
             }
             Start::TimeNs(time) => {
                 let boundary = self.log.boundary_of_time(&buffers.memory, time);

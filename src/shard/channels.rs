@@ -49,6 +49,8 @@ pub(super) struct Channel {
     pub told_limit: u64,
     /// The grant this channel is kept at: the starter's until it publishes.
     pub window: u64,
+    /// Every batch of the channel carries it.
+    pub producer_id: u64,
     /// As told in `opened`.
     pub partition_count: u32,
     pub level: AckLevel,
@@ -140,6 +142,7 @@ impl ChannelTable {
             used: 0,
             told_limit: 0,
             window: CREDIT_STARTER_BYTES,
+            producer_id: 0,
             partition_count: 0,
             level: AckLevel::Received,
             every_batches: 1,

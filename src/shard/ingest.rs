@@ -98,8 +98,12 @@ impl<I: Io> Shard<I> {
             let detail = format!("channel {handle}: {} bytes sent, limit {}", channel.used, channel.limit);
             return self.fail(id, Code::CreditOverrun, detail);
         }
-        let home = channel.home;
-        let verified = self.verify(frame, header);
+        let (home, producer_id) = (channel.home, channel.producer_id);
+        let mut verified = self.verify(frame, header);
+        if header.producer_id != producer_id {
+            let detail = format!("the channel was opened for producer {producer_id}");
+            verified = Err(BatchRefused { code: Code::UnknownProducer, record: None, detail });
+        }
         match home {
             Home::Local { slot, producer } => {
                 self.publish_local(id, handle, slot, producer, frame, header, verified)

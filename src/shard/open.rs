@@ -34,6 +34,7 @@ impl<I: Io> Shard<I> {
         channel.level = open.ack_level;
         channel.every_batches = open.ack_every_batches.max(1);
         channel.every_ns = u64::from(open.ack_every_us) * 1_000;
+        channel.producer_id = open.producer_id;
         channel.partition_count = partition_count;
         self.counters.set(Counter::ChannelsOpen, self.channels.open_count() as u64);
         if owner == self.id {
