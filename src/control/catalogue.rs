@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::PartitionId;
 use crate::limits::{PARTITIONS_MAX, PARTITIONS_PER_TOPIC, RETENTION_BYTES_MIN, TOPICS_MAX};
 use crate::proto::code::Code;
+use crate::proto::control::topic_name_ok;
 use crate::topic::{Overflow, TopicKind};
 
 mod format;
@@ -30,8 +31,8 @@ pub const RESERVE_RECORDS: u64 = 1 << 32;
 /// A new reservation is made when fewer than this many reserved offsets are left. Ends are reported once a
 /// second, so a partition would have to take two billion records a second to outrun it.
 pub const RESERVE_LOW_RECORDS: u64 = 1 << 31;
-/// Rings are sized in multiples of this.
-pub const RING_BYTES_ALIGN: u64 = 4096;
+/// Rings are sized in multiples of this: the largest page of any architecture this runs on.
+pub const RING_BYTES_ALIGN: u64 = 64 * 1024;
 
 /// The whole catalogue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +44,7 @@ pub struct Catalogue {
     pub next_topic_id: u32,
     /// The next partition's id.
     pub next_partition_id: u32,
-    /// In the order of creation.
+    /// In no particular order.
     pub topics: Vec<TopicEntry>,
 }
 
@@ -330,7 +331,7 @@ impl PartitionEntry {
 
 /// Checks a topic's name and numbers; its ring's bytes, rounded up.
 fn check_spec(spec: &TopicSpec) -> Result<u64, CreateRefused> {
-    name_ok(&spec.name)?;
+    topic_name_ok(&spec.name).map_err(|_| CreateRefused::BadName)?;
     if spec.partitions == 0 || spec.partitions > PARTITIONS_PER_TOPIC {
         return Err(CreateRefused::BadSpec(format!("A topic has 1 to {PARTITIONS_PER_TOPIC} partitions.")));
     }
@@ -357,16 +358,4 @@ fn difference(entry: &TopicEntry, spec: &TopicSpec, ring_bytes: u64) -> Option<S
     } else {
         None
     }
-}
-
-fn name_ok(name: &str) -> Result<(), CreateRefused> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
-    if name.is_empty()
-        || name.starts_with('.')
-        || name.len() > crate::limits::TOPIC_NAME_BYTES_MAX
-        || !name.bytes().all(allowed)
-    {
-        return Err(CreateRefused::BadName);
-    }
-    Ok(())
 }

@@ -20,6 +20,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub(super) use parse::percent_decoded;
 pub use parse::{Method, Request};
 use parse::{Parsed, parse};
 pub use stream::{Listener, Stream};

@@ -2,7 +2,438 @@
 //!
 //! It owns the catalogue and its file, the topics' rings, committed offsets' persistence, the admin HTTP
 //! server, signals and the drain. It never touches a record.
+//!
+//! All of it is one thread's: tasks of one runtime (tokio-uring's, or plain tokio's where io_uring is
+//! forbidden) share a [`Control`] and never keep one of its cells borrowed over an await.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Mutex, Notify, mpsc};
+
+use crate::config::{Config, Sources};
+use crate::ids::{PartitionId, ShardId};
+use crate::io::{Capabilities, IoFatal, WakeHandle};
+use crate::lifecycle::{Lifecycle, State};
+use crate::limits::{CATALOGUE_SAVE_MS, MESH_RETRY_MS, PARTITIONS_MAX};
+use crate::log::Level;
+use crate::mesh::MeshEnd;
+use crate::metrics::CounterPage;
+use crate::proto::code::Code;
+use crate::shard::messages::{Command, Message, Report};
+
+pub mod api;
 pub mod catalogue;
+pub mod data;
+mod drain;
+pub use drain::exit;
 pub mod files;
 pub mod http;
+mod journal;
+pub(crate) mod registry;
+mod reload;
+mod routes;
+mod shards;
+mod signals;
+mod topics;
+
+#[cfg(test)]
+mod tests;
+
+use api::{ApiError, MemoryPlan};
+use data::DataDir;
+use drain::Drain;
+use files::Disk;
+use registry::Registry;
+use shards::Shards;
+pub(crate) use shards::shard_ids;
+
+/// Reports handled before other tasks get a turn.
+const REPORTS_PER_TURN: usize = 256;
+/// Time the shards may take to learn of all topics at the start.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Everything that control is made of.
+pub(crate) struct ControlSpec {
+    pub config: Config,
+    /// Read again on SIGHUP.
+    pub sources: Option<Sources>,
+    /// Take SIGTERM, SIGINT and SIGHUP.
+    pub signals: bool,
+    pub data: DataDir,
+    pub registry: Registry,
+    /// The last end.
+    pub mesh: MeshEnd<Message>,
+    /// The shards', in their order.
+    pub wakes: Vec<WakeHandle>,
+    /// Written to by shards to wake control.
+    pub event: OwnedFd,
+    pub counters: Vec<Arc<CounterPage>>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub capabilities: Vec<Capabilities>,
+    pub degraded: Vec<Degraded>,
+    pub memory: MemoryPlan,
+    pub data_address: SocketAddr,
+    pub admin: std::net::TcpListener,
+    pub admin_address: SocketAddr,
+    /// Asked for a drain by the program around the server.
+    pub stop: Arc<Notify>,
+    /// A shard's thread has ended.
+    pub ended: mpsc::UnboundedReceiver<ShardEnd>,
+}
+
+/// Something that works worse than it could on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Degraded {
+    pub key: &'static str,
+    pub detail: String,
+}
+
+/// A shard's thread has ended.
+#[derive(Debug)]
+pub(crate) struct ShardEnd {
+    pub shard: ShardId,
+    pub result: Result<(), IoFatal>,
+}
+
+/// See the module.
+pub(crate) struct Control {
+    config: RefCell<Config>,
+    sources: Option<Sources>,
+    shards: RefCell<Shards>,
+    registry: RefCell<Registry>,
+    data: DataDir,
+    disk: Disk,
+    lifecycle: Arc<Lifecycle>,
+    counters: Vec<Arc<CounterPage>>,
+    capabilities: Vec<Capabilities>,
+    degraded: RefCell<Vec<Degraded>>,
+    memory: MemoryPlan,
+    data_address: SocketAddr,
+    admin_address: SocketAddr,
+    /// One topic command at a time.
+    topic_gate: Mutex<()>,
+    /// One save at a time.
+    save_gate: Mutex<()>,
+    dirty: Cell<bool>,
+    saver: Notify,
+    /// Topics that clients have asked for and that are being made.
+    wanted: RefCell<HashSet<(ShardId, String)>>,
+    drain: RefCell<Drain>,
+    progress: Notify,
+    stop: Arc<Notify>,
+}
+
+/// Runs control until the server has stopped; the exit status. `ready` is told, once, when the server is
+/// running or why it is not.
+pub(crate) fn run(spec: ControlSpec, ready: impl FnOnce(Result<(), String>)) -> u8 {
+    match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+        Ok(runtime) => runtime.block_on(async {
+            match spec.admin.try_clone() {
+                Ok(admin) => {
+                    let listener = tokio_uring::net::TcpListener::from_std(admin);
+                    main(spec, Disk::Uring, listener, ready).await
+                }
+                Err(error) => {
+                    ready(Err(error.to_string()));
+                    exit::FAILED
+                }
+            }
+        }),
+        Err(error) => run_without_uring(spec, &error, ready),
+    }
+}
+
+fn run_without_uring(
+    mut spec: ControlSpec,
+    error: &std::io::Error,
+    ready: impl FnOnce(Result<(), String>),
+) -> u8 {
+    let detail = format!(
+        "control runs without io_uring ({error}): admin requests and catalogue saves use readiness and blocking \
+         calls; allow io_uring_setup (seccomp profile, kernel.io_uring_disabled)"
+    );
+    journal::note(Level::Warn, "control_without_uring", &detail);
+    spec.degraded.push(Degraded { key: "control_without_uring", detail });
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            ready(Err(error.to_string()));
+            return exit::FAILED;
+        }
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let listener = spec.admin.try_clone().and_then(|admin| {
+            admin.set_nonblocking(true)?;
+            tokio::net::TcpListener::from_std(admin)
+        });
+        match listener {
+            Ok(listener) => main(spec, Disk::Blocking, listener, ready).await,
+            Err(error) => {
+                ready(Err(error.to_string()));
+                exit::FAILED
+            }
+        }
+    })
+}
+
+async fn main<L: http::Listener + 'static>(
+    spec: ControlSpec,
+    disk: Disk,
+    listener: L,
+    ready: impl FnOnce(Result<(), String>),
+) -> u8 {
+    let signals = spec.signals;
+    let (control, event, mut ended) = match Control::from_spec(spec, disk) {
+        Ok(parts) => parts,
+        Err(error) => {
+            ready(Err(error.to_string()));
+            return exit::FAILED;
+        }
+    };
+    tokio::task::spawn_local(Rc::clone(&control).reports(event));
+    tokio::task::spawn_local(Rc::clone(&control).saves());
+    tokio::task::spawn_local(http::serve(listener, Rc::new(routes::Routes(Rc::clone(&control)))));
+    if signals && let Err(error) = signals::listen(&control) {
+        ready(Err(format!("cannot take signals: {error}")));
+        return control.drain_all(&mut ended).await;
+    }
+    let announced = tokio::select! {
+        announced = tokio::time::timeout(ANNOUNCE_TIMEOUT, control.announce_all()) => announced,
+        end = ended.recv() => {
+            control.shard_ended(end);
+            Ok(Err(ApiError::new(500, "shard_failed", "A shard has ended while the server was starting.")))
+        }
+    };
+    let failure = match announced {
+        Ok(Ok(())) => control.lifecycle.advance(State::Running).err().map(|error| error.to_string()),
+        Ok(Err(error)) => Some(error.message),
+        Err(_) => Some("The shards have not taken the topics in time.".to_owned()),
+    };
+    match failure {
+        Some(message) => ready(Err(message)),
+        None => {
+            ready(Ok(()));
+            tokio::select! {
+                () = control.stop.notified() => {}
+                end = ended.recv() => control.shard_ended(end),
+            }
+        }
+    }
+    control.drain_all(&mut ended).await
+}
+
+type Parts = (Rc<Control>, AsyncFd<File>, mpsc::UnboundedReceiver<ShardEnd>);
+
+impl Control {
+    fn from_spec(spec: ControlSpec, disk: Disk) -> std::io::Result<Parts> {
+        let shards = Shards::new(spec.mesh, &spec.wakes)?;
+        let event = crate::io::host::watched(File::from(spec.event))?;
+        let control = Control {
+            config: RefCell::new(spec.config),
+            sources: spec.sources,
+            shards: RefCell::new(shards),
+            registry: RefCell::new(spec.registry),
+            data: spec.data,
+            disk,
+            lifecycle: spec.lifecycle,
+            counters: spec.counters,
+            capabilities: spec.capabilities,
+            degraded: RefCell::new(spec.degraded),
+            memory: spec.memory,
+            data_address: spec.data_address,
+            admin_address: spec.admin_address,
+            topic_gate: Mutex::new(()),
+            save_gate: Mutex::new(()),
+            dirty: Cell::new(false),
+            saver: Notify::new(),
+            wanted: RefCell::new(HashSet::new()),
+            drain: RefCell::new(Drain::default()),
+            progress: Notify::new(),
+            stop: spec.stop,
+        };
+        Ok((Rc::new(control), event, spec.ended))
+    }
+
+    /// Takes the shards' reports as they come, and sends what found a ring full.
+    async fn reports(self: Rc<Self>, event: AsyncFd<File>) {
+        loop {
+            if self.take_reports(REPORTS_PER_TURN) == REPORTS_PER_TURN {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let waiting = self.shards.borrow_mut().retry();
+            if !self.shards.borrow_mut().about_to_sleep() {
+                continue;
+            }
+            if waiting {
+                let retry = Duration::from_millis(MESH_RETRY_MS);
+                let _ = tokio::time::timeout(retry, woken(&event)).await;
+            } else {
+                woken(&event).await;
+            }
+            self.shards.borrow_mut().awake();
+        }
+    }
+
+    /// Handles up to `max` reports; how many there were.
+    fn take_reports(self: &Rc<Self>, max: usize) -> usize {
+        for taken in 0..max {
+            let report = self.shards.borrow_mut().receive();
+            match report {
+                Some(report) => self.report(report),
+                None => return taken,
+            }
+        }
+        max
+    }
+
+    fn report(self: &Rc<Self>, report: Report) {
+        match report {
+            Report::Done { ticket, shard } => self.shards.borrow_mut().answered(ticket, shard, Vec::new()),
+            Report::Described { ticket, shard, partitions } => {
+                self.shards.borrow_mut().answered(ticket, shard, partitions);
+            }
+            Report::WantTopic { shard, name, partition } => self.wanted(shard, name, partition),
+            Report::Committed { partition, name, offset } => {
+                if self.registry.borrow_mut().catalogue.commit(partition, &name, offset) {
+                    self.mark_dirty();
+                }
+            }
+            Report::LogEnds { shard: _, ends } => self.ended_at(&ends),
+            Report::Drained { shard, leftover } => {
+                self.drain.borrow_mut().drained(shard, leftover);
+                self.progress.notify_one();
+            }
+            Report::Event { shard, event, detail } => {
+                journal::note(Level::Warn, event, &format!("shard {shard}: {detail}"));
+                let known = self.degraded.borrow().iter().any(|known| known.key == event);
+                if !known {
+                    self.degraded.borrow_mut().push(Degraded { key: event, detail });
+                }
+            }
+        }
+    }
+
+    fn ended_at(&self, ends: &[(PartitionId, u64)]) {
+        let mut registry = self.registry.borrow_mut();
+        let mut raised = false;
+        for &(partition, end) in ends {
+            raised |= registry.ended_at(partition, end);
+        }
+        if raised {
+            self.mark_dirty();
+        }
+    }
+
+    fn wanted(self: &Rc<Self>, shard: ShardId, name: String, partition: u32) {
+        let asked = (shard, name.clone());
+        let full = self.wanted.borrow().len() >= PARTITIONS_MAX as usize;
+        if full {
+            let refused = Command::TopicRefused { name, code: Code::Unavailable };
+            let _ = self.shards.borrow_mut().send(shard, refused);
+            return;
+        }
+        if !self.wanted.borrow_mut().insert(asked.clone()) {
+            return;
+        }
+        let control = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            control.want_topic(shard, name, partition).await;
+            control.wanted.borrow_mut().remove(&asked);
+        });
+    }
+
+    fn mark_dirty(&self) {
+        self.dirty.set(true);
+        self.saver.notify_one();
+    }
+
+    /// Saves commits and reservations a little after they come, so that many make one save.
+    async fn saves(self: Rc<Self>) {
+        loop {
+            self.saver.notified().await;
+            tokio::time::sleep(Duration::from_millis(CATALOGUE_SAVE_MS)).await;
+            if self.dirty.get() && self.save().await.is_err() {
+                self.saver.notify_one();
+            }
+        }
+    }
+
+    /// Saves the catalogue; durable when it returns.
+    async fn save(&self) -> Result<(), ApiError> {
+        const KEY: &str = "catalogue_not_saved";
+        let _gate = self.save_gate.lock().await;
+        let catalogue = {
+            let mut registry = self.registry.borrow_mut();
+            registry.catalogue.version += 1;
+            registry.catalogue.clone()
+        };
+        self.dirty.set(false);
+        let result = self.data.save(self.disk, &catalogue).await;
+        let known = self.degraded.borrow().iter().position(|known| known.key == KEY);
+        match result {
+            Ok(()) => {
+                if let Some(index) = known {
+                    self.degraded.borrow_mut().remove(index);
+                    journal::note(Level::Info, "catalogue_saved_again", "");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.dirty.set(true);
+                let detail =
+                    format!("{error}; topics and committed offsets of now would not survive a restart");
+                if known.is_none() {
+                    journal::note(Level::Error, KEY, &detail);
+                    self.degraded.borrow_mut().push(Degraded { key: KEY, detail: detail.clone() });
+                }
+                Err(ApiError::new(507, KEY, detail))
+            }
+        }
+    }
+
+    fn shard_ended(&self, end: Option<ShardEnd>) {
+        let Some(ShardEnd { shard, result }) = end else { return };
+        if let Err(fatal) = &result {
+            let detail = format!("shard {shard}: {}: {}", fatal.doing, fatal.source);
+            journal::note(Level::Error, "shard_failed", &detail);
+        }
+        self.drain.borrow_mut().ended(shard, result.is_ok());
+        self.progress.notify_one();
+    }
+
+    /// Asks for a drain; the main task does it.
+    fn stop(&self) {
+        self.stop.notify_one();
+    }
+}
+
+/// Waits until somebody has written to the eventfd, and empties it.
+async fn woken(event: &AsyncFd<File>) {
+    use std::io::Read as _;
+    loop {
+        let Ok(mut guard) = event.readable().await else {
+            // The runtime is going down.
+            return std::future::pending().await;
+        };
+        // An eventfd is read like a file: eight bytes, or nothing (eventfd(2)).
+        let emptied = guard.try_io(|event| event.get_ref().read_exact(&mut [0; 8]));
+        if emptied.is_ok() {
+            return;
+        }
+    }
+}
+
+/// The wall clock in ns since 1970, UTC.
+pub(crate) fn wall_ns() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -21,6 +21,7 @@ use crate::ids::{BufId, RegionId, SockId};
 
 #[cfg(test)]
 pub mod scripted;
+pub mod host;
 pub mod uring;
 
 mod token;

@@ -30,6 +30,7 @@ mod receive;
 mod remote;
 mod session;
 mod subscriptions;
+mod tables;
 mod timers;
 mod topics;
 mod transmit;
@@ -61,6 +62,8 @@ use outbox::BlockPool;
 use subscriptions::{RemoteConsumers, SubscriptionTable};
 use topics::{PartitionSlot, TopicTable};
 use transmit::Flight;
+
+pub use tables::{TableSize, tables};
 
 /// Bounds and time-outs of one shard, from the configuration.
 #[derive(Debug, Clone, Copy)]

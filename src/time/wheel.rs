@@ -51,6 +51,9 @@ pub struct TimerWheel {
 }
 
 impl TimerWheel {
+    /// Bytes of one index.
+    pub const ENTRY_BYTES: usize = size_of::<Entry>();
+
     /// A wheel for the indexes `0..capacity`, none of which has a deadline.
     ///
     /// # Panics

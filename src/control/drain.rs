@@ -1,0 +1,135 @@
+//! The end of the server: shards deliver what they have, within a deadline; exact ends and commits are saved.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Control, ShardEnd, journal, shard_ids};
+use crate::ids::ShardId;
+use crate::io::host::monotonic_ns;
+use crate::lifecycle::State;
+use crate::log::Level;
+use crate::shard::messages::Command;
+
+/// How a server ends.
+pub mod exit {
+    /// Everything that was taken is delivered, and the catalogue is saved.
+    pub const CLEAN: u8 = 0;
+    /// A shard could not go on.
+    pub const FAILED: u8 = 1;
+    /// The deadline came before everything was delivered, or the catalogue could not be saved.
+    pub const LEFTOVER: u8 = 3;
+}
+
+/// Time beyond the deadline for a shard to say how it went.
+const GRACE: Duration = Duration::from_millis(1_000);
+
+/// How far the shards are with their end. Sets are bits by shard.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    drained: u64,
+    ended: u64,
+    failed: u64,
+    leftover: u64,
+}
+
+impl Drain {
+    pub(super) fn drained(&mut self, shard: ShardId, leftover: u64) {
+        if self.drained & (1 << shard.index()) == 0 {
+            self.leftover = self.leftover.saturating_add(leftover);
+        }
+        self.drained |= 1 << shard.index();
+    }
+
+    pub(super) fn ended(&mut self, shard: ShardId, in_order: bool) {
+        self.ended |= 1 << shard.index();
+        if !in_order {
+            self.failed |= 1 << shard.index();
+        }
+    }
+
+    /// Drained and ended without an error: its last word, with its partitions' ends, was heard.
+    fn ended_in_order(&self, shard: ShardId) -> bool {
+        (self.drained & self.ended & !self.failed) & (1 << shard.index()) != 0
+    }
+}
+
+impl Control {
+    fn shard_count(&self) -> usize {
+        self.shards.borrow().count()
+    }
+
+    /// Drains, stops the shards, saves; the exit status.
+    pub(super) async fn drain_all(self: &Rc<Self>, ended: &mut mpsc::UnboundedReceiver<ShardEnd>) -> u8 {
+        let failed_before = self.drain.borrow().ended != 0;
+        // Only a server that has stopped cannot be drained, and nothing stops it but this.
+        let _ = self.lifecycle.advance(State::Draining);
+        let limit = Duration::from_millis(self.config.borrow().drain_deadline_ms);
+        let detail = format!("delivering what is in flight, for at most {} ms", limit.as_millis());
+        journal::note(Level::Info, "draining", &detail);
+        let deadline_ns = monotonic_ns() + u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX / 2);
+        for shard in shard_ids(self.shard_count()) {
+            // A shard that takes no commands is told below by its silence.
+            let _ = self.shards.borrow_mut().send(shard, Command::Drain { deadline_ns });
+        }
+        let all = u64::MAX >> (u64::BITS as usize - self.shard_count());
+        let drained =
+            self.until(Instant::now() + limit + GRACE, ended, |drain| drain.drained | drain.ended == all);
+        drained.await;
+        // A topic command that is under way ends first; none begins any more.
+        let _gate = self.topic_gate.lock().await;
+        for shard in shard_ids(self.shard_count()) {
+            let _ = self.shards.borrow_mut().send(shard, Command::Stop);
+        }
+        self.until(Instant::now() + 2 * GRACE, ended, |drain| drain.ended == all).await;
+        while self.take_reports(usize::MAX) > 0 {}
+        let status = self.last_save(all, failed_before).await;
+        // The state before was `draining`: the table has this transition.
+        let _ = self.lifecycle.advance(State::Stopped);
+        journal::note(Level::Info, "stopped", &format!("exit status {status}"));
+        status
+    }
+
+    async fn last_save(&self, all: u64, failed_before: bool) -> u8 {
+        for shard in shard_ids(self.shard_count()) {
+            if self.drain.borrow().ended_in_order(shard) {
+                self.registry.borrow_mut().shard_stopped(shard);
+            }
+        }
+        let saved = self.save().await;
+        let drain = self.drain.borrow();
+        let silent = (all & !drain.drained).count_ones();
+        if drain.failed != 0 || failed_before {
+            return exit::FAILED;
+        }
+        if drain.leftover > 0 || silent > 0 {
+            let detail =
+                format!("{} records were not delivered, {silent} shards did not answer", drain.leftover);
+            journal::note(Level::Warn, "drain_incomplete", &detail);
+            return exit::LEFTOVER;
+        }
+        if saved.is_err() { exit::LEFTOVER } else { exit::CLEAN }
+    }
+
+    /// Waits until the shards are that far, or the time is up.
+    async fn until(
+        &self,
+        at: Instant,
+        ended: &mut mpsc::UnboundedReceiver<ShardEnd>,
+        far_enough: impl Fn(&Drain) -> bool,
+    ) {
+        let mut open = true;
+        while !far_enough(&self.drain.borrow()) {
+            tokio::select! {
+                () = self.progress.notified() => {}
+                end = ended.recv(), if open => {
+                    open = end.is_some();
+                    self.shard_ended(end);
+                }
+                () = tokio::time::sleep_until(at) => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Topic commands: each changes the catalogue, saves it, and tells every shard, in that order for what is
+//! created and with the memory freed last for what is deleted. One at a time.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::api::{ApiError, CreateTopic, TopicDescription, TopicList};
+use super::catalogue::{CreateRefused, Created, TopicEntry, TopicSpec};
+use super::registry::{description, make_rings};
+use super::shards::{Answer, ShardStuck};
+use super::{Control, journal};
+use crate::ids::{ShardId, TopicId};
+use crate::lifecycle::State;
+use crate::limits::SHARD_ANSWER_TIMEOUT_MS;
+use crate::log::Level;
+use crate::proto::code::Code;
+use crate::shard::messages::Command;
+use crate::topic::TopicKind;
+
+impl From<CreateRefused> for ApiError {
+    fn from(refused: CreateRefused) -> Self {
+        let (status, code) = match &refused {
+            CreateRefused::BadName => (400, Code::BadName.name()),
+            CreateRefused::BadSpec(_) => (400, "bad_topic"),
+            CreateRefused::Differs(_) => (409, "topic_differs"),
+            CreateRefused::Full(_) => (507, Code::TooManyTopics.name()),
+            CreateRefused::Memory { .. } => (507, Code::MemoryExhausted.name()),
+        };
+        ApiError::new(status, code, refused.to_string())
+    }
+}
+
+impl From<ShardStuck> for ApiError {
+    fn from(ShardStuck(shard): ShardStuck) -> Self {
+        ApiError::new(503, Code::Unavailable.name(), format!("Shard {shard} does not take commands."))
+    }
+}
+
+pub(super) fn unknown_topic(name: &str) -> ApiError {
+    ApiError::new(404, Code::UnknownTopic.name(), format!("There is no topic {name}."))
+}
+
+impl Control {
+    pub(super) fn list_topics(&self) -> TopicList {
+        TopicList { topics: self.registry.borrow().summaries() }
+    }
+
+    /// A topic's specification with the configuration's defaults.
+    pub(super) fn topic_spec(&self, wanted: CreateTopic) -> TopicSpec {
+        let config = self.config.borrow();
+        let kind = wanted.kind.unwrap_or(TopicKind::Memory);
+        TopicSpec {
+            name: wanted.name,
+            kind,
+            overflow: wanted.overflow.unwrap_or(config.topics.overflow),
+            ring_bytes: config.ring_bytes(kind, wanted.retention_bytes),
+            partitions: wanted.partitions.unwrap_or(1),
+        }
+    }
+
+    /// Makes a topic; `true` when it is new. When this returns every shard knows it.
+    pub(super) async fn create_topic(&self, spec: &TopicSpec) -> Result<bool, ApiError> {
+        let _gate = self.topic_gate.lock().await;
+        self.must_not_drain()?;
+        let budget_bytes = self.config.borrow().memory.retention_budget_bytes;
+        let created = self.registry.borrow_mut().catalogue.create(spec, budget_bytes, super::wall_ns())?;
+        let Created::New(index) = created else { return Ok(false) };
+        let result = self.bring_up(index).await;
+        if result.is_err() {
+            self.registry.borrow_mut().catalogue.delete(&spec.name);
+            // What the file says of it is undone with the next save.
+            self.mark_dirty();
+        }
+        let ticket = result?;
+        journal::note(
+            Level::Info,
+            "topic_created",
+            &format!("{} ({} partitions of {} bytes)", spec.name, spec.partitions, spec.ring_bytes),
+        );
+        self.answer(ticket).await?;
+        Ok(true)
+    }
+
+    /// Maps the rings, saves the catalogue, and announces the topic.
+    async fn bring_up(&self, index: usize) -> Result<tokio::sync::oneshot::Receiver<Answer>, ApiError> {
+        let (count, ring_bytes) = self.registry.borrow().rings_of(index);
+        let huge = self.config.borrow().memory.huge_pages;
+        let rings = tokio::task::spawn_blocking(move || make_rings(count, ring_bytes, huge)).await;
+        let rings = match rings {
+            Ok(Ok(rings)) => rings,
+            Ok(Err(error)) => {
+                return Err(ApiError::new(507, Code::MemoryExhausted.name(), error.to_string()));
+            }
+            Err(error) => return Err(ApiError::new(500, "internal", error.to_string())),
+        };
+        let begins = self.registry.borrow_mut().catalogue.begin_topic(index);
+        self.save().await?;
+        let topic = self.registry.borrow_mut().bring_up(index, &begins, rings);
+        let asked = self
+            .shards
+            .borrow_mut()
+            .ask(|ticket| Command::AddTopic { ticket, topic: std::sync::Arc::clone(&topic) });
+        if asked.is_err() {
+            // Some shards may know it, so its regions stay taken; it is forgotten with the next start.
+            self.registry.borrow_mut().take_down(topic.id.0);
+        }
+        Ok(asked?)
+    }
+
+    pub(super) async fn describe_topic(&self, name: &str) -> Result<TopicDescription, ApiError> {
+        let entry = self.entry(name)?;
+        let topic = TopicId(entry.id);
+        let asked = self.shards.borrow_mut().ask(|ticket| Command::Describe { ticket, topic })?;
+        let statuses = self.answer(asked).await?;
+        Ok(description(&entry, statuses))
+    }
+
+    /// Every topic, described; one that goes away meanwhile is left out.
+    pub(super) async fn describe_all(&self) -> Result<Vec<TopicDescription>, ApiError> {
+        let mut entries = {
+            let registry = self.registry.borrow();
+            let live = registry.catalogue.topics.iter().filter(|topic| registry.is_live(topic.id));
+            live.cloned().collect::<Vec<_>>()
+        };
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut asked = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let topic = TopicId(entry.id);
+            let receiver = self.shards.borrow_mut().ask(|ticket| Command::Describe { ticket, topic })?;
+            asked.push((entry, receiver));
+        }
+        let mut topics = Vec::with_capacity(asked.len());
+        for (entry, receiver) in asked {
+            let statuses = self.answer(receiver).await?;
+            topics.push(description(&entry, statuses));
+        }
+        Ok(topics)
+    }
+
+    pub(super) async fn delete_topic(self: &Rc<Self>, name: &str) -> Result<(), ApiError> {
+        let _gate = self.topic_gate.lock().await;
+        self.must_not_drain()?;
+        let entry = self.registry.borrow_mut().catalogue.delete(name).ok_or_else(|| unknown_topic(name))?;
+        if let Err(error) = self.save().await {
+            self.registry.borrow_mut().catalogue.topics.push(entry);
+            return Err(error);
+        }
+        let topic = TopicId(entry.id);
+        let down = self.registry.borrow_mut().take_down(entry.id);
+        let asked = self.shards.borrow_mut().ask(|ticket| Command::RemoveTopic { ticket, topic })?;
+        journal::note(Level::Info, "topic_deleted", name);
+        // The memory is given back when the last shard has answered, also when nobody waits for it any more.
+        let control = Rc::clone(self);
+        let freed = tokio::task::spawn_local(async move {
+            if asked.await.is_ok()
+                && let Some(topic) = down
+            {
+                control.registry.borrow_mut().free(&topic);
+            }
+        });
+        let limit = Duration::from_millis(SHARD_ANSWER_TIMEOUT_MS);
+        if tokio::time::timeout(limit, freed).await.is_err() {
+            journal::note(
+                Level::Warn,
+                "topic_memory_kept",
+                &format!("{name}: a shard still uses its memory, which is freed when it does not"),
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) async fn pause_topic(&self, name: &str, paused: bool) -> Result<(), ApiError> {
+        let _gate = self.topic_gate.lock().await;
+        self.must_not_drain()?;
+        let entry = self.entry(name)?;
+        let changed = self.registry.borrow_mut().catalogue.set_paused(name, paused);
+        if changed != Some(true) {
+            return Ok(());
+        }
+        if let Err(error) = self.save().await {
+            self.registry.borrow_mut().catalogue.set_paused(name, !paused);
+            return Err(error);
+        }
+        let topic = TopicId(entry.id);
+        let asked = self.shards.borrow_mut().ask(|ticket| Command::PauseTopic { ticket, topic, paused })?;
+        journal::note(Level::Info, if paused { "topic_paused" } else { "topic_resumed" }, name);
+        self.answer(asked).await?;
+        Ok(())
+    }
+
+    /// A client named a topic that does not exist.
+    pub(super) async fn want_topic(&self, shard: ShardId, name: String, partition: u32) {
+        let refusal = self.make_wanted(&name, partition).await.err();
+        if let Some(code) = refusal {
+            let refused = Command::TopicRefused { name, code };
+            // A shard that takes no commands has other troubles, which are reported where they are seen.
+            let _ = self.shards.borrow_mut().send(shard, refused);
+        }
+    }
+
+    async fn make_wanted(&self, name: &str, partition: u32) -> Result<(), Code> {
+        let spec = {
+            let config = self.config.borrow();
+            let exists = self.registry.borrow().catalogue.topic(name).is_some();
+            if exists {
+                return Ok(());
+            }
+            if !config.topics.auto_create {
+                return Err(Code::UnknownTopic);
+            }
+            if partition >= config.topics.auto_create_partitions {
+                return Err(Code::UnknownPartition);
+            }
+            let kind = config.topics.auto_create_kind;
+            TopicSpec {
+                name: name.to_owned(),
+                kind,
+                overflow: config.topics.overflow,
+                ring_bytes: config.ring_bytes(kind, None),
+                partitions: config.topics.auto_create_partitions,
+            }
+        };
+        match self.create_topic(&spec).await {
+            // Somebody else has made a topic of that name: the shard knows it by now.
+            Ok(_) => Ok(()),
+            Err(error) if error.code == "topic_differs" => Ok(()),
+            Err(error) => {
+                journal::note(Level::Warn, "topic_refused", &format!("{name}: {}", error.message));
+                Err(Code::ALL
+                    .iter()
+                    .copied()
+                    .find(|code| code.name() == error.code)
+                    .unwrap_or(Code::Unavailable))
+            }
+        }
+    }
+
+    /// Tells the shards of every topic of the catalogue; called once, at the start.
+    pub(super) async fn announce_all(&self) -> Result<(), ApiError> {
+        let topics: Vec<_> = self.registry.borrow().live().cloned().collect();
+        let mut asked = Vec::with_capacity(2 * topics.len());
+        for topic in topics {
+            let paused = {
+                let registry = self.registry.borrow();
+                registry.catalogue.topic(&topic.name).is_some_and(|entry| entry.paused)
+            };
+            let id = topic.id;
+            let mut shards = self.shards.borrow_mut();
+            asked.push(
+                shards.ask(|ticket| Command::AddTopic { ticket, topic: std::sync::Arc::clone(&topic) })?,
+            );
+            if paused {
+                asked.push(shards.ask(|ticket| Command::PauseTopic { ticket, topic: id, paused })?);
+            }
+        }
+        for receiver in asked {
+            self.answer(receiver).await?;
+        }
+        Ok(())
+    }
+
+    fn entry(&self, name: &str) -> Result<TopicEntry, ApiError> {
+        let registry = self.registry.borrow();
+        let entry = registry.catalogue.topic(name).ok_or_else(|| unknown_topic(name))?;
+        if !registry.is_live(entry.id) {
+            return Err(ApiError::new(
+                503,
+                Code::Unavailable.name(),
+                format!("Topic {name} is being created."),
+            ));
+        }
+        Ok(entry.clone())
+    }
+
+    /// What the shards answer, within a bound.
+    async fn answer(&self, asked: tokio::sync::oneshot::Receiver<Answer>) -> Result<Answer, ApiError> {
+        let limit = Duration::from_millis(SHARD_ANSWER_TIMEOUT_MS);
+        match tokio::time::timeout(limit, asked).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => {
+                Err(ApiError::new(503, Code::Unavailable.name(), "Not every shard has answered in time."))
+            }
+        }
+    }
+
+    fn must_not_drain(&self) -> Result<(), ApiError> {
+        match self.lifecycle.state() {
+            State::Draining | State::Stopped => {
+                Err(ApiError::new(503, Code::ServerDraining.name(), "The server is shutting down."))
+            }
+            State::Init | State::Running | State::Paused => Ok(()),
+        }
+    }
+}

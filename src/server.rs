@@ -1,1 +1,0 @@
-//! server: see docs/architecture.md.

@@ -1,0 +1,107 @@
+//! The sockets the server listens on, bound before anything else is made.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::StartError;
+use crate::config::Config;
+
+/// Connections that may wait to be accepted; `net.core.somaxconn` caps it.
+const BACKLOG: i32 = 4096;
+/// Of the admin address.
+const ADMIN_BACKLOG: i32 = 128;
+
+/// See the module.
+pub(super) struct Listeners {
+    /// By shard: the shared port's socket and, where configured, the shard's own.
+    pub data: Vec<Vec<Socket>>,
+    /// With the port that was bound.
+    pub data_address: SocketAddr,
+    /// By shard; empty unless configured.
+    pub shard_addresses: Vec<SocketAddr>,
+    pub admin: std::net::TcpListener,
+    pub admin_address: SocketAddr,
+}
+
+impl Listeners {
+    pub(super) fn bind(config: &Config) -> Result<Listeners, StartError> {
+        let refused = |setting, address| move |source| StartError::Bind { setting, address, source };
+        let mut listen = config.listen;
+        probe(listen).map_err(refused("listen", listen))?;
+        let mut data = Vec::new();
+        for _ in 0..config.shards {
+            let socket = data_socket(listen, config, "listen")?;
+            // With port 0 the first gets a port, which the others share.
+            listen = local_address(&socket).map_err(refused("listen", listen))?;
+            data.push(vec![socket]);
+        }
+        let mut shard_addresses = Vec::new();
+        if let Some(base) = config.shard_ports {
+            for (number, sockets) in (0..).zip(&mut data) {
+                let address = SocketAddr::new(listen.ip(), base + number);
+                probe(address).map_err(refused("shard_ports", address))?;
+                sockets.push(data_socket(address, config, "shard_ports")?);
+                shard_addresses.push(address);
+            }
+        }
+        let admin = admin_socket(config.admin).map_err(refused("admin", config.admin))?;
+        let admin_address = admin.local_addr().map_err(refused("admin", config.admin))?;
+        Ok(Listeners { data, data_address: listen, shard_addresses, admin, admin_address })
+    }
+}
+
+/// What clients are told: the shards' own ports at the advertised host.
+pub(super) fn advertised(config: &Config, addresses: &[SocketAddr]) -> Vec<String> {
+    let one = |address: &SocketAddr| match &config.advertise_host {
+        Some(host) if host.contains(':') && !host.starts_with('[') => format!("[{host}]:{}", address.port()),
+        Some(host) => format!("{host}:{}", address.port()),
+        None => address.to_string(),
+    };
+    addresses.iter().map(one).collect()
+}
+
+/// The shards share a port by `SO_REUSEPORT`, and so would another server of the same user, silently. Without that
+/// option the kernel says whether somebody has the port.
+fn probe(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = stream_socket(address)?;
+    socket.bind(&address.into())
+}
+
+fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A port whose last connections are in TIME_WAIT is free (socket(7)).
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+/// Options set here are inherited by every connection (tcp(7)).
+fn data_socket(address: SocketAddr, config: &Config, setting: &'static str) -> Result<Socket, StartError> {
+    let refused = |source| StartError::Bind { setting, address, source };
+    let socket = stream_socket(address).map_err(refused)?;
+    socket.set_reuse_port(true).map_err(refused)?;
+    socket.set_tcp_nodelay(true).map_err(refused)?;
+    if let Some(name) = &config.congestion_control {
+        socket
+            .set_tcp_congestion(name.as_bytes())
+            .map_err(|source| StartError::CongestionControl { name: name.clone(), source })?;
+    }
+    socket.bind(&address.into()).map_err(refused)?;
+    socket.listen(BACKLOG).map_err(refused)?;
+    Ok(socket)
+}
+
+fn admin_socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = stream_socket(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(ADMIN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,252 @@
+//! The server as a whole: plans its memory, assembles mappings, shards, mesh and control from a configuration, and
+//! starts them; for `serve`, `demo` and tests.
+//!
+//! Owns nothing once it runs but the threads' handles. Order of the end: control drains and stops the shards; each
+//! shard drops its ring before its memory; the data directory's lock goes with control.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::config::{Config, Sources};
+use crate::control::catalogue::{Catalogue, Created, TopicSpec};
+use crate::control::data::DataDir;
+use crate::control::files::Disk;
+use crate::control::registry::{Registry, make_rings};
+use crate::control::{ControlSpec, Degraded, wall_ns};
+use crate::io::host;
+use crate::io::{Capabilities, WakeHandle};
+use crate::lifecycle::Lifecycle;
+use crate::limits::MESH_RING_MESSAGES;
+use crate::log::{Level, event};
+use crate::mesh::{Census, MeshEnd};
+use crate::metrics::CounterPage;
+
+mod error;
+mod listeners;
+mod plan;
+mod seats;
+#[cfg(test)]
+mod tests;
+
+pub use crate::control::api::{MemoryItem, MemoryPlan};
+pub use crate::control::exit;
+pub use error::StartError;
+pub use plan::{ServerPlan, explain};
+
+use listeners::Listeners;
+use seats::Seats;
+
+/// What the program around the server decides.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Where the configuration came from: read again on SIGHUP.
+    pub sources: Option<Sources>,
+    /// Take SIGTERM, SIGINT and SIGHUP. Not for servers inside another program.
+    pub signals: bool,
+}
+
+/// A server that takes and delivers records.
+#[derive(Debug)]
+pub struct RunningServer {
+    data: SocketAddr,
+    shard_addresses: Vec<SocketAddr>,
+    admin: SocketAddr,
+    stop: Arc<Notify>,
+    control: JoinHandle<u8>,
+    shards: Vec<JoinHandle<()>>,
+}
+
+impl RunningServer {
+    /// The data protocol's address, with the port that was bound.
+    #[must_use]
+    pub fn data_address(&self) -> SocketAddr {
+        self.data
+    }
+
+    /// Each shard's own address; empty unless configured.
+    #[must_use]
+    pub fn shard_addresses(&self) -> &[SocketAddr] {
+        &self.shard_addresses
+    }
+
+    /// The admin API's address, with the port that was bound.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Asks for a drain, after which the server ends. Does not wait.
+    pub fn drain(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Waits for the server's end; the exit status (see [`exit`]).
+    #[must_use]
+    pub fn wait(self) -> u8 {
+        let status = self.control.join();
+        if status.is_ok() {
+            for shard in self.shards {
+                // A shard that panicked was reported to control as failed.
+                let _ = shard.join();
+            }
+        }
+        status.unwrap_or(exit::FAILED)
+    }
+}
+
+/// Starts a server. When this returns it is running: ports are bound, the catalogue is loaded and saved, every shard
+/// knows every topic.
+///
+/// # Errors
+/// Every failure of the environment, with its remedy; nothing is left running then.
+pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartError> {
+    let plan = ServerPlan::new(config);
+    let listeners = Listeners::bind(config)?;
+    let data = DataDir::open(&config.data)?;
+    let mut degraded = plan::shortages(&plan.memory, config);
+    let registry = open_catalogue(config, &data, &plan)?;
+    let Listeners { data: data_sockets, data_address, shard_addresses, admin, admin_address } = listeners;
+    let advertised = listeners::advertised(config, &shard_addresses);
+    let mut mesh = MeshEnd::build(usize::from(config.shards) + 1, MESH_RING_MESSAGES);
+    let control_mesh = mesh.pop().ok_or(StartError::NoShards)?;
+    let counters: Vec<_> = (0..config.shards).map(|_| Arc::new(CounterPage::new())).collect();
+    let (ended_sender, ended) = mpsc::unbounded_channel();
+    let seats = Seats {
+        config,
+        plan: &plan,
+        access: Arc::new(config.tenants_access()),
+        census: Arc::new(Census::new(
+            config.limits.connections_max.saturating_mul(u32::from(config.shards)),
+            config.limits.connections_per_address,
+        )),
+        counters: &counters,
+        advertised,
+        ended: ended_sender,
+    };
+    let crew = seats.seat(mesh, data_sockets)?;
+    degraded.extend(crew.degraded());
+    let event = host::event().map_err(StartError::descriptors)?;
+    let wakes: Vec<WakeHandle> = crew.wakes();
+    let capabilities: Vec<Capabilities> = crew.capabilities();
+    let own = event.try_clone().map_err(StartError::descriptors)?;
+    let shards = crew.go(&WakeHandle { event: Some(Arc::new(own)), ring_fd: -1 });
+    let stop = Arc::new(Notify::new());
+    log_start(config, data_address, admin_address, &capabilities, &degraded);
+    let spec = ControlSpec {
+        config: config.clone(),
+        sources: options.sources,
+        signals: options.signals,
+        data,
+        registry,
+        mesh: control_mesh,
+        wakes,
+        event,
+        counters,
+        lifecycle: Arc::new(Lifecycle::new()),
+        capabilities,
+        degraded,
+        memory: plan.memory,
+        data_address,
+        admin,
+        admin_address,
+        stop: Arc::clone(&stop),
+        ended,
+    };
+    let control = start_control(spec)?;
+    Ok(RunningServer { data: data_address, shard_addresses, admin: admin_address, stop, control, shards })
+}
+
+/// Starts control's thread and waits until the server runs.
+fn start_control(spec: ControlSpec) -> Result<JoinHandle<u8>, StartError> {
+    let (ready_sender, ready) = std::sync::mpsc::sync_channel(1);
+    let control = std::thread::Builder::new()
+        .name("control".into())
+        .spawn(move || {
+            crate::control::run(spec, move |result| {
+                // Whoever started the server waits for this.
+                let _ = ready_sender.send(result);
+            })
+        })
+        .map_err(StartError::thread)?;
+    match ready.recv() {
+        Ok(Ok(())) => Ok(control),
+        Ok(Err(message)) => {
+            let _ = control.join();
+            Err(StartError::Control(message))
+        }
+        Err(_) => Err(StartError::Control("its thread has ended".into())),
+    }
+}
+
+/// Loads the catalogue, adds the configured topics, maps every ring, and saves: from then on offsets are reserved.
+fn open_catalogue(config: &Config, data: &DataDir, plan: &ServerPlan) -> Result<Registry, StartError> {
+    let mut catalogue = data.load()?;
+    add_configured(config, &mut catalogue)?;
+    let used = catalogue.ring_bytes();
+    if used > config.memory.retention_budget_bytes {
+        return Err(StartError::BudgetTooSmall { used, budget: config.memory.retention_budget_bytes });
+    }
+    let begins = catalogue.begin();
+    catalogue.version += 1;
+    let mut rest = &begins[..];
+    let mut registry = Registry::new(catalogue, config.shards, plan.first_ring_region());
+    for index in 0..registry.topic_count() {
+        let (count, ring_bytes) = registry.rings_of(index);
+        let rings = make_rings(count, ring_bytes, config.memory.huge_pages)?;
+        let (own, others) = rest.split_at(count);
+        rest = others;
+        registry.bring_up(index, own, rings);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StartError::thread)?;
+    runtime.block_on(data.save(Disk::Blocking, registry.catalogue()))?;
+    Ok(registry)
+}
+
+fn add_configured(config: &Config, catalogue: &mut Catalogue) -> Result<(), StartError> {
+    for topic in &config.topic {
+        let spec = TopicSpec {
+            name: topic.name.clone(),
+            kind: topic.kind,
+            overflow: topic.overflow.unwrap_or(config.topics.overflow),
+            ring_bytes: config.ring_bytes(topic.kind, topic.retention_bytes),
+            partitions: topic.partitions,
+        };
+        let created = catalogue
+            .create(&spec, config.memory.retention_budget_bytes, wall_ns())
+            .map_err(|refused| StartError::Topic { name: topic.name.clone(), refused })?;
+        if matches!(created, Created::New(_)) {
+            event(Level::Info, "topic_created", "listed in the configuration", &[("topic", &topic.name)]);
+        }
+    }
+    Ok(())
+}
+
+fn log_start(
+    config: &Config,
+    data_address: SocketAddr,
+    admin_address: SocketAddr,
+    capabilities: &[Capabilities],
+    degraded: &[Degraded],
+) {
+    for Degraded { key, detail } in degraded {
+        event(Level::Warn, key, detail, &[]);
+    }
+    let (backend, tier) = capabilities.first().map_or(("none", 0), |first| (first.backend, first.tier));
+    event(
+        Level::Info,
+        "starting",
+        "taking connections",
+        &[
+            ("data", &data_address),
+            ("admin", &admin_address),
+            ("shards", &config.shards),
+            ("io", &backend),
+            ("tier", &tier),
+            ("version", &env!("CARGO_PKG_VERSION")),
+            ("commit", &env!("URINGEST_COMMIT")),
+        ],
+    );
+}
