@@ -35,6 +35,7 @@ mod complete;
 mod emulate;
 mod features;
 mod ops;
+pub mod probe;
 mod ring;
 mod sends;
 mod setup;
