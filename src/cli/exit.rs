@@ -18,6 +18,8 @@ pub enum Exit {
     Unreachable = 3,
     /// The server answered, and refused.
     Refused = 4,
+    /// The server ended before it had delivered everything.
+    Incomplete = 5,
 }
 
 /// The end of every `--help`.

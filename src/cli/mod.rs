@@ -12,6 +12,7 @@ pub mod admin;
 pub mod completions;
 pub mod exit;
 pub mod schema;
+pub mod serve;
 pub mod settings;
 pub mod token;
 pub mod top;
@@ -36,6 +37,8 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs the server.
+    Serve(serve::ServeArgs),
     /// Makes, lists, describes, deletes, pauses and resumes topics of a running server.
     Topic(topic::TopicArgs),
     /// Shows what a server is doing: rates, lags with their cause, copies, CPU for each record.
@@ -61,6 +64,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let outcome = match parsed.command {
+        Command::Serve(args) => serve::run(&args),
         Command::Topic(args) => topic::run(args),
         Command::Top(args) => top::run(&args),
         Command::Schema(args) => schema::run(args),

@@ -1,0 +1,69 @@
+//! `serve`: the server, from its configuration to its end.
+
+use clap::Args;
+
+use super::exit::{Output, print, print_json};
+use super::settings::ConfigFlags;
+use super::{EXIT_CODES, Exit, Failure, Outcome};
+use crate::config::{Config, Sources};
+use crate::server::{self, Options, ServerPlan, StartError};
+
+const EXAMPLE: &str = "Examples:\n  uringest serve\n  uringest serve --config uringest.toml --shards 4\n  \
+    uringest serve --config uringest.toml --explain-memory\n\nSIGTERM or SIGINT drains, within drain_deadline_ms, and \
+    ends with 0; a second one ends at once. SIGHUP reads the configuration again.";
+const CODES: &str = "Exit codes: 0 done, all delivered; 1 failed; 2 wrong command line or configuration; \
+    5 the drain's deadline came before all was delivered.";
+
+/// `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = CODES, after_long_help = format!("{EXAMPLE}\n\n{CODES}"))]
+pub struct ServeArgs {
+    #[command(flatten)]
+    settings: ConfigFlags,
+    /// Prints the memory this configuration fixes at start-up, part by part, and ends.
+    #[arg(long)]
+    explain_memory: bool,
+    /// Form of --explain-memory.
+    #[arg(short, long, value_enum, default_value_t, requires = "explain_memory")]
+    output: Output,
+}
+
+/// Runs the server until it has drained or failed.
+///
+/// # Errors
+/// What is wrong with the configuration, why the server does not start, or how it ended.
+pub fn run(args: &ServeArgs) -> Outcome {
+    let config = args.settings.load()?.config;
+    if args.explain_memory {
+        return explain(&config, args.output);
+    }
+    crate::log::init(config.log.format, config.log.level);
+    let sources = Sources::of_process(args.settings.file.clone(), args.settings.values.clone());
+    let running = server::start(&config, Options { sources: Some(sources), signals: true })?;
+    match running.wait() {
+        server::exit::CLEAN => Ok(()),
+        server::exit::LEFTOVER => {
+            let message = "the drain's deadline came before everything was delivered or saved";
+            Err(Failure::new(
+                Exit::Incomplete,
+                message,
+                "raise drain_deadline_ms; the log above says what was left",
+            ))
+        }
+        _ => Err(Failure::new(Exit::Failed, "the server could not go on", "the log above says why")),
+    }
+}
+
+fn explain(config: &Config, output: Output) -> Outcome {
+    let plan = ServerPlan::new(config).memory;
+    match output {
+        Output::Json => print_json(&plan),
+        Output::Text => print(&server::explain(&plan)),
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Failure {
+        Failure::new(Exit::Failed, error.to_string(), error.remedy())
+    }
+}
