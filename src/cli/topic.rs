@@ -205,11 +205,12 @@ fn list(listed: &Value) -> Result<String, Failure> {
 
 fn describe(topic: &Value) -> String {
     let mut text = format!(
-        "{}: {}, overflow {}, {} a partition\n\n",
+        "{}: {}, overflow {}, {} a partition{}\n\n",
         cell(&topic["name"]),
         cell(&topic["kind"]),
         cell(&topic["overflow"]),
-        bytes_cell(&topic["retention_bytes"])
+        bytes_cell(&topic["retention_bytes"]),
+        if topic["paused"].as_bool() == Some(true) { ", paused" } else { "" }
     );
     let none = Vec::new();
     let partitions = topic["partitions"].as_array().unwrap_or(&none);
@@ -219,12 +220,12 @@ fn describe(topic: &Value) -> String {
     let mut rows = Vec::new();
     for partition in partitions {
         for consumer in partition["consumers"].as_array().unwrap_or(&none) {
-            let fields = ["name", "lag_records", "cause"].map(|field| cell(&consumer[field]));
+            let fields = ["name", "lag_records", "missed_records", "cause"].map(|field| cell(&consumer[field]));
             rows.push([vec![cell(&partition["id"])], fields.to_vec()].concat());
         }
     }
     if rows.is_empty() {
         return text + "\nno consumers\n";
     }
-    text + "\n" + &table(&["PARTITION", "CONSUMER", "LAG", "CAUSE"], &[0, 2], &rows)
+    text + "\n" + &table(&["PARTITION", "CONSUMER", "LAG", "MISSED", "CAUSE"], &[0, 2, 3], &rows)
 }
