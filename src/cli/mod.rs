@@ -10,6 +10,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub mod admin;
 pub mod completions;
+pub mod doctor;
 pub mod exit;
 pub mod schema;
 pub mod serve;
@@ -43,6 +44,8 @@ enum Command {
     Topic(topic::TopicArgs),
     /// Shows what a server is doing: rates, lags with their cause, copies, CPU for each record.
     Top(top::TopArgs),
+    /// Says what this host gives io_uring, what is missing, what that costs, and what to do.
+    Doctor(doctor::DoctorArgs),
     /// Writes the wire protocol's schemas into a directory.
     Schema(schema::SchemaArgs),
     /// Makes tokens and their digests.
@@ -67,6 +70,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Topic(args) => topic::run(args),
         Command::Top(args) => top::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Schema(args) => schema::run(args),
         Command::Token(args) => token::run(&args),
         Command::Config(args) => settings::run(args),

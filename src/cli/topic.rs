@@ -220,7 +220,8 @@ fn describe(topic: &Value) -> String {
     let mut rows = Vec::new();
     for partition in partitions {
         for consumer in partition["consumers"].as_array().unwrap_or(&none) {
-            let fields = ["name", "lag_records", "missed_records", "cause"].map(|field| cell(&consumer[field]));
+            let fields =
+                ["name", "lag_records", "missed_records", "cause"].map(|field| cell(&consumer[field]));
             rows.push([vec![cell(&partition["id"])], fields.to_vec()].concat());
         }
     }

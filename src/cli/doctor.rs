@@ -1,0 +1,58 @@
+//! `doctor`: what this host gives io_uring, what is missing, what that costs, and the exact remedy.
+
+use clap::Args;
+
+use super::exit::{Output, print, print_json};
+use super::{Exit, Failure, Outcome};
+use crate::io::uring::probe::{Finding, HostReport, Level, findings, probe};
+
+const CODES: &str = "Exit codes: 0 the server can run here, perhaps with less than it could use; 1 something is bad; \
+    2 wrong command line.";
+const EXAMPLE: &str =
+    "Examples:\n  uringest doctor\n  uringest doctor -o json | jq '.findings[] | select(.level != \"ok\")'\n";
+
+/// `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = CODES, after_long_help = format!("{EXAMPLE}\n{CODES}"))]
+pub struct DoctorArgs {
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Looks at the host and says what it found.
+///
+/// # Errors
+/// When something is bad.
+pub fn run(args: &DoctorArgs) -> Outcome {
+    let report = probe();
+    let found = findings(&report);
+    match args.output {
+        Output::Json => print_json(&serde_json::json!({ "host": report, "findings": found }))?,
+        Output::Text => print(&text(&report, &found))?,
+    }
+    // The findings have said it all.
+    let bad = found.iter().any(|finding| finding.level == Level::Bad);
+    if bad { Err(Failure::silent(Exit::Failed)) } else { Ok(()) }
+}
+
+fn text(report: &HostReport, found: &[Finding]) -> String {
+    let tier =
+        if report.tier == 0 { "no io_uring".to_owned() } else { format!("io_uring tier {}", report.tier) };
+    let mut out = format!("kernel {}, {} CPUs, {tier}\n\n", report.kernel, report.cpus);
+    for finding in found {
+        let mark = match finding.level {
+            Level::Ok => "ok  ",
+            Level::Note => "note",
+            Level::Warn => "warn",
+            Level::Bad => "BAD ",
+        };
+        out += &format!("{mark}  {}\n", finding.what);
+        for (label, line) in [("costs", &finding.costs), ("try", &finding.remedy)] {
+            if !line.is_empty() {
+                out += &format!("      {label}: {line}\n");
+            }
+        }
+    }
+    out
+}
