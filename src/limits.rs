@@ -92,6 +92,10 @@ pub const LAGGING_BYTES_DEFAULT: u64 = 4 * 1024 * 1024;
 /// Regions one thread can address: every partition's ring, and each shard's shared ring, block arena and bulk
 /// regions.
 pub const REGIONS_MAX: usize = 8192;
+/// Bytes of a partition's ring between two entries of its index, at least ...
+pub const INDEX_GRANULE_BYTES_MIN: u64 = 16 * 1024;
+/// ... and so many that a full ring needs no more entries than this.
+pub const INDEX_ENTRIES_MAX: u64 = 4096;
 /// Runs of frames a `live` partition holds at once.
 pub const LIVE_RUNS_MAX: usize = 1024;
 

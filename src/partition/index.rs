@@ -6,9 +6,7 @@
 use std::collections::VecDeque;
 
 use super::log::Boundary;
-
-const GRANULE_BYTES_MIN: u64 = 16 * 1024;
-const ENTRIES_MAX: u64 = 4096;
+use crate::limits::{INDEX_ENTRIES_MAX, INDEX_GRANULE_BYTES_MIN};
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -24,7 +22,7 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn new(ring_bytes: u64) -> Index {
-        let granule = GRANULE_BYTES_MIN.max(ring_bytes.div_ceil(ENTRIES_MAX));
+        let granule = INDEX_GRANULE_BYTES_MIN.max(ring_bytes.div_ceil(INDEX_ENTRIES_MAX));
         let entries = usize::try_from(ring_bytes / granule + 2).expect("at most a few thousand");
         Index { entries: VecDeque::with_capacity(entries), granule }
     }

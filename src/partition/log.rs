@@ -5,8 +5,12 @@ use super::live::HeldRuns;
 use super::small;
 use crate::buf::{Buffers, CopyReason, Memory, Span};
 use crate::ids::RegionId;
-use crate::limits::HEADER_BYTES;
+use crate::limits;
 use crate::topic::TopicKind;
+
+/// Bytes of a header, as spans count them.
+#[allow(clippy::cast_possible_truncation)] // 64
+pub(super) const HEADER_BYTES: u32 = limits::HEADER_BYTES as u32;
 
 /// Where a frame begins (or the log ends), and the offset of the record that is (or will be) first there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,7 +40,7 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(region: RegionId, ring_bytes: u64, first_offset: u64, kind: TopicKind) -> Log {
-        assert!(ring_bytes >= 2 * HEADER_BYTES as u64, "a ring holds frames");
+        assert!(ring_bytes >= 2 * u64::from(HEADER_BYTES), "a ring holds frames");
         let start = Boundary { position: 0, offset: first_offset };
         Log {
             region,
@@ -96,9 +100,9 @@ impl Log {
     #[inline]
     pub(super) fn frame_at(&self, memory: &Memory, position: u64) -> FrameAt {
         debug_assert!(self.start.position <= position && position < self.end.position);
-        let header = memory.bytes(self.span_at(position, HEADER_BYTES as u32));
+        let header = memory.bytes(self.span_at(position, HEADER_BYTES));
         FrameAt {
-            bytes: HEADER_BYTES as u32 + u32_at(header, 4),
+            bytes: HEADER_BYTES + u32_at(header, 4),
             records: u32_at(header, 56),
             append_time_ns: u64_at(header, 48),
         }
@@ -240,7 +244,7 @@ impl Log {
 /// The length of the frame that begins where `span` does.
 #[inline]
 pub(super) fn frame_bytes_at(memory: &Memory, span: Span) -> u32 {
-    HEADER_BYTES as u32 + u32_at(memory.bytes(Span { bytes: HEADER_BYTES as u32, ..span }), 4)
+    HEADER_BYTES + u32_at(memory.bytes(Span { bytes: HEADER_BYTES, ..span }), 4)
 }
 
 #[inline]

@@ -41,7 +41,7 @@ pub use status::{ConsumerStatus, PartitionStatus};
 
 use committed::Committed;
 use credit::CreditPool;
-use log::{Boundary, Log};
+use log::{Boundary, HEADER_BYTES, Log};
 use producers::{Producers, Remembered};
 use subscribers::{Subscriber, Subscribers};
 
@@ -229,18 +229,29 @@ impl Partition {
     }
 
     /// Refuses everything from now on and lets go of all memory, at once except for what is taken, which
-    /// goes with its `sent`. Subscribers stay until `unsubscribe`, but get nothing more.
+    /// goes with its `sent`. Subscribers stay until `unsubscribe`; they get the rest of a frame that was
+    /// begun, from a block, and nothing more. Where there was no block for it, `in_frame` stays true and
+    /// the connection cannot go on.
     pub fn delete(&mut self, buffers: &mut Buffers) {
         self.state = State::Deleted;
         for slot in 0..self.subscribers.slots() {
-            if let Some(subscriber) = self.subscribers.slot_mut(slot)
-                && !subscriber.in_flight()
-            {
-                subscriber.drop_rest(&mut buffers.receive, self.log.end());
+            if self.subscribers.slot(slot).is_some_and(|subscriber| !subscriber.in_flight()) {
+                self.let_go(buffers, slot);
             }
         }
-        self.subscribers.forget_slowest();
         self.trim_live(buffers);
+    }
+
+    /// After `delete`: moves a subscriber of which nothing is taken to the log's end.
+    fn let_go(&mut self, buffers: &mut Buffers, slot: usize) {
+        let rest = self.set_aside_rest(buffers, slot);
+        self.subscribers.forget_slowest();
+        let end = self.log.end();
+        let subscriber = self.subscribers.slot_mut(slot).expect("a subscriber");
+        subscriber.cut_off |= rest.is_err();
+        subscriber.gap = None;
+        subscriber.boundary = end;
+        subscriber.position = end.position;
     }
 
     /// Whether `delete` was called.
@@ -293,7 +304,7 @@ impl Partition {
     /// (`Foreign`: copied to the ring); with no subscriber nothing is kept.
     ///
     /// # Errors
-    /// `TopicPaused`, `BackPressure`, `RingFull`: nothing has changed, the sequence is still expected.
+    /// `TopicPaused`, `BackPressure`, `RingFull`: not now; the sequence is still expected.
     /// `BatchTooLarge`, `NoSuchTopicNow`: for good (the caller consumes the sequence).
     ///
     /// # Panics
@@ -370,7 +381,7 @@ impl Partition {
                 frame
             }
         };
-        let (head, _) = at_rest.split_at(crate::limits::HEADER_BYTES as u32);
+        let (head, _) = at_rest.split_at(HEADER_BYTES);
         stamp(
             buffers.memory.bytes_mut(head),
             self.id.0,
@@ -428,27 +439,33 @@ impl Partition {
         }
         self.subscribers.forget_slowest();
         for slot in 0..self.subscribers.slots() {
-            let Some(subscriber) = self.subscribers.slot_mut(slot) else { continue };
+            let Some(subscriber) = self.subscribers.slot(slot) else { continue };
             if subscriber.boundary.position >= start.position {
                 continue;
             }
-            let mut from = subscriber.boundary.offset;
-            if subscriber.position > subscriber.boundary.position {
-                let frame = self.log.frame_at(&buffers.memory, subscriber.boundary.position);
-                let sent = subscriber.position - subscriber.boundary.position;
-                let (_, rest) =
-                    self.log.span_at(subscriber.boundary.position, frame.bytes).split_at(small(sent));
-                let Some(block) = buffers.receive.block(rest.bytes) else {
-                    return Err(Code::BackPressure);
-                };
-                let (copy, _) = block.split_at(rest.bytes);
-                buffers.memory.copy(rest, copy, CopyReason::Lagging);
-                subscriber.finish_from(block, rest.bytes, frame.records);
-                from += u64::from(frame.records);
+            let first = subscriber.boundary.offset;
+            let finishing = self.set_aside_rest(buffers, slot)?;
+            if let Some(subscriber) = self.subscribers.slot_mut(slot) {
+                subscriber.skip_to(start, first + u64::from(finishing));
             }
-            subscriber.skip_to(start, from);
         }
         Ok(())
+    }
+
+    /// Copies what is left of the frame a subscriber is inside of to a block, from which `take` finishes it.
+    /// Returns the records of that frame; 0 when there is none in the log that was begun.
+    fn set_aside_rest(&mut self, buffers: &mut Buffers, slot: usize) -> Result<u32, Code> {
+        let Some(subscriber) = self.subscribers.slot_mut(slot) else { return Ok(0) };
+        let begun = subscriber.boundary.position;
+        if subscriber.position == begun {
+            return Ok(0);
+        }
+        let frame = self.log.frame_at(&buffers.memory, begun);
+        let (_, rest) = self.log.span_at(begun, frame.bytes).split_at(small(subscriber.position - begun));
+        let block = buffers.receive.block(rest.bytes).ok_or(Code::BackPressure)?;
+        buffers.memory.copy(rest, block, CopyReason::Lagging);
+        subscriber.finish_from(block, frame.records);
+        Ok(frame.records)
     }
 
     /// Moves the log's start up, counted as eviction.
@@ -556,7 +573,7 @@ impl Partition {
     pub fn unsubscribe(&mut self, buffers: &mut Buffers, id: SubscriberId) {
         let mut subscriber = self.subscribers.remove(id);
         assert!(!subscriber.in_flight(), "nothing of an ending subscription is taken");
-        subscriber.drop_rest(&mut buffers.receive, self.log.end());
+        subscriber.drop_finish(&mut buffers.receive);
         self.trim_live(buffers);
     }
 

@@ -12,8 +12,7 @@ use crate::proto::header::GapReason;
 pub(super) struct Finish {
     /// As it was given out, with one hold.
     block: Span,
-    /// Bytes of it that are the frame's rest.
-    bytes: u32,
+    /// Bytes of it.
     sent: u32,
     /// Records of the frame.
     pub(super) records: u32,
@@ -22,8 +21,7 @@ pub(super) struct Finish {
 
 impl Finish {
     pub(super) fn rest(&self) -> Span {
-        let (used, _) = self.block.split_at(self.bytes);
-        used.split_at(self.sent).1
+        self.block.split_at(self.sent).1
     }
 }
 
@@ -47,6 +45,8 @@ pub(super) struct Subscriber {
     /// Frame bytes sent since it subscribed.
     pub(super) sent_bytes: u64,
     pub(super) blocked: bool,
+    /// The partition was deleted and the frame that was begun cannot be finished.
+    pub(super) cut_off: bool,
     pub(super) missed_records: u64,
     pub(super) home: u64,
     pub(super) name: Box<str>,
@@ -64,6 +64,7 @@ impl Subscriber {
             credit_limit,
             sent_bytes: 0,
             blocked: false,
+            cut_off: false,
             missed_records: 0,
             home,
             name: name.into(),
@@ -77,7 +78,7 @@ impl Subscriber {
 
     #[inline]
     pub(super) fn in_frame(&self) -> bool {
-        self.finish.is_some() || self.position > self.boundary.position
+        self.finish.is_some() || self.position > self.boundary.position || self.cut_off
     }
 
     #[inline]
@@ -86,9 +87,9 @@ impl Subscriber {
     }
 
     /// The rest of the frame it is inside of is now in `block`.
-    pub(super) fn finish_from(&mut self, block: Span, bytes: u32, records: u32) {
+    pub(super) fn finish_from(&mut self, block: Span, records: u32) {
         assert!(self.finish.is_none(), "only one frame is begun at a time");
-        self.finish = Some(Finish { block, bytes, sent: 0, records, taken: false });
+        self.finish = Some(Finish { block, sent: 0, records, taken: false });
     }
 
     /// Goes on at `start`; the records from `from` on are missed.
@@ -106,8 +107,8 @@ impl Subscriber {
         let finish = self.finish.as_mut().expect("it was taken from");
         finish.taken = false;
         finish.sent += bytes;
-        assert!(finish.sent <= finish.bytes, "only what was taken is sent");
-        if finish.sent < finish.bytes {
+        assert!(finish.sent <= finish.block.bytes, "only what was taken is sent");
+        if finish.sent < finish.block.bytes {
             return 0;
         }
         let (block, records) = (finish.block, finish.records);
@@ -116,14 +117,11 @@ impl Subscriber {
         records
     }
 
-    /// Wants nothing more.
-    pub(super) fn drop_rest(&mut self, receive: &mut ReceiveMemory, end: Boundary) {
+    /// The frame that was begun is not finished.
+    pub(super) fn drop_finish(&mut self, receive: &mut ReceiveMemory) {
         if let Some(finish) = self.finish.take() {
             receive.release(finish.block);
         }
-        self.gap = None;
-        self.boundary = end;
-        self.position = end.position;
     }
 }
 

@@ -12,8 +12,11 @@ impl Partition {
     #[must_use]
     pub fn has_work(&self, id: SubscriberId) -> bool {
         let subscriber = self.subscribers.at(id);
-        if subscriber.blocked || subscriber.in_flight() || self.state == State::Deleted {
+        if subscriber.blocked || subscriber.in_flight() {
             return false;
+        }
+        if self.state == State::Deleted {
+            return subscriber.finish.is_some();
         }
         let waits = subscriber.gap.is_some() || subscriber.position < self.log.end().position;
         subscriber.in_frame() || (waits && subscriber.credit_left() > 0)
@@ -39,9 +42,6 @@ impl Partition {
         let deleted = self.state == State::Deleted;
         let subscriber = self.subscribers.at_mut(id);
         assert!(!subscriber.in_flight(), "what was taken is accounted for first");
-        if deleted {
-            return Taken::default();
-        }
         if let Some(finish) = &mut subscriber.finish {
             finish.taken = true;
             let rest = finish.rest();
@@ -49,7 +49,7 @@ impl Partition {
             return Taken { bytes: rest.bytes, records: finish.records, gap: None };
         }
         let credit = subscriber.credit_left();
-        if credit == 0 && !subscriber.in_frame() {
+        if deleted || (credit == 0 && !subscriber.in_frame()) {
             return Taken::default();
         }
         let gap = subscriber.gap.take();
@@ -121,31 +121,40 @@ impl Partition {
         let completed = if subscriber.finish.is_some_and(|finish| finish.taken) {
             subscriber.finish_sent(&mut buffers.receive, bytes)
         } else {
-            assert!(bytes <= subscriber.taken_bytes, "only what was taken is sent");
-            let before = subscriber.boundary;
-            subscriber.position += u64::from(bytes);
-            let position = subscriber.position;
-            let boundary = if bytes == subscriber.taken_bytes {
-                Boundary { position, offset: subscriber.taken_end_offset }
-            } else {
-                self.log.floor(&buffers.memory, before, position)
-            };
-            let subscriber = self.subscribers.at_mut(id);
-            subscriber.taken_bytes = 0;
-            subscriber.boundary = boundary;
-            if boundary.position > before.position {
-                self.subscribers.left(before);
-            }
-            records(before.offset, boundary.offset)
+            self.sent_of_log(buffers, id, bytes)
         };
         if self.state == State::Deleted {
-            self.subscribers.at_mut(id).drop_rest(&mut buffers.receive, self.log.end());
-            self.subscribers.forget_slowest();
+            self.let_go(buffers, id.index());
         }
         if self.subscribers.slowest_moved() {
             self.trim_live(buffers);
         }
         completed
+    }
+}
+
+impl Partition {
+    /// `sent` of what lies in the log.
+    #[inline]
+    fn sent_of_log(&mut self, buffers: &Buffers, id: SubscriberId, bytes: u32) -> u32 {
+        let subscriber = self.subscribers.at_mut(id);
+        let taken_bytes = std::mem::take(&mut subscriber.taken_bytes);
+        assert!(bytes <= taken_bytes, "only what was taken is sent");
+        if bytes == 0 {
+            return 0;
+        }
+        subscriber.position += u64::from(bytes);
+        let (before, position) = (subscriber.boundary, subscriber.position);
+        let boundary = if bytes == taken_bytes {
+            Boundary { position, offset: subscriber.taken_end_offset }
+        } else {
+            self.log.floor(&buffers.memory, before, position)
+        };
+        if boundary.position > before.position {
+            self.subscribers.at_mut(id).boundary = boundary;
+            self.subscribers.left(before);
+        }
+        records(before.offset, boundary.offset)
     }
 }
 
