@@ -36,6 +36,7 @@ fn block_and_reject_keep_what_a_subscriber_has_yet_to_receive() {
         let mut accepted = 0;
         while world.publish(1_024 - HEADER, 1).is_ok() {
             accepted += 1;
+            assert!(accepted <= RING_BYTES / 1_024, "no more than the ring");
             world.receive(fast);
         }
         assert_eq!(accepted, RING_BYTES / 1_024);
@@ -100,7 +101,8 @@ fn taken_bytes_are_not_dropped() {
     let reader = world.subscribe(Start::Latest, u64::MAX / 2).id;
     world.publish(10_000, 1).expect("room");
     let (_, spans) = world.take(reader, u32::MAX, 1);
-    while world.publish(10_000, 1).is_ok() {}
+    let refused = (0..20).find_map(|_| world.publish(10_000, 1).err());
+    assert_eq!(refused, Some(Code::BackPressure));
     assert_eq!(world.publish(10_000, 1), Err(Code::BackPressure));
     assert!(world.bytes_of(&spans) == world.batches[0].frame);
     world.partition.sent(&mut world.buffers, reader, 0);
@@ -115,7 +117,8 @@ fn no_block_for_a_begun_frame_is_back_pressure() {
     world.take(reader, u32::MAX, 1);
     world.partition.sent(&mut world.buffers, reader, 100);
     let blocks: Vec<Span> = std::iter::from_fn(|| world.buffers.receive.block(1024)).collect();
-    while world.publish(10_000, 1).is_ok() {}
+    let refused = (0..20).find_map(|_| world.publish(10_000, 1).err());
+    assert_eq!(refused, Some(Code::BackPressure));
     assert_eq!(world.publish(10_000, 1), Err(Code::BackPressure));
     assert_eq!(world.partition.log_start_offset(), 0);
     blocks.into_iter().for_each(|block| world.buffers.receive.release(block));
