@@ -1,10 +1,10 @@
 //! Without loom: what the rings do, against a model and between real threads. With it: every order in which
-//! two threads' steps can be seen (`RUSTFLAGS="--cfg loom" cargo test --release --lib mesh::`).
+//! two threads' steps can be seen (`RUSTFLAGS="--cfg uringest_loom" cargo test --release --lib mesh::`).
 
-#[cfg(loom)]
+#[cfg(uringest_loom)]
 mod model;
 
-#[cfg(not(loom))]
+#[cfg(not(uringest_loom))]
 mod plain {
     use std::collections::VecDeque;
     use std::sync::Arc;
@@ -111,10 +111,10 @@ mod plain {
     #[test]
     fn a_mesh_connects_every_pair_both_ways() {
         let mut ends = MeshEnd::build(4, 8);
-        for from in 0..4 {
-            assert_eq!((ends[from].me(), ends[from].peers(), ends[from].control()), (from, 4, 3));
+        for (from, end) in ends.iter_mut().enumerate() {
+            assert_eq!((end.me(), end.peers(), end.control()), (from, 4, 3));
             for to in (0..4).filter(|&to| to != from) {
-                assert_eq!(ends[from].send(to, (from, to)), Ok(WakeNeeded(false)));
+                assert_eq!(end.send(to, (from, to)), Ok(WakeNeeded(false)));
             }
         }
         for (me, end) in ends.iter_mut().enumerate() {

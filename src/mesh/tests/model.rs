@@ -117,30 +117,43 @@ fn send_waking(end: &mut MeshEnd<u32>, to: usize, bell: &Bell) {
     }
 }
 
-#[test]
-fn no_wake_is_lost_with_one_sender() {
-    loom::model(|| {
-        let mut ends = MeshEnd::build(2, 2);
-        let sleeper = ends.pop().expect("two ends");
-        let mut sender = ends.pop().expect("two ends");
-        let bell = Bell::new();
-        let theirs = Arc::clone(&bell);
-        let thread = thread::spawn(move || {
-            for _ in 0..2 {
-                send_waking(&mut sender, 1, &theirs);
-            }
-        });
-        receive_sleeping(sleeper, 2, &bell);
-        thread.join().expect("the sender does not panic");
+fn one_sender(messages: usize) {
+    let mut ends = MeshEnd::build(2, 2);
+    let sleeper = ends.pop().expect("two ends");
+    let mut sender = ends.pop().expect("two ends");
+    let bell = Bell::new();
+    let theirs = Arc::clone(&bell);
+    let thread = thread::spawn(move || {
+        for _ in 0..messages {
+            send_waking(&mut sender, 1, &theirs);
+        }
     });
+    receive_sleeping(sleeper, messages, &bell);
+    thread.join().expect("the sender does not panic");
+}
+
+#[test]
+fn no_wake_is_lost_with_one_message() {
+    loom::model(|| one_sender(1));
+}
+
+/// The second message may come while the peer wakes, is awake, or goes to sleep again. All orders with at
+/// most three switches that a thread did not ask for.
+#[test]
+fn no_wake_is_lost_with_two_messages() {
+    bounded(3, || one_sender(2));
+}
+
+fn bounded(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(preemptions);
+    model.check(body);
 }
 
 /// Two senders, so that one may clear a flag that was set again after the other's wake.
 #[test]
 fn no_wake_is_lost_with_two_senders() {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
-    model.check(|| {
+    bounded(2, || {
         let mut ends = MeshEnd::build(3, 1);
         let sleeper = ends.pop().expect("three ends");
         let bell = Bell::new();
