@@ -381,7 +381,7 @@ fn congestion_control(found: &CongestionControl) -> Option<Finding> {
 }
 
 fn huge(pages: &HugePages) -> Finding {
-    let mib = pages.free * pages.bytes >> 20;
+    let mib = (pages.free * pages.bytes) >> 20;
     if mib > 0 {
         return finding(Level::Ok, format!("{mib} MiB of huge pages are free"), "", "");
     }
