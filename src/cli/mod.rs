@@ -10,11 +10,14 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub mod admin;
 pub mod completions;
+pub mod connection;
 pub mod doctor;
 pub mod exit;
+pub mod publish;
 pub mod schema;
 pub mod serve;
 pub mod settings;
+pub mod subscribe;
 pub mod token;
 pub mod top;
 pub mod topic;
@@ -40,6 +43,10 @@ struct CommandLine {
 enum Command {
     /// Runs the server.
     Serve(serve::ServeArgs),
+    /// Publishes lines, or generated records, and ends when everything is acknowledged.
+    Pub(publish::PubArgs),
+    /// Writes a topic's records to standard output as they come.
+    Sub(subscribe::SubArgs),
     /// Makes, lists, describes, deletes, pauses and resumes topics of a running server.
     Topic(topic::TopicArgs),
     /// Shows what a server is doing: rates, lags with their cause, copies, CPU for each record.
@@ -68,6 +75,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let outcome = match parsed.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Pub(args) => publish::run(args),
+        Command::Sub(args) => subscribe::run(args),
         Command::Topic(args) => topic::run(args),
         Command::Top(args) => top::run(&args),
         Command::Doctor(args) => doctor::run(&args),

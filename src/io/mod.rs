@@ -19,9 +19,9 @@ use std::sync::Arc;
 use crate::buf::{Mapping, Span};
 use crate::ids::{BufId, RegionId, SockId};
 
+pub mod host;
 #[cfg(test)]
 pub mod scripted;
-pub mod host;
 pub mod uring;
 
 mod token;

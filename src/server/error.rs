@@ -106,7 +106,9 @@ fn bind_remedy(setting: &str, address: SocketAddr, source: &io::Error) -> String
     let port = address.port();
     match source.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("another process has port {port} (ss -ltnp 'sport = :{port}'): stop it, or choose another {setting}")
+            format!(
+                "another process has port {port} (ss -ltnp 'sport = :{port}'): stop it, or choose another {setting}"
+            )
         }
         io::ErrorKind::PermissionDenied => {
             format!("ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port for {setting}")
@@ -121,7 +123,9 @@ fn bind_remedy(setting: &str, address: SocketAddr, source: &io::Error) -> String
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            StartError::Bind { setting, address, source } => write!(f, "cannot bind {setting} to {address}: {source}"),
+            StartError::Bind { setting, address, source } => {
+                write!(f, "cannot bind {setting} to {address}: {source}")
+            }
             StartError::CongestionControl { name, source } => {
                 write!(f, "the kernel does not take the congestion control {name}: {source}")
             }
@@ -138,7 +142,9 @@ impl std::fmt::Display for StartError {
             StartError::Descriptors(source) => write!(f, "out of file descriptors: {source}"),
             StartError::NoShards => f.write_str("there are no shards"),
             StartError::ShardLost => f.write_str("a shard's thread has ended while the server was starting"),
-            StartError::Control(message) => write!(f, "the control thread could not start the server: {message}"),
+            StartError::Control(message) => {
+                write!(f, "the control thread could not start the server: {message}")
+            }
         }
     }
 }

@@ -14,11 +14,12 @@ use crate::shard::messages::Message;
 use crate::shard::{ShardLimits, tables};
 
 /// Channels and subscriptions of one shard at least, for few connections that use many.
-const HANDLES_MIN: u32 = 2 * if CHANNELS_PER_CONNECTION > SUBSCRIPTIONS_PER_CONNECTION {
-    CHANNELS_PER_CONNECTION
-} else {
-    SUBSCRIPTIONS_PER_CONNECTION
-} * 16;
+const HANDLES_MIN: u32 =
+    2 * if CHANNELS_PER_CONNECTION > SUBSCRIPTIONS_PER_CONNECTION {
+        CHANNELS_PER_CONNECTION
+    } else {
+        SUBSCRIPTIONS_PER_CONNECTION
+    } * 16;
 /// Control blocks of one shard at least.
 const CONTROL_BLOCKS_MIN: u32 = 1024;
 

@@ -136,8 +136,12 @@ impl Seats<'_> {
             let mut others = receive.clone();
             let own = others.remove(id.index());
             let (shared_region, shared) = own.shared.clone();
-            let mut uring =
-                UringSpec::new(shared_region, shared, self.plan.shared_bytes, self.config.limits.connections_max);
+            let mut uring = UringSpec::new(
+                shared_region,
+                shared,
+                self.plan.shared_bytes,
+                self.config.limits.connections_max,
+            );
             uring.tier = self.config.io_tier;
             let seat = Seat {
                 spec: self.parts(id, mesh, sockets),
@@ -232,8 +236,7 @@ impl Seat {
         let said = io.degradations().iter();
         degraded.extend(said.map(|detail| Degraded { key: "io_uring", detail: detail.clone() }));
         let id = self.spec.id;
-        let up =
-            Up { id, wake: io.wake_handle(), capabilities: io.capabilities().clone(), degraded };
+        let up = Up { id, wake: io.wake_handle(), capabilities: io.capabilities().clone(), degraded };
         let _ = self.up.send(Ok(up));
         // Dropped senders mean that the server did not start.
         let Ok(peers) = self.go.recv() else { return };

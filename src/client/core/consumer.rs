@@ -88,6 +88,8 @@ struct Subscription {
     id: u32,
     /// The next offset not yet seen; unknown until the first answer.
     next_offset: Option<u64>,
+    /// Nothing has come yet.
+    fresh: bool,
     /// Frame bytes received on this subscription.
     received_bytes: u64,
     /// Frame bytes of deliveries that wait for the application, of earlier connections too.
@@ -105,6 +107,7 @@ impl Subscription {
             stage: Stage::Idle,
             id: 0,
             next_offset: None,
+            fresh: true,
             received_bytes: 0,
             waiting_bytes: 0,
             granted: 0,
@@ -270,9 +273,11 @@ impl ConsumerCore {
         }
         subscription.stage = Stage::Active;
         subscription.id = frame.header.channel;
-        if subscription.next_offset.is_none() {
-            subscription.next_offset = Some(subscribed.start_offset);
-        }
+        // It starts below only where the partition ends below: it began anew, and the old place means nothing.
+        let next = subscription
+            .next_offset
+            .map_or(subscribed.start_offset, |next| next.min(subscribed.start_offset));
+        subscription.next_offset = Some(next);
         self.events.push_back(ConsumerEvent::Subscribed {
             partition,
             start_offset: subscribed.start_offset,
@@ -304,6 +309,7 @@ impl ConsumerCore {
         let subscription = &mut self.subscriptions[index];
         let partition = subscription.partition;
         subscription.received_bytes += frame.bytes.len() as u64;
+        subscription.fresh = false;
         let next = subscription.next_offset.unwrap_or(offset);
         if offset + span <= next {
             return self.replenish(index);
@@ -336,11 +342,12 @@ impl ConsumerCore {
         let subscription = &mut self.subscriptions[index];
         let end = from.saturating_add(records);
         let next = subscription.next_offset.unwrap_or(from);
-        if end <= next {
+        // The first subscription's first gap lies before its start: what was asked for and is gone.
+        let from = if std::mem::take(&mut subscription.fresh) { from } else { from.max(next) };
+        if end <= from {
             return;
         }
-        let from = from.max(next);
-        subscription.next_offset = Some(end);
+        subscription.next_offset = Some(end.max(next));
         let partition = subscription.partition;
         self.events.push_back(ConsumerEvent::Gap { partition, from, records: end - from, reason });
     }

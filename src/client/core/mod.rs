@@ -26,3 +26,6 @@ pub use partitioner::{Partitioner, partition_of_key};
 pub use producer::{ProducerCore, ProducerEvent, Record, Sent, Ticket, TicketStatus};
 pub use reader::{Frame, FrameReader};
 pub use verbs::{Core, Wish};
+
+#[cfg(test)]
+mod tests;

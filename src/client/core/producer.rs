@@ -347,7 +347,10 @@ impl ProducerCore {
             if channel.forgotten {
                 let id = self.link.random().producer_id();
                 channel.renumber(id);
-                self.events.push_back(ProducerEvent::Renumbered { partition, batches: channel.queue.len() });
+                let batches = channel.queue.len();
+                if batches > 0 {
+                    self.events.push_back(ProducerEvent::Renumbered { partition, batches });
+                }
             }
             channel.stage = Stage::Opening;
             producer_id = channel.producer_id;
@@ -358,7 +361,7 @@ impl ProducerCore {
             producer_id,
             ack_level: self.config.ack_level,
             ack_every_batches: self.config.ack_every_batches.max(1),
-            ack_every_us: u32::try_from(self.config.ack_every.as_micros()).unwrap_or(u32::MAX),
+            ack_every_us: u32::try_from(self.config.ack_every.as_micros()).unwrap_or(u32::MAX).max(1),
         };
         self.link.push(open.frame(u64::from(partition) + 1));
     }
