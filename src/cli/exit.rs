@@ -113,7 +113,7 @@ pub fn print(text: &str) -> Outcome {
 /// Writes a value as JSON, indented on a terminal.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &impl serde::Serialize) -> Outcome {
     let text = if io::stdout().is_terminal() {
         serde_json::to_string_pretty(value)

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::exit::{Output, print, print_json};
 use super::settings::ConfigFlags;
-use super::{EXIT_CODES, Exit, Failure, Outcome};
+use super::{Exit, Failure, Outcome};
 use crate::config::{Config, Sources};
 use crate::server::{self, Options, ServerPlan, StartError};
 
