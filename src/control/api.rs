@@ -250,6 +250,13 @@ pub struct ServerState {
     pub state: String,
 }
 
+/// `POST /v1/server/reload`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Settings that differ from the running server's and are taken with its next start.
+    pub restart_needed: Vec<String>,
+}
+
 /// A refusal: `{"error":{"code":...,"message":...}}` with its HTTP status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {

@@ -20,7 +20,7 @@ pub mod exit {
     /// A shard could not go on.
     pub const FAILED: u8 = 1;
     /// The deadline came before everything was delivered, or the catalogue could not be saved.
-    pub const LEFTOVER: u8 = 3;
+    pub const LEFTOVER: u8 = 5;
 }
 
 /// Time beyond the deadline for a shard to say how it went.

@@ -165,13 +165,8 @@ async fn turn_away<T: Stream>(mut stream: T) {
 
 async fn connection<T: Stream, S: Service>(mut stream: T, service: &S) {
     let mut received = Vec::new();
-    loop {
-        match one_request(&mut stream, &mut received, service).await {
-            Ok(true) => {}
-            // The peer is gone, was told why not, or asked for the end.
-            Ok(false) | Err(_) => break,
-        }
-    }
+    // Until the peer is gone, was told why not, or asked for the end.
+    while let Ok(true) = one_request(&mut stream, &mut received, service).await {}
     stream.shutdown();
 }
 

@@ -85,6 +85,8 @@ pub(crate) struct ControlSpec {
     pub admin_address: SocketAddr,
     /// Asked for a drain by the program around the server.
     pub stop: Arc<Notify>,
+    /// Lets the shards begin.
+    pub release: Box<dyn FnOnce() + Send>,
     /// A shard's thread has ended.
     pub ended: mpsc::UnboundedReceiver<ShardEnd>,
 }
@@ -185,11 +187,12 @@ fn run_without_uring(
 }
 
 async fn main<L: http::Listener + 'static>(
-    spec: ControlSpec,
+    mut spec: ControlSpec,
     disk: Disk,
     listener: L,
     ready: impl FnOnce(Result<(), String>),
 ) -> u8 {
+    let release = std::mem::replace(&mut spec.release, Box::new(|| ()));
     let signals = spec.signals;
     let (control, event, mut ended) = match Control::from_spec(spec, disk) {
         Ok(parts) => parts,
@@ -206,7 +209,7 @@ async fn main<L: http::Listener + 'static>(
         return control.drain_all(&mut ended).await;
     }
     let announced = tokio::select! {
-        announced = tokio::time::timeout(ANNOUNCE_TIMEOUT, control.announce_all()) => announced,
+        announced = tokio::time::timeout(ANNOUNCE_TIMEOUT, control.announce_all(release)) => announced,
         end = ended.recv() => {
             control.shard_ended(end);
             Ok(Err(ApiError::new(500, "shard_failed", "A shard has ended while the server was starting.")))

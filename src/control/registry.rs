@@ -199,7 +199,7 @@ pub(super) fn description(entry: &TopicEntry, statuses: Vec<PartitionStatus>) ->
 pub(crate) fn make_rings(count: usize, ring_bytes: u64, huge: bool) -> Result<Vec<Arc<Mapping>>, MapError> {
     let bytes = usize::try_from(ring_bytes).expect("64-bit addresses");
     // A ring wraps where its mirror begins, so its mapping must not be rounded up.
-    let huge = huge && bytes % HUGE_PAGE_BYTES == 0;
+    let huge = huge && bytes.is_multiple_of(HUGE_PAGE_BYTES);
     let pages = if huge { Pages::HugeIfAvailable } else { Pages::Small };
     let ring = || {
         let mapping = Mapping::mirrored(bytes, pages)?;

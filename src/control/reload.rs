@@ -1,61 +1,59 @@
-//! SIGHUP: tenants and the admin token are read again, and taken whole or not at all.
+//! Reload: tenants and the admin token are read again, and taken whole or not at all. By SIGHUP and by
+//! `POST /v1/server/reload`.
 
 use std::sync::Arc;
 
+use super::api::{ApiError, Reloaded};
 use super::{Control, journal};
 use crate::config::{Config, load};
 use crate::log::Level;
 use crate::shard::messages::Command;
 
 impl Control {
-    /// Reads the configuration again. What a running server cannot change is named in the log and left as it is.
-    pub(super) fn reload(&self) {
-        let Some(sources) = &self.sources else {
-            journal::note(Level::Warn, "reload_refused", "this server was started without a configuration");
-            return;
-        };
-        let loaded = match load(sources) {
-            Ok(loaded) => loaded.config,
-            Err(error) => {
-                let detail = format!("the configuration stays as it was: {error}");
-                journal::note(Level::Error, "reload_refused", &detail);
-                return;
+    /// Reads the configuration again. What a running server cannot change is named and left as it is.
+    pub(super) fn reload(&self) -> Result<Reloaded, ApiError> {
+        let result = self.read_again();
+        match &result {
+            Ok(Reloaded { restart_needed }) if restart_needed.is_empty() => {
+                journal::note(Level::Info, "reloaded", "tenants and the admin token are read again");
             }
-        };
-        let access = Arc::new(loaded.tenants_access());
-        let told = self.shards.borrow_mut().tell(|| Command::Access(Arc::clone(&access)));
-        if let Err(stuck) = told {
-            let detail = format!("shard {} does not take commands; others have the new rules", stuck.0);
-            journal::note(Level::Error, "reload_incomplete", &detail);
-            return;
+            Ok(Reloaded { restart_needed }) => {
+                let names = restart_needed.join(", ");
+                let detail =
+                    format!("tenants and the admin token are read again; a restart is needed for: {names}");
+                journal::note(Level::Warn, "reloaded", &detail);
+            }
+            Err(error) => journal::note(Level::Error, "reload_refused", &error.message),
         }
-        let left = self.take_reloadable(loaded);
-        let detail = if left.is_empty() {
-            "tenants and the admin token are read again".to_owned()
-        } else {
-            format!(
-                "tenants and the admin token are read again; a restart is needed for: {}",
-                left.join(", ")
-            )
+        result
+    }
+
+    fn read_again(&self) -> Result<Reloaded, ApiError> {
+        let refused = |message: String| ApiError::new(409, "reload_refused", message);
+        let Some(sources) = &self.sources else {
+            return Err(refused(
+                "This server was started without a configuration that could be read again.".into(),
+            ));
         };
-        journal::note(Level::Info, "reloaded", &detail);
+        let loaded = load(sources)
+            .map_err(|error| refused(format!("The configuration stays as it was: {error}")))?
+            .config;
+        let access = Arc::new(loaded.tenants_access());
+        self.shards.borrow_mut().tell(|| Command::Access(Arc::clone(&access)))?;
+        Ok(Reloaded { restart_needed: self.take_reloadable(loaded) })
     }
 
     /// Takes over what may change; the names of the settings that differ and were left.
-    fn take_reloadable(&self, loaded: Config) -> Vec<&'static str> {
+    fn take_reloadable(&self, loaded: Config) -> Vec<String> {
         let mut config = self.config.borrow_mut();
         config.tenant = loaded.tenant.clone();
         config.access.admin_token_sha256 = loaded.access.admin_token_sha256;
         let now = config.all_texts();
-        let mut left: Vec<_> = loaded
-            .all_texts()
-            .into_iter()
-            .zip(now)
-            .filter(|(new, now)| new.1 != now.1)
-            .map(|(new, _)| new.0)
-            .collect();
+        let pairs = loaded.all_texts().into_iter().zip(now);
+        let mut left: Vec<_> =
+            pairs.filter(|(new, now)| new.1 != now.1).map(|(new, _)| new.0.to_owned()).collect();
         if loaded.topic != config.topic {
-            left.push("topic");
+            left.push("topic".to_owned());
         }
         left
     }

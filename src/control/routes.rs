@@ -64,6 +64,7 @@ impl Routes {
             }
             ["v1", "server", "pause"] if post => control.pause_server(true),
             ["v1", "server", "resume"] if post => control.pause_server(false),
+            ["v1", "server", "reload"] if post => Ok(Response::json(200, &control.reload()?)),
             ["v1", "server", "drain"] if post => {
                 control.stop();
                 Ok(Response::json(202, &ServerState { state: State::Draining.name().into() }))
@@ -107,7 +108,8 @@ fn not_here(path: &[&str]) -> Result<Response, ApiError> {
         ["livez" | "readyz" | "metrics"] | ["v1", "server" | "snapshot"] => "GET, HEAD",
         ["v1", "topics"] => "GET, HEAD, POST",
         ["v1", "topics", _] => "GET, HEAD, DELETE",
-        ["v1", "topics", _, "pause" | "resume"] | ["v1", "server", "pause" | "resume" | "drain"] => "POST",
+        ["v1", "topics", _, "pause" | "resume"]
+        | ["v1", "server", "pause" | "resume" | "reload" | "drain"] => "POST",
         _ => {
             let message = "There is no such path; a topic's name is one segment, with / written as %2F.";
             return Err(ApiError::new(404, "not_found", message));

@@ -40,6 +40,7 @@ async fn ends(control: Rc<Control>, mut terminate: Signal, mut interrupt: Signal
 
 async fn reloads(control: Rc<Control>, mut hangup: Signal) {
     while hangup.recv().await.is_some() {
-        control.reload();
+        // The outcome is in the log.
+        let _ = control.reload();
     }
 }

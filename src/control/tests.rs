@@ -174,6 +174,10 @@ struct Rig {
 
 impl Rig {
     fn start(directory: &Path, config: Config, leftover: u64) -> Rig {
+        Rig::start_from(directory, config, leftover, None)
+    }
+
+    fn start_from(directory: &Path, config: Config, leftover: u64, sources: Option<Sources>) -> Rig {
         let data = DataDir::open(directory).expect("a directory");
         let mut registry = Registry::new(data.load().expect("a catalogue"), SHARDS, RegionId(100));
         let begins = registry.catalogue.begin();
@@ -221,14 +225,14 @@ impl Rig {
         let stop = Arc::new(Notify::new());
         let spec = ControlSpec {
             config,
-            sources: None,
+            sources,
             signals: false,
             data,
             registry,
             mesh: control_mesh,
             wakes,
             event,
-            counters: vec![Arc::new(CounterPage::new()); usize::from(SHARDS)],
+            counters: (0..SHARDS).map(|_| Arc::new(CounterPage::new())).collect(),
             lifecycle: Arc::new(Lifecycle::new()),
             capabilities: Vec::new(),
             degraded: vec![Degraded { key: "for_a_test", detail: "nothing".into() }],
@@ -237,6 +241,7 @@ impl Rig {
             admin,
             admin_address,
             stop: Arc::clone(&stop),
+            release: Box::new(|| ()),
             ended,
         };
         let (ready_sender, ready) = std_mpsc::channel();
@@ -515,6 +520,35 @@ fn a_shard_that_does_not_answer_costs_the_request_only() {
     rig.until("/v1/topics/a", |status, value| status == 503 && value["error"]["code"] == "unavailable");
     assert_eq!(rig.raw("GET", "/livez", "", "").0, 200);
     assert_eq!(rig.stop(), exit::LEFTOVER);
+}
+
+#[test]
+fn a_reload_is_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("uringest.toml");
+    std::fs::write(&file, "").expect("written");
+    let sources = Sources { file: Some(file.clone()), ..Sources::default() };
+    let config = crate::config::load(&sources).expect("valid").config;
+    let rig = Rig::start_from(&directory.path().join("data"), config, 0, Some(sources));
+    let reload = |headers: &str| rig.call_with("POST", "/v1/server/reload", "", headers);
+    assert_eq!(reload(""), (200, json!({ "restart_needed": [] })));
+    assert!(matches!(rig.seen(0), Seen::Access(true)), "no tenants: open to all");
+    std::fs::write(&file, "drain_deadline_ms = 1\n").expect("written");
+    let (status, error) = reload("");
+    assert_eq!((status, &error["error"]["code"]), (409, &json!("reload_refused")), "{error}");
+    let hash = |token: &str| TokenHash::of(token).to_hex();
+    let text = format!(
+        "drain_deadline_ms = 700\n[access]\nadmin_token_sha256 = \"{}\"\n[[tenant]]\nname = \"a\"\ntoken_sha256 = [\"{}\"]\n\
+         rules = [{{ prefix = \"\", verbs = [\"publish\"] }}]\n",
+        hash("admin"),
+        hash("tenant")
+    );
+    std::fs::write(&file, text).expect("written");
+    assert_eq!(reload(""), (200, json!({ "restart_needed": ["drain_deadline_ms"] })));
+    assert!(matches!(rig.seen(0), Seen::Access(false)));
+    assert_eq!(reload("").0, 401, "the token is asked for from now on");
+    assert_eq!(reload("authorization: Bearer admin\r\n").0, 200);
+    assert_eq!(rig.stop(), exit::CLEAN);
 }
 
 #[test]

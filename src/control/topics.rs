@@ -201,8 +201,9 @@ impl Control {
     async fn make_wanted(&self, name: &str, partition: u32) -> Result<(), Code> {
         let spec = {
             let config = self.config.borrow();
-            let exists = self.registry.borrow().catalogue.topic(name).is_some();
-            if exists {
+            let registry = self.registry.borrow();
+            if registry.catalogue.topic(name).is_some_and(|topic| registry.is_live(topic.id)) {
+                // The shard has been told meanwhile, or will be before anything that is sent now.
                 return Ok(());
             }
             if !config.topics.auto_create {
@@ -235,8 +236,9 @@ impl Control {
         }
     }
 
-    /// Tells the shards of every topic of the catalogue; called once, at the start.
-    pub(super) async fn announce_all(&self) -> Result<(), ApiError> {
+    /// Tells the shards of every topic of the catalogue, and lets them begin once they have been told; called once,
+    /// at the start.
+    pub(super) async fn announce_all(&self, release: impl FnOnce()) -> Result<(), ApiError> {
         let topics: Vec<_> = self.registry.borrow().live().cloned().collect();
         let mut asked = Vec::with_capacity(2 * topics.len());
         for topic in topics {
@@ -253,6 +255,7 @@ impl Control {
                 asked.push(shards.ask(|ticket| Command::PauseTopic { ticket, topic: id, paused })?);
             }
         }
+        release();
         for receiver in asked {
             self.answer(receiver).await?;
         }

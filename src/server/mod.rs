@@ -132,7 +132,7 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let wakes: Vec<WakeHandle> = crew.wakes();
     let capabilities: Vec<Capabilities> = crew.capabilities();
     let own = event.try_clone().map_err(StartError::descriptors)?;
-    let shards = crew.go(&WakeHandle { event: Some(Arc::new(own)), ring_fd: -1 });
+    let (shards, release) = crew.ready(WakeHandle { event: Some(Arc::new(own)), ring_fd: -1 });
     let stop = Arc::new(Notify::new());
     log_start(config, data_address, admin_address, &capabilities, &degraded);
     let spec = ControlSpec {
@@ -153,6 +153,7 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
         admin,
         admin_address,
         stop: Arc::clone(&stop),
+        release: Box::new(release),
         ended,
     };
     let control = start_control(spec)?;

@@ -107,15 +107,18 @@ impl Crew {
         all
     }
 
-    /// Lets the shards begin.
-    pub(super) fn go(self, control: &WakeHandle) -> Vec<JoinHandle<()>> {
+    /// The threads, and what lets the shards begin.
+    pub(super) fn ready(self, control: WakeHandle) -> (Vec<JoinHandle<()>>, impl FnOnce() + Send + 'static) {
         let mut peers = self.wakes();
-        peers.push(control.clone());
-        for go in &self.go {
-            // A thread that is gone is reported to control as failed.
-            let _ = go.send(peers.clone());
-        }
-        self.threads
+        peers.push(control);
+        let go = self.go;
+        let release = move || {
+            for go in go {
+                // A thread that is gone is reported to control as failed.
+                let _ = go.send(peers.clone());
+            }
+        };
+        (self.threads, release)
     }
 }
 
@@ -211,7 +214,7 @@ impl Seats<'_> {
 
 /// Sizes are exact: a mirror begins where the memory ends, so nothing may be rounded up to a huge page.
 fn pages(bytes: usize, huge: bool) -> Pages {
-    if huge && bytes % HUGE_PAGE_BYTES == 0 { Pages::HugeIfAvailable } else { Pages::Small }
+    if huge && bytes.is_multiple_of(HUGE_PAGE_BYTES) { Pages::HugeIfAvailable } else { Pages::Small }
 }
 
 impl Seat {
@@ -238,9 +241,12 @@ impl Seat {
         let id = self.spec.id;
         let up = Up { id, wake: io.wake_handle(), capabilities: io.capabilities().clone(), degraded };
         let _ = self.up.send(Ok(up));
-        // Dropped senders mean that the server did not start.
-        let Ok(peers) = self.go.recv() else { return };
         let mut end = EndGuard { shard: id, ended: self.ended, result: None };
+        let Ok(peers) = self.go.recv() else {
+            // The server did not start.
+            end.result = Some(Ok(()));
+            return;
+        };
         let parts = self.spec;
         let spec = ShardSpec {
             id,

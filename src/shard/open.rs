@@ -298,7 +298,7 @@ impl<I: Io> Shard<I> {
         name: &str,
         offset: u64,
     ) -> Result<u64, Code> {
-        let slot = self.slot_of(partition).ok_or(Code::TopicDeleted)?;
+        let slot = self.slot_of(partition).ok_or_else(|| self.topics.why_missing(partition))?;
         let stored = self.topics[slot].partition.commit(name, offset)?;
         self.counters.add(Counter::Commits, 1);
         self.report(Report::Committed { partition, name: name.to_owned(), offset: stored });

@@ -122,7 +122,7 @@ impl<I: Io> Shard<I> {
         partition: PartitionId,
         producer_id: u64,
     ) -> Result<RemoteChannel, Code> {
-        let slot = self.slot_of(partition).ok_or(Code::TopicDeleted)?;
+        let slot = self.slot_of(partition).ok_or_else(|| self.topics.why_missing(partition))?;
         let owner = owner_key(from.shard, from.generation, channel);
         let opened = self.open_producer(slot, producer_id, owner)?;
         let entry = RemoteProducer { slot, producer: opened.slot, used: true };
@@ -419,7 +419,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn add_remote_consumer(&mut self, ask: RemoteSubscribe) -> Result<RemoteSubscription, Code> {
-        let slot = self.slot_of(ask.partition).ok_or(Code::TopicDeleted)?;
+        let slot = self.slot_of(ask.partition).ok_or_else(|| self.topics.why_missing(ask.partition))?;
         let entry = RemoteConsumer {
             to: ask.from,
             slot,

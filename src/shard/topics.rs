@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::ids::{PartitionId, ShardId, TopicId};
 use crate::partition::Partition;
+use crate::proto::code::Code;
 use crate::topic::Topic;
 
 /// Index of a partition this shard owns.
@@ -46,6 +47,8 @@ pub(super) struct TopicTable {
     slots: Vec<Option<Owned>>,
     slot_of: HashMap<PartitionId, PartitionSlot>,
     owner_of: HashMap<PartitionId, ShardId>,
+    /// The highest partition id ever learned. Control tells every shard of new topics in the order of their ids.
+    newest: PartitionId,
 }
 
 impl TopicTable {
@@ -56,6 +59,7 @@ impl TopicTable {
             slots: Vec::new(),
             slot_of: HashMap::new(),
             owner_of: HashMap::new(),
+            newest: PartitionId(0),
         }
     }
 
@@ -71,6 +75,12 @@ impl TopicTable {
         self.slot_of.get(&id).copied()
     }
 
+    /// What to tell another shard of a partition that is not here: it has gone, or control's word of it has reached
+    /// the other shard first and comes here any moment.
+    pub(super) fn why_missing(&self, id: PartitionId) -> Code {
+        if id > self.newest { Code::Unavailable } else { Code::TopicDeleted }
+    }
+
     pub(super) fn owner(&self, id: PartitionId) -> Option<ShardId> {
         self.owner_of.get(&id).copied()
     }
@@ -78,6 +88,7 @@ impl TopicTable {
     pub(super) fn learn(&mut self, topic: Arc<Topic>) {
         for partition in &topic.partitions {
             self.owner_of.insert(partition.id, partition.shard);
+            self.newest = self.newest.max(partition.id);
         }
         self.by_name.insert(topic.name.clone(), topic.id);
         self.by_id.insert(topic.id, Known { topic, paused: false });

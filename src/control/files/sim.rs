@@ -22,7 +22,6 @@ struct State {
     countdown: Option<usize>,
     /// Of the write that the fault interrupts, how many bytes get through.
     torn_bytes: usize,
-    applied: usize,
 }
 
 /// See the module.
@@ -35,11 +34,6 @@ impl SimFiles {
         let mut state = self.0.borrow_mut();
         state.countdown = Some(after);
         state.torn_bytes = torn_bytes;
-    }
-
-    /// Steps carried out so far.
-    pub(crate) fn applied(&self) -> usize {
-        self.0.borrow().applied
     }
 
     pub(crate) fn put(&self, path: &Path, bytes: &[u8]) {
@@ -76,7 +70,6 @@ impl Files for SimFiles {
             }
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        state.applied += 1;
         match step {
             Step::Write { path, bytes } => {
                 state.names.insert(path.clone(), bytes.clone());

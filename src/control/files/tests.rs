@@ -7,23 +7,21 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
 }
 
-fn replaces_and_keeps(files: Disk) -> impl Future<Output = ()> {
-    async move {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().join("file");
-        let previous = directory.path().join("file.1");
-        for (bytes, before) in [(&b"one"[..], None), (b"two", Some(&b"one"[..])), (b"three", Some(b"two"))] {
-            replace(&files, &path, bytes.to_vec(), Some(&previous)).await.expect("replace");
-            assert_eq!(files.read(&path).expect("read").as_deref(), Some(bytes));
-            assert_eq!(files.read(&previous).expect("read").as_deref(), before);
-        }
-        let mut names: Vec<_> = std::fs::read_dir(directory.path())
-            .expect("list")
-            .map(|entry| entry.expect("entry").file_name())
-            .collect();
-        names.sort();
-        assert_eq!(names, ["file", "file.1"], "nothing is left behind");
+async fn replaces_and_keeps(files: Disk) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("file");
+    let previous = directory.path().join("file.1");
+    for (bytes, before) in [(&b"one"[..], None), (b"two", Some(&b"one"[..])), (b"three", Some(b"two"))] {
+        replace(&files, &path, bytes.to_vec(), Some(&previous)).await.expect("replace");
+        assert_eq!(files.read(&path).expect("read").as_deref(), Some(bytes));
+        assert_eq!(files.read(&previous).expect("read").as_deref(), before);
     }
+    let mut names: Vec<_> = std::fs::read_dir(directory.path())
+        .expect("list")
+        .map(|entry| entry.expect("entry").file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["file", "file.1"], "nothing is left behind");
 }
 
 #[test]
