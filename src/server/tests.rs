@@ -62,7 +62,9 @@ fn consume(server: &RunningServer, topic: &str, count: usize) -> (u64, Vec<Strin
         match consumer.next(LIMIT).expect("no failure").expect("in time") {
             ConsumerEvent::Batch(batch) => {
                 first.get_or_insert(batch.first_offset());
-                records.extend(batch.records().map(|record| String::from_utf8_lossy(record.payload).into_owned()));
+                records.extend(
+                    batch.records().map(|record| String::from_utf8_lossy(record.payload).into_owned()),
+                );
             }
             ConsumerEvent::Gap { .. } => panic!("nothing is missing"),
             _ => {}
@@ -160,7 +162,9 @@ fn the_plan_counts_everything_once() {
     let plan = ServerPlan::new(&config(directory.path(), 3));
     let sum: u64 = plan.memory.items.iter().map(|item| item.bytes).sum();
     assert_eq!(plan.memory.total_bytes, sum);
-    assert!(plan.memory.items.iter().all(|item| item.bytes == item.count * item.bytes_each && item.bytes > 0));
+    assert!(
+        plan.memory.items.iter().all(|item| item.bytes == item.count * item.bytes_each && item.bytes > 0)
+    );
     let text = explain(&plan.memory);
     assert_eq!(text.lines().count(), plan.memory.items.len() + 3);
     let shared: u64 = 3 * u64::from(crate::limits::SHARED_RING_BYTES);
@@ -172,9 +176,8 @@ fn shards_own_ports_are_bound_and_told() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut config = config(directory.path(), 2);
     // Somebody else's port is refused, so two that are free are looked for.
-    let free = |base: &u16| {
-        (*base..*base + 2).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
-    };
+    let free =
+        |base: &u16| (*base..*base + 2).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
     config.shard_ports = (20_000..60_000).step_by(7).find(free);
     let server = start_one(&config);
     assert_eq!(server.shard_addresses().len(), 2);
