@@ -208,6 +208,13 @@ impl World {
         (taken, bytes)
     }
 
+    /// Where the batch around an offset begins; the offset itself when it has no batch.
+    pub(super) fn batch_start(&self, offset: u64) -> u64 {
+        let around = self.batches.iter().rev().find(|batch| batch.offset <= offset);
+        let around = around.filter(|batch| offset < batch.offset + u64::from(batch.records));
+        around.map_or(offset, |batch| batch.offset)
+    }
+
     /// The stamped frames from an offset on.
     pub(super) fn stamped_from(&self, offset: u64) -> Vec<u8> {
         let from = self.batches.iter().filter(|batch| batch.offset >= offset);

@@ -117,13 +117,18 @@ impl Run {
         let expected = match start {
             Start::Earliest if memory => 0,
             Start::Offset(offset) if offset < first => offset,
+            Start::Offset(offset) => self.world.batch_start(offset),
             _ => made.start_offset,
         };
-        assert!(made.start_offset == end || self.batch_at(made.start_offset).is_some());
+        if let Start::Offset(offset) = start {
+            assert_eq!(made.start_offset, offset.max(first));
+        }
+        let start_offset = self.world.batch_start(made.start_offset);
+        assert!(start_offset == end || self.batch_at(start_offset).is_some());
         self.seen.push(Seen {
             id: made.id,
             expected,
-            start_offset: made.start_offset,
+            start_offset,
             partial: Vec::new(),
             in_flight: None,
             credit,

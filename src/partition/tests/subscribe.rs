@@ -16,7 +16,7 @@ fn world(first_offset: u64) -> World {
 fn start(world: &mut World, start: Start) -> (u64, Option<Gap>) {
     let made = world.subscribe(start, u64::MAX / 2);
     let (taken, bytes) = world.receive(made.id);
-    assert!(bytes == world.stamped_from(made.start_offset));
+    assert!(bytes == world.stamped_from(world.batch_start(made.start_offset)));
     world.partition.unsubscribe(&mut world.buffers, made.id);
     (made.start_offset, taken.gap)
 }
@@ -26,8 +26,9 @@ fn an_offset_gets_the_batch_around_it() {
     let mut world = world(0);
     let first = world.partition.log_start_offset();
     assert!(first > 200 && first < 300, "{first}");
+    assert_eq!(world.batch_start(377), 370);
     for offset in first..400 {
-        assert_eq!(start(&mut world, Start::Offset(offset)), (offset / 10 * 10, None));
+        assert_eq!(start(&mut world, Start::Offset(offset)), (offset, None));
     }
     assert_eq!(start(&mut world, Start::Offset(400)), (400, None));
     assert_eq!(start(&mut world, Start::Offset(1_000)), (400, None), "beyond the end is the end");
