@@ -146,7 +146,7 @@ fn large_frames_promote_by_themselves_and_small_reads_demote() {
     let mut sequence = 0;
     for _ in 0..20 {
         let mut stream = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..3 {
             sequence += 1;
             stream.extend(batch_of(channel, 5, sequence, 16_320));
         }
