@@ -67,6 +67,28 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Raises this process's soft limit on open files towards `wanted`, within the hard limit; the limit that holds then
+/// (getrlimit(2)).
+///
+/// # Errors
+/// The limit cannot be read or set.
+pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is writable.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let goal = wanted.min(limit.rlim_max);
+    if limit.rlim_cur < goal {
+        limit.rlim_cur = goal;
+        // SAFETY: `limit` is readable.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
 /// `CLOCK_MONOTONIC` in ns, the clock of every deadline that crosses threads.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
@@ -94,6 +116,13 @@ mod tests {
         })
         .join()
         .expect("no panic");
+    }
+
+    #[test]
+    fn open_files_are_raised_and_never_lowered() {
+        let now = raise_open_files(0).expect("a limit");
+        assert_eq!(raise_open_files(1).expect("a limit"), now);
+        assert!(raise_open_files(u64::MAX).expect("a limit") >= now);
     }
 
     #[test]

@@ -107,6 +107,7 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let listeners = Listeners::bind(config)?;
     let data = DataDir::open(&config.data)?;
     let mut degraded = plan::shortages(&plan.memory, config);
+    degraded.extend(plan::open_files(config));
     let registry = open_catalogue(config, &data, &plan)?;
     let Listeners { data: data_sockets, data_address, shard_addresses, admin, admin_address } = listeners;
     let advertised = listeners::advertised(config, &shard_addresses);

@@ -4,6 +4,7 @@ use crate::config::{Config, show_bytes};
 use crate::control::Degraded;
 use crate::control::api::{MemoryItem, MemoryPlan};
 use crate::ids::{RegionId, ShardId};
+use crate::io::host;
 use crate::limits::{
     CHANNELS_PER_CONNECTION, CONTROL_BLOCK_BYTES, MESH_RING_MESSAGES, SHARED_RING_BYTES,
     SUBSCRIPTIONS_PER_CONNECTION,
@@ -20,6 +21,8 @@ const HANDLES_MIN: u32 =
     } else {
         SUBSCRIPTIONS_PER_CONNECTION
     } * 16;
+/// Descriptors beside connections: rings, events, listeners, admin connections, files.
+const OPEN_FILES_BESIDES: u64 = 1024;
 /// Control blocks of one shard at least.
 const CONTROL_BLOCKS_MIN: u32 = 1024;
 
@@ -167,6 +170,21 @@ pub(super) fn shortages(plan: &MemoryPlan, config: &Config) -> Vec<Degraded> {
         show_bytes(config.memory.retention_budget_bytes)
     );
     vec![Degraded { key: "memory_overcommitted", detail }]
+}
+
+/// Raises the limit on open files to what the connections may need.
+pub(super) fn open_files(config: &Config) -> Option<Degraded> {
+    let wanted = u64::from(config.shards) * u64::from(config.limits.connections_max) + OPEN_FILES_BESIDES;
+    let detail = match host::raise_open_files(wanted) {
+        Ok(limit) if limit >= wanted => return None,
+        Ok(limit) => format!(
+            "{limit} files may be open and limits.connections_max with {} shards needs {wanted}: raise the hard limit \
+             (ulimit -Hn, LimitNOFILE=), or lower limits.connections_max",
+            config.shards
+        ),
+        Err(error) => format!("the limit on open files cannot be raised ({error}): set LimitNOFILE={wanted}"),
+    };
+    Some(Degraded { key: "open_files_limited", detail })
 }
 
 /// The host's memory, or the cgroup's limit where that is less.

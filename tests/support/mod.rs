@@ -67,10 +67,16 @@ impl Server {
 
     /// At given addresses, for a server that comes back where it was.
     pub fn start_at(directory: &Path, data: SocketAddr, admin: SocketAddr, args: &[&str]) -> Server {
-        Server::attempt(directory, data, admin, args).unwrap_or_else(|why| panic!("the server does not start: {why}"))
+        Server::attempt(directory, data, admin, args)
+            .unwrap_or_else(|why| panic!("the server does not start: {why}"))
     }
 
-    fn attempt(directory: &Path, data: SocketAddr, admin: SocketAddr, args: &[&str]) -> Result<Server, String> {
+    fn attempt(
+        directory: &Path,
+        data: SocketAddr,
+        admin: SocketAddr,
+        args: &[&str],
+    ) -> Result<Server, String> {
         let log = directory.join("server.log");
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let mut command = uringest(&["serve", "--listen", &data.to_string(), "--admin", &admin.to_string()]);
@@ -156,8 +162,12 @@ pub fn http(admin: SocketAddr, method: &str, path: &str, body: &str) -> std::io:
 /// Runs a command of the program to its end, with this on standard input.
 pub fn run(args: &[&str], input: &[u8]) -> Output {
     let mut command = uringest(args);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program");
     let mut stdin = child.stdin.take().expect("a pipe");
     let input = input.to_vec();
     let feeder = std::thread::spawn(move || {
