@@ -42,7 +42,7 @@ pub struct Features {
     pub no_sqarray: bool,
     /// Sockets by index, and let go of when taken out (6.13; before, closed ones linger).
     pub direct_descriptors: bool,
-    /// Buffers are registered one by one, and `READ_FIXED` reads a socket without waiting for it (5.13).
+    /// Buffers are registered one by one, and `READ_FIXED` reads a socket without waiting for it (6.4).
     pub registered_buffers: bool,
     /// It needs `RWF_NOWAIT` for that; without, the socket being non-blocking is enough.
     pub nowait_flag: bool,
@@ -270,12 +270,14 @@ fn close(fd: i32) {
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
 }
 
-/// Bytes of a trial's buffers.
-const TRIAL_BYTES: u32 = 8192;
+/// Bytes of a trial's buffers, and how many they are.
+const TRIAL_BYTES: u32 = 16 * 1024;
+const TRIAL_BUFFERS: u16 = 4;
 
 fn trial_buffers(scratch: &mut Scratch, incremental: bool) -> io::Result<Arc<Mapping>> {
     let memory = Arc::new(Mapping::plain(TRIAL_BYTES as usize, Pages::Small).map_err(io::Error::other)?);
-    let ring = BufferRing::register(&scratch.ring, Arc::clone(&memory), TRIAL_BYTES, 2, incremental)?;
+    let ring =
+        BufferRing::register(&scratch.ring, Arc::clone(&memory), TRIAL_BYTES, TRIAL_BUFFERS, incremental)?;
     scratch.buffers = Some(ring);
     Ok(memory)
 }
@@ -301,7 +303,7 @@ fn holds(memory: &Mapping, at: usize, bytes: &[u8]) -> bool {
     unsafe { std::slice::from_raw_parts(memory.base().add(at), bytes.len()) == bytes }
 }
 
-/// Two sockets in turn, one multishot receive each, over two buffers; then the end of a stream.
+/// Two sockets in turn, one multishot receive each, over the same buffers; then the end of a stream.
 fn try_multishot_receive(incremental: bool) -> io::Result<bool> {
     let mut scratch = Scratch::new(true)?;
     let memory = trial_buffers(&mut scratch, incremental)?;
@@ -310,28 +312,25 @@ fn try_multishot_receive(incremental: bool) -> io::Result<bool> {
         let fd = types::Fd(near.as_raw_fd());
         scratch.submit(opcode::RecvMulti::new(fd, BUFFER_GROUP).build(), number)?;
     }
-    let half = TRIAL_BYTES / 2;
-    let long = vec![b'z'; half as usize - 100 - 50];
-    let pieces: [(usize, Vec<u8>, u16, bool); 3] = if incremental {
-        [(0, vec![b'a'; 100], 0, true), (1, vec![b'b'; 50], 0, true), (0, long, 0, false)]
+    let rest = vec![b'z'; (TRIAL_BYTES / u32::from(TRIAL_BUFFERS)) as usize - 100 - 50];
+    let pieces: &[(usize, Vec<u8>, u16, bool)] = &if incremental {
+        vec![(0, vec![b'a'; 100], 0, true), (1, vec![b'b'; 50], 0, true), (0, rest, 0, false)]
     } else {
-        // The third finds no buffer.
-        [(0, vec![b'a'; 100], 0, false), (1, vec![b'b'; 50], 1, false), (0, Vec::new(), 0, false)]
+        // After the last of these there is no buffer left.
+        let piece = |socket, letter, bid| (socket, vec![letter; 10], bid, false);
+        vec![piece(0, b'a', 0), piece(1, b'b', 1), piece(0, b'c', 2), piece(0, b'd', 3)]
     };
     for (socket, bytes, bid, kept) in pieces {
-        if bytes.is_empty() {
-            continue;
-        }
-        send(&pairs[socket].1, &bytes)?;
+        send(&pairs[*socket].1, bytes)?;
         let result = i32::try_from(bytes.len()).unwrap_or(0);
-        let Some(flags) = scratch.expect(socket as u64 + 1, result)? else { return Ok(false) };
+        let Some(flags) = scratch.expect(*socket as u64 + 1, result)? else { return Ok(false) };
         let kept_on = cqueue::buffer_more(flags);
         let filled =
-            scratch.buffers.as_mut().and_then(|b| b.fill(BufId(bid), result.cast_unsigned(), kept_on));
+            scratch.buffers.as_mut().and_then(|b| b.fill(BufId(*bid), result.cast_unsigned(), kept_on));
         let as_expected = cqueue::more(flags)
-            && cqueue::buffer_select(flags) == Some(bid)
-            && kept_on == kept
-            && filled.is_some_and(|f| holds(&memory, usize::try_from(f.at).unwrap_or(0), &bytes));
+            && cqueue::buffer_select(flags) == Some(*bid)
+            && kept_on == *kept
+            && filled.is_some_and(|f| holds(&memory, usize::try_from(f.at).unwrap_or(0), bytes));
         if !as_expected {
             return Ok(false);
         }
@@ -352,6 +351,7 @@ fn ends_as_expected(
             return Ok(false);
         }
     } else {
+        // Said at once by some kernels, when there is something to receive by others.
         send(&pairs[0].1, b"n")?;
         let Some(flags) = scratch.expect(1, -libc::ENOBUFS)? else { return Ok(false) };
         if cqueue::more(flags) {

@@ -332,8 +332,9 @@ fn registration(report: &HostReport, features: &Features) -> Option<Finding> {
     let error = report.regions_error.as_ref()?;
     let costs = "bulk connections are read with RECV instead of READ_FIXED: 5 to 10 % more CPU for each byte";
     if !features.registered_buffers {
-        let remedy = "run Linux 5.13 or newer";
-        return Some(finding(Level::Note, "receive regions cannot be registered one by one", costs, remedy));
+        let remedy = "run Linux 6.4 or newer";
+        let what = "registered receive regions cannot be read without waiting for the socket";
+        return Some(finding(Level::Note, what, costs, remedy));
     }
     let soft =
         report.locked_memory.soft.map_or("unlimited".to_owned(), |bytes| format!("{} KiB", bytes / 1024));

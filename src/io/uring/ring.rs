@@ -58,6 +58,7 @@ pub(super) struct RingFlags {
     pub single_issuer: bool,
     pub defer_taskrun: bool,
     pub no_sqarray: bool,
+    pub coop_taskrun: bool,
 }
 
 /// See the module.
@@ -97,15 +98,17 @@ impl Ring {
     }
 
     fn with_flags(shape: RingShape) -> io::Result<Ring> {
+        let plain = RingFlags::default();
+        let deferred = RingFlags { single_issuer: true, defer_taskrun: true, ..plain };
         let wanted: &[RingFlags] = if shape.modern {
             &[
-                RingFlags { single_issuer: true, defer_taskrun: true, no_sqarray: true },
-                RingFlags { single_issuer: true, defer_taskrun: true, no_sqarray: false },
-                RingFlags { single_issuer: true, defer_taskrun: false, no_sqarray: false },
-                RingFlags { single_issuer: false, defer_taskrun: false, no_sqarray: false },
+                RingFlags { no_sqarray: true, ..deferred },
+                deferred,
+                RingFlags { single_issuer: true, coop_taskrun: true, ..plain },
+                plain,
             ]
         } else {
-            &[RingFlags { single_issuer: false, defer_taskrun: false, no_sqarray: false }]
+            &[plain]
         };
         let mut last = io::Error::from_raw_os_error(libc::EINVAL);
         for flags in wanted {
@@ -125,7 +128,7 @@ impl Ring {
         }
         if flags.defer_taskrun {
             builder.setup_defer_taskrun().setup_taskrun_flag();
-        } else if shape.modern {
+        } else if flags.coop_taskrun {
             builder.setup_coop_taskrun().setup_taskrun_flag();
         }
         if flags.no_sqarray {

@@ -277,7 +277,7 @@ fn register_region_table(
     if !features.registered_buffers {
         degradations.push(
             "receive regions are not registered with the kernel: they are read with RECV, about 10 % dearer \
-             (Linux 5.13 or newer)"
+             (Linux 6.4 or newer)"
                 .to_owned(),
         );
         return None;
