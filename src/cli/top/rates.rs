@@ -90,8 +90,8 @@ pub struct Rates {
     pub cpu_ns_per_record: Option<f64>,
     /// Resident memory.
     pub resident_bytes: u64,
-    /// The 99th percentile of a tick since the start.
-    pub tick_p99_ns: u64,
+    /// The 99th percentile of a tick since the start; none while no tick has been timed.
+    pub tick_p99_ns: Option<u64>,
     /// In the order of their bytes.
     pub copies: Vec<CopyRate>,
     /// By code, those that happened between the samples.
@@ -189,7 +189,7 @@ impl Rates {
             cpus: cpu_seconds / seconds,
             cpu_ns_per_record: (records > 0.0).then_some(cpu_seconds * 1e9 / records),
             resident_bytes: now.process.resident_bytes,
-            tick_p99_ns: now.metrics.total.tick.p99_ns,
+            tick_p99_ns: Some(now.metrics.total.tick).filter(|tick| tick.count > 0).map(|tick| tick.p99_ns),
             copies,
             refusals_per_second: refusals
                 .map(|(code, count)| (code.clone(), delta(refused(code), *count) as f64 / seconds))

@@ -22,12 +22,11 @@ pub fn render(rates: &Rates, host: &str) -> String {
         ],
     );
     let per_record = rates.cpu_ns_per_record.map_or_else(|| "-".to_owned(), |ns| format!("{ns:.0} ns"));
-    page += &format!(
-        "\ncpu {:.2} CPUs, {per_record} for each record   memory {}   tick p99 {:.0} us\n\n",
-        rates.cpus,
-        bytes(rates.resident_bytes as f64),
-        rates.tick_p99_ns as f64 / 1e3
-    );
+    let tick =
+        rates.tick_p99_ns.map_or_else(String::new, |ns| format!("   tick p99 {:.0} us", ns as f64 / 1e3));
+    let memory = bytes(rates.resident_bytes as f64);
+    page +=
+        &format!("\ncpu {:.2} CPUs, {per_record} for each record   memory {memory}{tick}\n\n", rates.cpus);
     let copies: Vec<_> = (rates.copies.iter())
         .map(|copy| {
             let share =

@@ -48,7 +48,9 @@ fn rates_are_differences_over_the_time_between() {
         topic.consumers.iter().map(|one| (one.name.as_str(), one.lag_records, one.cause.as_str())).collect();
     assert_eq!(lags, [("a", 11, "socket"), ("b", 9, "credit")], "summed, the slowest first, with its cause");
     let page = render(&rates, "h:1");
-    for part in ["RUNNING", "2,000", "250000 ns", "50.00 %", "socket", "bad_name", "3 connections"] {
+    for part in
+        ["RUNNING", "2,000", "250000 ns", "50.00 %", "socket", "bad_name", "3 connections", "tick p99 2 us"]
+    {
         assert!(page.contains(part), "{part} in\n{page}");
     }
 }
