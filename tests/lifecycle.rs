@@ -138,7 +138,7 @@ fn hangup_reloads() {
     wait_for("the reload", || server.log().contains("\"reloaded\"").then_some(()));
     let mut config = ProducerConfig::new("open");
     config.connection.server = server.url().parse().expect("an address");
-    let refused = Producer::connect(config.clone()).err().expect("a token is asked for");
+    let refused = Producer::connect(config.clone()).expect_err("a token is asked for");
     assert!(refused.to_string().contains("unauthenticated"), "{refused}");
     config.connection.token = Some("a-token".into());
     Producer::connect(config).expect("the token is known");

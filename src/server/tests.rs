@@ -57,7 +57,7 @@ fn consume(server: &RunningServer, topic: &str, count: usize) -> (u64, Vec<Strin
     config.connection.server = server.data_address().to_string().parse().expect("an address");
     config.start = Start::Earliest;
     let consumer = Consumer::connect(config).expect("connected");
-    let (mut first, mut records) = (None, Vec::new());
+    let (mut first, mut records, mut told) = (None, Vec::new(), None);
     while records.len() < count {
         match consumer.next(LIMIT).expect("no failure").expect("in time") {
             ConsumerEvent::Batch(batch) => {
@@ -66,11 +66,16 @@ fn consume(server: &RunningServer, topic: &str, count: usize) -> (u64, Vec<Strin
                     batch.records().map(|record| String::from_utf8_lossy(record.payload).into_owned()),
                 );
             }
-            ConsumerEvent::Gap { .. } => panic!("nothing is missing"),
+            // What a restart has cost is told first.
+            ConsumerEvent::Gap { from, records: missing, .. } => {
+                assert_eq!((from, first, told.replace(missing)), (0, None, None), "at the start, once");
+            }
             _ => {}
         }
     }
-    (first.unwrap_or(0), records)
+    let first = first.expect("a batch came");
+    assert_eq!(told.unwrap_or(0), first, "the gap ends where the records begin");
+    (first, records)
 }
 
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
