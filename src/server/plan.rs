@@ -153,7 +153,8 @@ pub fn explain(plan: &MemoryPlan) -> String {
     }
     out + &format!("{:<46} {:>9} {:>12} {:>12}\n", "total", "", "", show_bytes(plan.total_bytes))
         + "Addresses are reserved at the start. Pages of tables and of blocks are touched as they are first used, \
-           partitions' rings when their topic is made; nothing grows beyond this.\n"
+           partitions' rings when their topic is made; nothing grows beyond this. Rings and regions are mapped twice, \
+           back to back: the resident size of the process counts them twice, the host and a cgroup once.\n"
 }
 
 /// What the host has less of than the plan may come to need.
@@ -172,7 +173,7 @@ pub(super) fn shortages(plan: &MemoryPlan, config: &Config) -> Vec<Degraded> {
     vec![Degraded { key: "memory_overcommitted", detail }]
 }
 
-/// Raises the limit on open files to what the connections may need.
+/// Raises the limit on open files to what the connections may need; what to say where it cannot and sockets count.
 pub(super) fn open_files(config: &Config) -> Option<Degraded> {
     let wanted = u64::from(config.shards) * u64::from(config.limits.connections_max) + OPEN_FILES_BESIDES;
     let detail = match host::raise_open_files(wanted) {
