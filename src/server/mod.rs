@@ -107,7 +107,7 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let listeners = Listeners::bind(config)?;
     let data = DataDir::open(&config.data)?;
     let mut degraded = plan::shortages(&plan.memory, config);
-    let few_files = plan::open_files(config);
+    degraded.extend(plan::open_files(config));
     let registry = open_catalogue(config, &data, &plan)?;
     let Listeners { data: data_sockets, data_address, shard_addresses, admin, admin_address } = listeners;
     let advertised = listeners::advertised(config, &shard_addresses);
@@ -132,10 +132,6 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let event = host::event().map_err(StartError::descriptors)?;
     let wakes: Vec<WakeHandle> = crew.wakes();
     let capabilities: Vec<Capabilities> = crew.capabilities();
-    if !capabilities.iter().all(|shard| shard.direct_descriptors) {
-        // Sockets by index are the rings' and do not count.
-        degraded.extend(few_files);
-    }
     let own = event.try_clone().map_err(StartError::descriptors)?;
     let (shards, release) = crew.ready(WakeHandle { event: Some(Arc::new(own)), ring_fd: -1 });
     let stop = Arc::new(Notify::new());

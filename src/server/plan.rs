@@ -173,7 +173,7 @@ pub(super) fn shortages(plan: &MemoryPlan, config: &Config) -> Vec<Degraded> {
     vec![Degraded { key: "memory_overcommitted", detail }]
 }
 
-/// Raises the limit on open files to what the connections may need; what to say where it cannot and sockets count.
+/// Raises the limit on open files to what the connections may need; what to say where it cannot. Sockets that rings know by index count too.
 pub(super) fn open_files(config: &Config) -> Option<Degraded> {
     let wanted = u64::from(config.shards) * u64::from(config.limits.connections_max) + OPEN_FILES_BESIDES;
     let detail = match host::raise_open_files(wanted) {
