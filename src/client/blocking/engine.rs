@@ -174,7 +174,7 @@ fn run<C: Core>(shared: &Arc<Shared<C>>) {
     let mut out = Vec::new();
     loop {
         let Guard { mut inner, now_ns } = shared.lock();
-        if let Some(why) = inner.lost.take() {
+        if let Some(why) = inner.lost.take().filter(|_| inner.core.wish() != Wish::End) {
             inner.socket = None;
             drop(inner);
             reader = Reader::Idle(reader.ended());

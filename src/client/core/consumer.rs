@@ -402,6 +402,9 @@ impl Core for ConsumerCore {
     }
 
     fn disconnected(&mut self, now_ns: u64, why: &str) {
+        if self.link.wish() == Wish::End {
+            return;
+        }
         for subscription in &mut self.subscriptions {
             subscription.stage = Stage::Idle;
         }

@@ -568,6 +568,9 @@ impl Core for ProducerCore {
     }
 
     fn disconnected(&mut self, now_ns: u64, why: &str) {
+        if self.link.wish() == Wish::End {
+            return;
+        }
         self.probing = false;
         for channel in &mut self.channels {
             channel.disconnected();
