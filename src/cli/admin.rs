@@ -85,6 +85,12 @@ pub fn escape(segment: &str) -> String {
 }
 
 impl Admin {
+    /// The admin API at a known address, without a token.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Admin {
+        Admin { host: address.to_string(), token: None }
+    }
+
     /// Where requests go, as `127.0.0.1:7441`.
     #[must_use]
     pub fn host(&self) -> &str {

@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 pub mod admin;
 pub mod completions;
 pub mod connection;
+pub mod demo;
 pub mod doctor;
 pub mod exit;
 pub mod publish;
@@ -43,6 +44,8 @@ struct CommandLine {
 enum Command {
     /// Runs the server.
     Serve(serve::ServeArgs),
+    /// Shows it at work: a server, sensors and consumers for a few seconds, with every record checked.
+    Demo(demo::DemoArgs),
     /// Publishes lines, or generated records, and ends when everything is acknowledged.
     Pub(publish::PubArgs),
     /// Writes a topic's records to standard output as they come.
@@ -75,6 +78,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let outcome = match parsed.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
         Command::Topic(args) => topic::run(args),

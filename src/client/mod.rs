@@ -2,7 +2,7 @@
 //!
 //! The protocol's client side is sans-io: [`ProducerCore`] and [`ConsumerCore`] take frames and the time, and
 //! give back bytes to send, events and the next deadline; they hold no socket and read no clock. A thin driver
-//! moves the bytes: [`blocking`] (std), `tokio` and `uring` (tokio-uring). All three speak to a core through
+//! moves the bytes: [`blocking`] (std), [`tokio`] and [`uring`] (tokio-uring). All three speak to a core through
 //! the one trait [`Core`], and [`FrameReader`] turns what a socket gave into verified frames.
 //!
 //! What holds in every driver:
@@ -15,6 +15,9 @@
 
 pub mod blocking;
 pub mod core;
+mod shared;
+pub mod tokio;
+pub mod uring;
 
 pub use core::{
     Address, ConnectionConfig, ConsumerConfig, ConsumerCore, ConsumerEvent, Core, DeliveredRecord, Delivery,
@@ -30,4 +33,9 @@ pub use crate::proto::header::{AckLevel, GapReason};
 fn seed() -> Result<u64, Error> {
     getrandom::u64()
         .map_err(|error| Error::Environment(format!("the system gives no random numbers: {error}")))
+}
+
+/// What to connect to, for drivers that resolve names themselves.
+fn host_and_port(config: &ConnectionConfig) -> (String, u16) {
+    (config.server.host().to_owned(), config.server.port())
 }
