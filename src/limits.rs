@@ -40,10 +40,10 @@ pub const DEGRADATIONS_MAX: usize = 64;
 
 /// Shards in one server.
 pub const SHARDS_MAX: usize = 64;
-/// Connections of one shard by default.
-pub const CONNECTIONS_PER_SHARD_DEFAULT: u32 = 16 * 1024;
-/// Connections of one shard at most.
-pub const CONNECTIONS_PER_SHARD_CEILING: u32 = 256 * 1024;
+/// Connections of one server by default.
+pub const CONNECTIONS_MAX_DEFAULT: u32 = 16 * 1024;
+/// Connections of one server at most.
+pub const CONNECTIONS_MAX_CEILING: u32 = 256 * 1024;
 /// Producer channels of one connection.
 pub const CHANNELS_PER_CONNECTION: u32 = 256;
 /// Subscriptions of one connection.

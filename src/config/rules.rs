@@ -65,7 +65,7 @@ fn sizes(config: &Config, fault: &mut impl FnMut(&str, String)) {
         );
     }
     if config.limits.connections_per_address > config.limits.connections_max
-        && config.limits.connections_per_address != limits::CONNECTIONS_PER_SHARD_DEFAULT
+        && config.limits.connections_per_address != limits::CONNECTIONS_MAX_DEFAULT
     {
         let message = format!("is more than limits.connections_max ({})", config.limits.connections_max);
         fault("limits.connections_per_address", message);

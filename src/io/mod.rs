@@ -235,6 +235,9 @@ pub trait Io {
     /// Wakes another shard.
     fn wake(&mut self, peer: &WakeHandle);
 
+    /// Times the queue of completions overflowed; nothing is lost, but it costs.
+    fn overflows(&self) -> u64;
+
     /// What this host gives.
     fn capabilities(&self) -> &Capabilities;
 }

@@ -119,10 +119,7 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
         config,
         plan: &plan,
         access: Arc::new(config.tenants_access()),
-        census: Arc::new(Census::new(
-            config.limits.connections_max.saturating_mul(u32::from(config.shards)),
-            config.limits.connections_per_address,
-        )),
+        census: Arc::new(census(config)),
         counters: &counters,
         advertised,
         ended: ended_sender,
@@ -251,4 +248,11 @@ fn log_start(
             ("commit", &env!("URINGEST_COMMIT")),
         ],
     );
+}
+
+/// Limits on connections hold for the whole server. One for an address that cannot bind is not counted.
+fn census(config: &Config) -> Census {
+    let limits = &config.limits;
+    let binds = limits.connections_per_address < limits.connections_max;
+    Census::new(limits.connections_max, if binds { limits.connections_per_address } else { 0 })
 }

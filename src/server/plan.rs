@@ -14,6 +14,9 @@ use crate::metrics::CounterPage;
 use crate::shard::messages::Message;
 use crate::shard::{ShardLimits, tables};
 
+/// Slots of a shard's table of connections beyond the server's maximum: those who do not fit are told why.
+const SLOTS_TO_REFUSE_IN: u32 = 64;
+
 /// Channels and subscriptions of one shard at least, for few connections that use many.
 const HANDLES_MIN: u32 =
     2 * if CHANNELS_PER_CONNECTION > SUBSCRIPTIONS_PER_CONNECTION {
@@ -57,8 +60,9 @@ impl ServerPlan {
     #[must_use]
     pub fn new(config: &Config) -> ServerPlan {
         let frame_bytes_max = config.limits.frame_bytes_max;
-        let connections = config.limits.connections_max;
-        let handles = connections.saturating_mul(2).max(HANDLES_MIN);
+        // Any shard may come to have all of them, and needs a few slots more to say no in.
+        let connections = config.limits.connections_max + SLOTS_TO_REFUSE_IN;
+        let handles = config.limits.connections_max.saturating_mul(2).max(HANDLES_MIN);
         let limits = ShardLimits {
             frame_bytes_max,
             record_bytes_max: config.limits.record_bytes_max,
@@ -173,15 +177,14 @@ pub(super) fn shortages(plan: &MemoryPlan, config: &Config) -> Vec<Degraded> {
     vec![Degraded { key: "memory_overcommitted", detail }]
 }
 
-/// Raises the limit on open files to what the connections may need; what to say where it cannot. Sockets that rings know by index count too.
+/// Raises the limit on open files to what the connections may need; what to say where it cannot.
 pub(super) fn open_files(config: &Config) -> Option<Degraded> {
-    let wanted = u64::from(config.shards) * u64::from(config.limits.connections_max) + OPEN_FILES_BESIDES;
+    let wanted = u64::from(config.limits.connections_max) + OPEN_FILES_BESIDES;
     let detail = match host::raise_open_files(wanted) {
         Ok(limit) if limit >= wanted => return None,
         Ok(limit) => format!(
-            "{limit} files may be open and limits.connections_max with {} shards needs {wanted}: raise the hard limit \
-             (ulimit -Hn, LimitNOFILE=), or lower limits.connections_max",
-            config.shards
+            "{limit} files may be open and limits.connections_max needs {wanted}: raise the hard limit \
+             (ulimit -Hn, LimitNOFILE=), or lower limits.connections_max"
         ),
         Err(error) => format!("the limit on open files cannot be raised ({error}): set LimitNOFILE={wanted}"),
     };

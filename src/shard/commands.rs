@@ -262,6 +262,7 @@ impl<I: Io> Shard<I> {
             evicted_records += counts.evicted_records;
             evicted_bytes += counts.evicted_bytes;
         }
+        self.counters.set(Counter::CqOverflows, self.io.overflows());
         self.counters.set(Counter::RetainedBytes, retained);
         self.counters.set(Counter::EvictedRecords, evicted_records);
         self.counters.set(Counter::EvictedBytes, evicted_bytes);

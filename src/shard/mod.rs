@@ -176,6 +176,8 @@ pub struct Shard<I: Io> {
     wanted: Vec<u64>,
     /// Something is left to do at once: do not sleep.
     busy: bool,
+    /// The last tick ended with a sleep.
+    slept: bool,
     last_message_ns: u64,
     next_second_ns: u64,
 }
@@ -248,6 +250,7 @@ impl<I: Io> Shard<I> {
             spans: Vec::with_capacity(SPANS_PER_SEND),
             wanted: Vec::with_capacity(64),
             busy: false,
+            slept: true,
             last_message_ns: 0,
             next_second_ns: clock.mono_ns,
             io,
@@ -271,7 +274,11 @@ impl<I: Io> Shard<I> {
 
     /// One tick over what has completed; says how long the next may wait.
     fn tick(&mut self, completions: &mut Completions) -> Wait {
+        let last = self.clock.mono_ns;
         self.clock = self.io.clock();
+        if !self.slept {
+            self.took(self.clock.mono_ns.saturating_sub(last));
+        }
         self.busy = completions.len() == completions.capacity();
         self.counters.add(Counter::Ticks, 1);
         self.counters.add(Counter::Completions, completions.len() as u64);
@@ -419,8 +426,15 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// A tick took this long: until the next one began, or until the shard went to sleep.
+    fn took(&self, ns: u64) {
+        self.counters.tick_took(ns);
+        self.counters.add(Counter::BusyNs, ns);
+    }
+
     /// How long to wait: not while something is left, a short spin after mesh traffic, then asleep.
     fn next_wait(&mut self) -> Wait {
+        self.slept = false;
         if self.busy || !self.dirty_conns.is_empty() {
             return Wait::No;
         }
@@ -432,6 +446,9 @@ impl<I: Io> Shard<I> {
             return Wait::No;
         }
         self.counters.add(Counter::Sleeps, 1);
+        self.slept = true;
+        let end = self.io.clock().mono_ns;
+        self.took(end.saturating_sub(self.clock.mono_ns));
         let second = self.next_second_ns;
         Wait::Until(self.timers.next_deadline().map_or(second, |deadline| deadline.min(second)))
     }

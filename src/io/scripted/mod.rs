@@ -363,6 +363,10 @@ impl Io for Scripted {
 
     fn wake(&mut self, _peer: &WakeHandle) {}
 
+    fn overflows(&self) -> u64 {
+        0
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }

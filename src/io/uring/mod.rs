@@ -603,6 +603,10 @@ impl Io for UringIo {
         }
     }
 
+    fn overflows(&self) -> u64 {
+        self.stats.overflows
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }

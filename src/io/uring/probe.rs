@@ -10,7 +10,7 @@ use io_uring::opcode;
 use serde::Serialize;
 
 use crate::buf::{Mapping, Pages};
-use crate::limits::{BULK_REGION_BYTES, BULK_REGIONS_DEFAULT, CONNECTIONS_PER_SHARD_DEFAULT};
+use crate::limits::{BULK_REGION_BYTES, BULK_REGIONS_DEFAULT, CONNECTIONS_MAX_DEFAULT};
 
 use super::features::{self, Features};
 use super::ring::{Ring, RingShape};
@@ -347,7 +347,7 @@ fn registration(report: &HostReport, features: &Features) -> Option<Finding> {
 }
 
 fn open_files(report: &HostReport) -> Finding {
-    let wanted = u64::from(CONNECTIONS_PER_SHARD_DEFAULT) * u64::from(report.cpus);
+    let wanted = u64::from(CONNECTIONS_MAX_DEFAULT) * u64::from(report.cpus);
     match report.open_files.soft {
         Some(soft) if soft < wanted => finding(
             Level::Warn,
