@@ -204,8 +204,8 @@ settings! {
         record_bytes_max: u32 = limits::FRAME_BYTES_MAX_DEFAULT / 2, Size::<u32>(1, limits::FRAME_BYTES_MAX_CEILING);
         /// Connections of the whole server; the tables are sized by it at start-up.
         connections_max: u32 = limits::CONNECTIONS_MAX_DEFAULT, Count(1, limits::CONNECTIONS_MAX_CEILING);
-        /// Connections of the whole server from one address.
-        connections_per_address: u32 = limits::CONNECTIONS_MAX_DEFAULT, Count(1, limits::CONNECTIONS_MAX_CEILING);
+        /// Connections of the whole server from one address; 0 sets no limit.
+        connections_per_address: u32 = limits::CONNECTIONS_MAX_DEFAULT, Count(0, limits::CONNECTIONS_MAX_CEILING);
         /// Time from the connection to a complete hello.
         handshake_timeout_ms: u64 = limits::HANDSHAKE_TIMEOUT_MS, Millis(100, 600_000);
         /// Time for a frame that has begun to arrive whole.

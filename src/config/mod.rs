@@ -86,12 +86,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         match read_file(path) {
             Ok(text) => contents = file::parse(path, &text, &mut faults),
             Err(error) => {
+                let (origin, key) = (Origin::Flag("--config".to_owned()), String::new());
                 let message = format!("cannot read {}: {error}", path.display());
-                faults.push(Fault {
-                    key: "--config".to_owned(),
-                    origin: Origin::Flag("--config".to_owned()),
-                    message,
-                });
+                faults.push(Fault { key, origin, message });
             }
         }
     }
