@@ -85,6 +85,7 @@ counters! {
     ReceiveRearms, "receive_rearms", Counter, None, "Receives armed again after they ended.";
     StraddleWaits, "straddle_waits", Counter, None, "Times a connection waited for a block for a frame that arrived in pieces.";
     ReceiveMemoryInUseBytes, "receive_memory_in_use_bytes", Gauge, Bytes, "Receive memory that something still refers to.";
+    ControlMemoryInUseBytes, "control_memory_in_use_bytes", Gauge, Bytes, "Blocks of memory with control frames that wait to be sent.";
     Promotions, "promotions", Counter, None, "Connections given a receive region of their own.";
     Demotions, "demotions", Counter, None, "Connections moved back to the shared receive ring.";
     PromotedOpen, "promoted_connections", Gauge, None, "Connections that have a receive region of their own.";

@@ -3,6 +3,7 @@
 use crate::ids::{PartitionId, TopicId};
 use crate::io::Io;
 use crate::lifecycle::State;
+use crate::limits::CONTROL_BLOCK_BYTES;
 use crate::metrics::Counter;
 use crate::partition::{Partition, PartitionSpec};
 use crate::proto::code::Code;
@@ -262,6 +263,8 @@ impl<I: Io> Shard<I> {
             evicted_records += counts.evicted_records;
             evicted_bytes += counts.evicted_bytes;
         }
+        let control_bytes = self.blocks.in_use() as u64 * u64::from(CONTROL_BLOCK_BYTES);
+        self.counters.set(Counter::ControlMemoryInUseBytes, control_bytes);
         self.counters.set(Counter::CqOverflows, self.io.overflows());
         self.counters.set(Counter::RetainedBytes, retained);
         self.counters.set(Counter::EvictedRecords, evicted_records);

@@ -184,7 +184,7 @@ impl<I: Io> Shard<I> {
             next: self.conns[id].subscriptions,
             partition,
             partition_count,
-            feed: Feed::Asked { shard: owner },
+            feed: Feed::Asked,
             ..Subscription::vacant()
         };
         let Some(index) = self.subscriptions.insert(entry) else {
@@ -266,7 +266,7 @@ impl<I: Io> Shard<I> {
                 let message = Message::RemoteConsumerCredit { partition, subscriber, from, limit };
                 self.send_surely(usize::from(shard.0), message);
             }
-            Feed::Asked { .. } | Feed::Nowhere => {}
+            Feed::Asked | Feed::Nowhere => {}
         }
     }
 
@@ -361,7 +361,7 @@ impl<I: Io> Shard<I> {
                 self.send_surely(usize::from(shard.0), message);
             }
             // The answer finds no subscription and undoes it at the owner.
-            Feed::Asked { .. } | Feed::Nowhere => {}
+            Feed::Asked | Feed::Nowhere => {}
         }
         let echo = self.subscriptions[index].echo;
         self.remove_subscription(id, index);

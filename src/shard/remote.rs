@@ -522,7 +522,7 @@ impl<I: Io> Shard<I> {
         let shard = ShardId(u16::try_from(owner).expect("shards are few"));
         let asked = self.conns.by_ref(to).and_then(|id| {
             let index = self.subscription_to(id, partition)?;
-            matches!(self.subscriptions[index].feed, Feed::Asked { .. }).then_some((id, index))
+            matches!(self.subscriptions[index].feed, Feed::Asked).then_some((id, index))
         });
         match (asked, result) {
             (Some((id, index)), Ok(new)) => {

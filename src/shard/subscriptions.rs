@@ -16,7 +16,7 @@ pub(super) enum Feed {
     /// A partition of this shard.
     Local { slot: PartitionSlot, subscriber: SubscriberId },
     /// Asked for at another shard.
-    Asked { shard: ShardId },
+    Asked,
     /// A partition of another shard; what it has lent, if anything.
     Remote { shard: ShardId, subscriber: u32, lent: Option<Lent> },
 }

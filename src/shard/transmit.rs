@@ -322,7 +322,7 @@ impl<I: Io> Shard<I> {
                 }
                 self.give_back(id, shard, partition, subscriber, done, !all);
             }
-            Feed::Nowhere | Feed::Asked { .. } => unreachable!("only a fed subscription is in flight"),
+            Feed::Nowhere | Feed::Asked => unreachable!("only a fed subscription is in flight"),
         }
         if self.subscriptions[subscription].ending && self.conns[id].resume != subscription {
             self.end_subscription(id, subscription);
