@@ -143,7 +143,7 @@ impl Seats<'_> {
                 shared_region,
                 shared,
                 self.plan.shared_bytes,
-                self.config.limits.connections_max,
+                self.plan.limits.connections,
             );
             uring.tier = self.config.io_tier;
             let seat = Seat {
