@@ -169,6 +169,7 @@ const UNSAFE: &[&str] = &[
     "src/mesh/",
     "src/mesh.rs",
     "src/wire/generated/",
+    "examples/generated/",
     "src/wire/mod.rs",
     "src/proto/checksum",
     "tests/",

@@ -18,6 +18,7 @@ mod server;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -27,9 +28,9 @@ use super::connection::Interrupt;
 use super::exit::{Output, print, print_json, table};
 use super::top::{Rates, sample};
 use super::{EXIT_CODES, Exit, Failure, Outcome};
-use crate::client::{Address, ConnectionConfig};
+use crate::client::{Address, ConnectionConfig, Error};
 use latency::Latencies;
-use load::{Board, DEVICES_PER_PRODUCER, Pace};
+use load::{Board, DEVICES_PER_PRODUCER, Pace, Seen};
 use server::Server;
 
 /// Readings a second of the second phase, all producers together.
@@ -141,49 +142,64 @@ fn phase(
             display.show(&board, since.elapsed());
         }
         board.stop.store(true, Ordering::Relaxed);
-        let mut published = 0;
-        let mut failure = None;
-        for producer in producers {
-            match producer.join() {
-                Ok(Ok(records)) => published += records,
-                Ok(Err(error)) => failure = Some(Failure::from(error)),
-                Err(_) => failure = Some(wrong("a producer's thread panicked".to_owned())),
-            }
-        }
-        board.published.store(published, Ordering::Relaxed);
+        let mut outcome = join_producers(producers);
+        board.published.store(outcome.published, Ordering::Relaxed);
         board.complete.store(true, Ordering::Release);
-        let mut latencies = Latencies::new();
-        for (index, consumer) in consumers.into_iter().enumerate() {
-            match consumer.join() {
-                Ok(Ok(seen)) => {
-                    latencies.merge(&seen.latencies);
-                    let what = seen.wrong.or_else(|| {
-                        (seen.received != published)
-                            .then(|| format!("{} records of {published} arrived", seen.received))
-                    });
-                    if let Some(what) = what {
-                        failure.get_or_insert_with(|| {
-                            wrong(format!("consumer {index} of topic {topic}: {what}"))
-                        });
-                    }
-                }
-                Ok(Err(error)) => failure = failure.or(Some(Failure::from(error))),
-                Err(_) => failure = failure.or(Some(wrong("a consumer's thread panicked".to_owned()))),
-            }
-        }
+        join_consumers(consumers, &topic, &mut outcome);
         let seconds = since.elapsed().as_secs_f64();
         display.clear();
-        match failure {
+        match outcome.failure {
             Some(failure) => Err(failure),
-            None => Ok(Phase::new(
-                name,
-                published,
-                seconds,
-                &latencies,
-                &Rates::between(&before, &sample(&server.admin)?),
-            )),
+            None => {
+                let rates = Rates::between(&before, &sample(&server.admin)?);
+                Ok(Phase::new(name, outcome.published, seconds, &outcome.latencies, &rates))
+            }
         }
     })
+}
+
+struct Joined {
+    published: u64,
+    latencies: Latencies,
+    /// The first.
+    failure: Option<Failure>,
+}
+
+fn join_producers(producers: Vec<ScopedJoinHandle<'_, Result<u64, Error>>>) -> Joined {
+    let mut joined = Joined { published: 0, latencies: Latencies::new(), failure: None };
+    for producer in producers {
+        match producer.join() {
+            Ok(Ok(records)) => joined.published += records,
+            Ok(Err(error)) => joined.failure = joined.failure.or(Some(error.into())),
+            Err(_) => {
+                joined.failure = joined.failure.or(Some(wrong("a producer's thread panicked".to_owned())))
+            }
+        }
+    }
+    joined
+}
+
+fn join_consumers(
+    consumers: Vec<ScopedJoinHandle<'_, Result<Seen, Error>>>,
+    topic: &str,
+    joined: &mut Joined,
+) {
+    for (index, consumer) in consumers.into_iter().enumerate() {
+        let failure = match consumer.join() {
+            Ok(Ok(seen)) => {
+                joined.latencies.merge(&seen.latencies);
+                let all = joined.published;
+                let missing =
+                    (seen.received != all).then(|| format!("{} records of {all} arrived", seen.received));
+                seen.wrong.or(missing).map(|what| wrong(format!("consumer {index} of topic {topic}: {what}")))
+            }
+            Ok(Err(error)) => Some(Failure::from(error)),
+            Err(_) => Some(wrong("a consumer's thread panicked".to_owned())),
+        };
+        if joined.failure.is_none() {
+            joined.failure = failure;
+        }
+    }
 }
 
 fn wrong(what: String) -> Failure {
