@@ -249,11 +249,16 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    pub(super) fn every_second(&mut self) {
-        self.report_log_ends();
+    /// Puts the copy counters on the page: once a second, and before each sleep, so that they are right at rest.
+    pub(super) fn publish_copies(&self) {
         for (reason, copied) in self.buffers.memory.copies().iter() {
             self.counters.set_copies(reason, copied.count, copied.bytes);
         }
+    }
+
+    pub(super) fn every_second(&mut self) {
+        self.report_log_ends();
+        self.publish_copies();
         let mut retained = 0;
         let (mut evicted_records, mut evicted_bytes) = (0, 0);
         for slot in self.topics.slots() {

@@ -447,6 +447,7 @@ impl<I: Io> Shard<I> {
         }
         self.counters.add(Counter::Sleeps, 1);
         self.slept = true;
+        self.publish_copies();
         let end = self.io.clock().mono_ns;
         self.took(end.saturating_sub(self.clock.mono_ns));
         let second = self.next_second_ns;
