@@ -17,7 +17,7 @@ use crate::ids::BufId;
 
 use super::buffer_ring::{BUFFER_GROUP, BufferRing};
 use super::poll_bits;
-use super::ring::{Ring, RingShape};
+use super::ring::{Ring, RingShape, patiently};
 
 /// What works, each tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -140,16 +140,21 @@ pub(super) fn try_all() -> io::Result<Features> {
     };
     drop(modern);
     // A trial that cannot be carried out has not succeeded; each has rings and sockets of its own.
-    found.multishot_poll = try_multishot_poll().unwrap_or(false);
-    found.multishot_accept = try_multishot_accept().unwrap_or(false);
-    found.buffer_ring = try_buffer_ring().unwrap_or(false);
-    found.multishot_receive = found.buffer_ring && try_multishot_receive(false).unwrap_or(false);
-    found.incremental_buffers = found.multishot_receive && try_multishot_receive(true).unwrap_or(false);
-    found.direct_descriptors = found.multishot_poll && try_direct_descriptors().unwrap_or(false);
-    found.nowait_flag = try_registered_buffers(true).unwrap_or(false);
-    found.registered_buffers = found.nowait_flag || try_registered_buffers(false).unwrap_or(false);
-    found.ring_messages = try_ring_messages().unwrap_or(false);
+    found.multishot_poll = tried(try_multishot_poll);
+    found.multishot_accept = tried(try_multishot_accept);
+    found.buffer_ring = tried(try_buffer_ring);
+    found.multishot_receive = found.buffer_ring && tried(|| try_multishot_receive(false));
+    found.incremental_buffers = found.multishot_receive && tried(|| try_multishot_receive(true));
+    found.direct_descriptors = found.multishot_poll && tried(try_direct_descriptors);
+    found.nowait_flag = tried(|| try_registered_buffers(true));
+    found.registered_buffers = found.nowait_flag || tried(|| try_registered_buffers(false));
+    found.ring_messages = tried(try_ring_messages);
     Ok(found)
+}
+
+/// Whether a trial succeeds.
+fn tried(trial: impl FnMut() -> io::Result<bool>) -> bool {
+    patiently(trial).unwrap_or(false)
 }
 
 /// The operations a ring lists.

@@ -70,6 +70,20 @@ pub(super) struct Ring {
     _not_send: PhantomData<*mut ()>,
 }
 
+/// Tries again a few times on `ENOMEM`: what a closed ring had locked is let go of a little later.
+pub(super) fn patiently<T>(mut step: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..5 {
+        match step() {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                // SAFETY: no descriptors, so no memory is involved: 10 ms pass.
+                unsafe { libc::poll(std::ptr::null_mut(), 0, 10) };
+            }
+            other => return other,
+        }
+    }
+    step()
+}
+
 /// What came of entering the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entered {
@@ -87,7 +101,7 @@ impl Ring {
     pub(super) fn new(shape: RingShape) -> io::Result<Ring> {
         let mut shape = shape;
         loop {
-            match Ring::with_flags(shape) {
+            match patiently(|| Ring::with_flags(shape)) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && shape.cq_entries > 64 => {
                     shape.cq_entries /= 2;
                     shape.sq_entries = shape.sq_entries.min(shape.cq_entries);
