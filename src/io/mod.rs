@@ -41,7 +41,9 @@ pub enum Op {
     ReceiveShared { sock: SockId },
     /// Reads once what is there into `into`; never waits.
     Read { sock: SockId, into: Span },
-    /// Reports each time the socket may have become readable, until cancelled.
+    /// Reports each time the socket may have become readable, until cancelled. After a report, read until a
+    /// `Read` is short of what it asked for, or finds nothing: some backends report again only then. An end
+    /// that lies behind the last bytes is reported again.
     PollReadable { sock: SockId },
     /// Reports once when the socket is writable.
     PollWritable { sock: SockId },
@@ -63,7 +65,8 @@ pub enum Outcome {
     /// A new connection, attached and non-blocking.
     Accepted { sock: SockId, peer: IpAddr },
     /// `bytes` were received at `at` of the shared ring's region. `buffer_done`: the kernel has finished
-    /// with the buffer and it is the shard's to recycle once nothing refers to it.
+    /// with the buffer and it is the shard's to recycle once nothing refers to it. `bytes` is 0 when a kernel
+    /// gives a buffer back unused.
     Received { buffer: BufId, at: u64, bytes: u32, buffer_done: bool },
     /// The peer has closed its side; also for `Read`.
     EndOfStream,
