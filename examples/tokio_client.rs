@@ -18,6 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             // Resolves when the server has acknowledged the record.
             producer.publish(&Record::new(format!("hello {number}").as_bytes())).await?;
         }
+        producer.close().await?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     });
     let mut left = 10;
@@ -29,6 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             left -= batch.len();
         }
     }
+    consumer.close().await;
     publisher.await?.map_err(|error| error.to_string())?;
     Ok(())
 }

@@ -103,7 +103,7 @@ fn take(address: SocketAddr, topic: &str, count: usize) -> Vec<Vec<u8>> {
 #[test]
 fn the_blocking_driver_publishes_once_and_in_order_through_cuts() {
     let server = Server::start(&[]);
-    let cutter = Cutter::start(server.data, 300_000, 4);
+    let cutter = Cutter::start(server.data, 200_000, 4);
     let config = ProducerConfig {
         connection: connection(cutter.address),
         partitioner: Partitioner::Fixed(0),
@@ -199,6 +199,8 @@ fn the_tokio_uring_driver_publishes_and_consumes() {
                 }
             }
         }
+        producer.close().await.expect("everything is acknowledged");
+        consumer.close().await;
     });
 }
 

@@ -21,6 +21,10 @@ type Hook<C> = Box<dyn FnMut(&mut C) + Send>;
 struct Inner<C> {
     core: C,
     hook: Hook<C>,
+    /// The writing task sleeps until this time.
+    parked_until_ns: Option<u64>,
+    /// The driver's tasks have ended.
+    ended: bool,
 }
 
 /// The core, shared by the driver's tasks and the application's.
@@ -55,7 +59,7 @@ pub(super) enum Step {
 impl<C: Core> Shared<C> {
     pub fn new(core: C, hook: impl FnMut(&mut C) + Send + 'static) -> Arc<Self> {
         Arc::new(Shared {
-            inner: Mutex::new(Inner { core, hook: Box::new(hook) }),
+            inner: Mutex::new(Inner { core, hook: Box::new(hook), parked_until_ns: None, ended: false }),
             io: Notify::new(),
             news: Notify::new(),
             abandoned: AtomicBool::new(false),
@@ -72,7 +76,7 @@ impl<C: Core> Shared<C> {
     }
 
     fn tell(&self, inner: &mut Inner<C>) {
-        let Inner { core, hook } = inner;
+        let Inner { core, hook, .. } = inner;
         hook(core);
         self.news.notify_waiters();
     }
@@ -89,6 +93,7 @@ impl<C: Core> Shared<C> {
             inner.core.close();
         }
         let now_ns = self.now_ns();
+        inner.parked_until_ns = None;
         inner.core.expire(now_ns);
         match inner.core.wish() {
             Wish::End => {
@@ -106,8 +111,10 @@ impl<C: Core> Shared<C> {
                 }
             }
         }
-        self.tell(&mut inner);
+        let Inner { core, hook, .. } = &mut *inner;
+        hook(core);
         let deadline = inner.core.next_deadline();
+        inner.parked_until_ns = Some(deadline.unwrap_or(u64::MAX));
         Step::Sleep(deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(now_ns))))
     }
 
@@ -147,8 +154,38 @@ impl<C: Core> Shared<C> {
             return Err(error);
         }
         self.tell(&mut inner);
-        self.io.notify_one();
+        self.wake_io(&mut inner);
         Ok(())
+    }
+
+    /// Wakes the writing task if it sleeps and has something to do now, or sooner than it thinks. (Waking it for
+    /// nothing would have it wake the application for nothing, and so on.)
+    fn wake_io(&self, inner: &mut Inner<C>) {
+        let Some(until_ns) = inner.parked_until_ns else { return };
+        let sooner = inner.core.next_deadline().is_some_and(|deadline| deadline < until_ns);
+        let settled = matches!(inner.core.wish(), Wish::Run | Wish::Wait);
+        if sooner || !settled || inner.core.has_output(self.now_ns()) {
+            inner.parked_until_ns = None;
+            self.io.notify_one();
+        }
+    }
+
+    /// The driver's last word.
+    pub fn ended(&self) {
+        self.lock().ended = true;
+        self.news.notify_waiters();
+    }
+
+    async fn wait_ended(&self) {
+        loop {
+            let news = self.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            if self.lock().ended {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// Asks until it answers, between what the driver brings.
@@ -159,15 +196,15 @@ impl<C: Core> Shared<C> {
             news.as_mut().enable();
             {
                 let mut inner = self.lock();
-                if let Some(answer) = ask(&mut inner.core) {
-                    self.io.notify_one();
+                let answer = ask(&mut inner.core);
+                self.wake_io(&mut inner);
+                if let Some(answer) = answer {
                     return Ok(answer);
                 }
                 if inner.core.wish() == Wish::End {
                     return Err(inner.core.failure().cloned().unwrap_or(Error::Closed));
                 }
             }
-            self.io.notify_one();
             news.await;
         }
     }
@@ -264,6 +301,18 @@ impl Producer {
         }
     }
 
+    /// Flushes, ends, and resolves when the driver's tasks have ended. On tokio-uring this has to come before the
+    /// end of `tokio_uring::start`, which waits for reads in flight.
+    ///
+    /// # Errors
+    /// As [`Producer::flush`].
+    pub async fn close(self) -> Result<(), Error> {
+        let flushed = self.flush().await;
+        self.shared.abandon();
+        self.shared.wait_ended().await;
+        flushed
+    }
+
     /// How many of the first records, in the order they were given, are all acknowledged.
     #[must_use]
     pub fn acknowledged_prefix(&self) -> u64 {
@@ -313,6 +362,12 @@ impl Consumer {
         self.shared.wait(ConsumerCore::poll_event).await
     }
 
+    /// Ends, and resolves when the driver's tasks have ended: see [`Producer::close`].
+    pub async fn close(self) {
+        self.shared.abandon();
+        self.shared.wait_ended().await;
+    }
+
     /// Resolves when every partition is subscribed.
     ///
     /// # Errors
@@ -326,8 +381,9 @@ impl Consumer {
     /// # Errors
     /// `BadConfig`: the consumer has no name, or no such partition.
     pub fn commit(&self, partition: u32, offset: u64) -> Result<(), Error> {
-        let result = self.shared.lock().core.commit(partition, offset);
-        self.shared.io.notify_one();
+        let mut inner = self.shared.lock();
+        let result = inner.core.commit(partition, offset);
+        self.shared.wake_io(&mut inner);
         result
     }
 

@@ -132,6 +132,7 @@ async fn drive<C: Core>(shared: Arc<Shared<C>>) {
     if let Some(open) = connection {
         open.reader.abort();
     }
+    shared.ended();
 }
 
 /// Closes the connection and takes the receive memory back, if its task has not panicked or ended before.

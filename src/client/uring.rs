@@ -124,7 +124,9 @@ async fn drive<C: Core>(shared: Arc<Shared<C>>) {
     }
     if let Some(open) = connection {
         let _ = open.stream.shutdown(std::net::Shutdown::Both); // ends the read in flight; closed is as good
+        let _ = open.reader.await; // its memory is the kernel's until then
     }
+    shared.ended();
 }
 
 async fn connect((host, port): (String, u16)) -> std::io::Result<TcpStream> {

@@ -139,12 +139,8 @@ impl Seats<'_> {
             let mut others = receive.clone();
             let own = others.remove(id.index());
             let (shared_region, shared) = own.shared.clone();
-            let mut uring = UringSpec::new(
-                shared_region,
-                shared,
-                self.plan.shared_bytes,
-                self.plan.limits.connections,
-            );
+            let mut uring =
+                UringSpec::new(shared_region, shared, self.plan.shared_bytes, self.plan.limits.connections);
             uring.tier = self.config.io_tier;
             let seat = Seat {
                 spec: self.parts(id, mesh, sockets),

@@ -1,6 +1,6 @@
 //! A histogram of latencies: 32 steps for each power of two, so a quantile is at most 3 % off.
 
-const STEPS: u64 = 32;
+const STEPS: usize = 32;
 const STEP_BITS: u32 = STEPS.trailing_zeros();
 
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ pub(super) struct Latencies {
 
 impl Latencies {
     pub fn new() -> Self {
-        Latencies { counts: vec![0; (64 * STEPS) as usize], count: 0, max_ns: 0 }
+        Latencies { counts: vec![0; 64 * STEPS], count: 0, max_ns: 0 }
     }
 
     pub fn add(&mut self, ns: u64) {
@@ -47,19 +47,19 @@ impl Latencies {
     }
 }
 
+#[allow(clippy::cast_possible_truncation)] // `ns >> shift` is below twice the steps
 fn slot(ns: u64) -> usize {
     let shift = (64 - ns.leading_zeros()).saturating_sub(STEP_BITS + 1);
-    (u64::from(shift) * STEPS + (ns >> shift)) as usize
+    shift as usize * STEPS + (ns >> shift) as usize
 }
 
 /// The largest value of a slot.
 fn upper(slot: usize) -> u64 {
-    let slot = slot as u64;
     if slot < 2 * STEPS {
-        return slot;
+        return slot as u64;
     }
     let shift = slot / STEPS - 1;
-    ((slot - shift * STEPS + 1) << shift) - 1
+    (((slot - shift * STEPS + 1) as u64) << shift) - 1
 }
 
 #[cfg(test)]

@@ -68,7 +68,8 @@ pub fn produce(
         let due = match pace {
             Pace::Full => sent + 256,
             Pace::PerSecond(rate) => {
-                let due = (since.elapsed().as_secs_f64() * rate as f64) as u64;
+                let due = u64::try_from(since.elapsed().as_micros() * u128::from(rate) / 1_000_000)
+                    .unwrap_or(u64::MAX);
                 if due <= sent {
                     std::thread::sleep(Duration::from_micros(200));
                     continue;

@@ -230,7 +230,7 @@ struct Quantiles {
 struct Copies {
     reason: String,
     /// Copied in this phase.
-    bytes: u64,
+    bytes: f64,
     /// Of the bytes accepted.
     share: Option<f64>,
 }
@@ -240,7 +240,7 @@ impl Phase {
         let us = |quantile| latencies.quantile_ns(quantile) as f64 / 1e3;
         let copies = rates.copies.iter().map(|copy| Copies {
             reason: copy.reason.clone(),
-            bytes: (copy.bytes_per_second * rates.interval_seconds).round() as u64,
+            bytes: (copy.bytes_per_second * rates.interval_seconds).round(),
             share: copy.share_of_bytes,
         });
         Phase {
@@ -303,7 +303,7 @@ impl Report {
             .map(|copy| {
                 let share =
                     copy.share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", share * 100.0));
-                vec![copy.reason.clone(), copy.bytes.to_string(), share]
+                vec![copy.reason.clone(), format!("{:.0}", copy.bytes), share]
             })
             .collect();
         out += &table(&["reason", "bytes", "of bytes accepted"], &[1, 2], &copies);

@@ -89,3 +89,6 @@ impl std::str::FromStr for Address {
         Ok(Address { host: host.to_owned(), port })
     }
 }
+
+#[cfg(test)]
+mod tests;
