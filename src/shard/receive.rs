@@ -41,10 +41,13 @@ impl<I: Io> Shard<I> {
             Outcome::Received { buffer, at, bytes, buffer_done } => {
                 let span = self.buffers.receive.shared_span(at, bytes);
                 self.buffers.receive.received(buffer, span, buffer_done);
-                self.counters.add(Counter::BytesReceived, u64::from(bytes));
-                self.conns[id].received_ns = self.clock.mono_ns;
-                self.take_in(id, span);
-                self.consider_promotion(id, bytes);
+                // A kernel may hand a buffer back with nothing in it.
+                if bytes > 0 {
+                    self.counters.add(Counter::BytesReceived, u64::from(bytes));
+                    self.conns[id].received_ns = self.clock.mono_ns;
+                    self.take_in(id, span);
+                    self.consider_promotion(id, bytes);
+                }
             }
             Outcome::EndOfStream => return self.end_of_stream(id),
             Outcome::Failed(IoError::NoBuffers) => self.counters.add(Counter::ReceiveNoBuffers, 1),
