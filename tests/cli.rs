@@ -42,8 +42,18 @@ fn every_command_has_help_with_an_example_and_the_exit_codes() {
     commands(&uringest::cli::tree(), &[], &mut found);
     let contract =
         ["topic create", "topic list", "topic describe", "topic delete", "topic pause", "topic resume"];
-    let contract =
-        contract.iter().chain(&["top", "schema export", "config show", "config check", "completions"]);
+    let contract = contract.iter().chain(&[
+        "serve",
+        "pub",
+        "sub",
+        "demo",
+        "doctor",
+        "top",
+        "schema export",
+        "config show",
+        "config check",
+        "completions",
+    ]);
     for name in contract {
         assert!(found.iter().any(|path| path.join(" ") == *name), "{name} is missing from the tree");
     }
