@@ -97,11 +97,9 @@ impl<I: Io> Shard<I> {
         if available > channel.window / 2 {
             return;
         }
-        // A frame sent on the strength of "nothing unacknowledged" may have passed the limit.
-        let base = channel.limit.max(channel.used);
         let granted = self.topics[slot].partition.grant(channel.window - available);
         if granted > 0 {
-            channel.limit = base + granted;
+            channel.extend(granted);
             let limit = channel.limit;
             self.say_credit(id, handle, limit);
         } else if !channel.starved {
@@ -127,14 +125,15 @@ impl<I: Io> Shard<I> {
 
     /// Tries again for producers that wait for credit, first come first served.
     pub(super) fn feed_starving(&mut self) {
-        if self.starving.is_empty() {
-            return;
-        }
-        let slots = std::mem::take(&mut self.starving);
-        for slot in slots {
+        // What starves again is listed behind these, in the same memory.
+        let listed = self.starving.len();
+        for index in 0..listed {
+            let slot = self.starving[index];
             let Some(owned) = self.topics.get_mut(slot) else { continue };
             owned.starving = false;
-            for handle in std::mem::take(&mut owned.starved) {
+            let starved = owned.starved.len();
+            for index in 0..starved {
+                let handle = self.topics[slot].starved[index];
                 let channel = &mut self.channels[handle];
                 let here = matches!(channel.home, Home::Local { slot: at, .. } if at == slot);
                 if here && channel.starved {
@@ -143,7 +142,9 @@ impl<I: Io> Shard<I> {
                     self.top_up(id, handle);
                 }
             }
+            self.topics[slot].starved.drain(..starved);
             self.feed_owed(slot);
         }
+        self.starving.drain(..listed);
     }
 }

@@ -75,13 +75,20 @@ impl Channel {
         self.limit.saturating_sub(self.used)
     }
 
-    /// Counts a frame; `false` when the channel had no right to send it.
+    /// Counts a frame; says how many of its bytes were granted, `None` when the channel had no right to send it.
+    /// A frame that is alone may be larger than what was granted.
     #[must_use]
-    pub(super) fn spend(&mut self, frame_bytes: u64) -> bool {
+    pub(super) fn spend(&mut self, frame_bytes: u32) -> Option<u32> {
         let alone = self.unacked == 0 && self.lent == 0;
-        self.used += frame_bytes;
+        let granted = u32::try_from(self.available()).unwrap_or(u32::MAX).min(frame_bytes);
+        self.used += u64::from(frame_bytes);
         self.window = CREDIT_CHANNEL_BYTES;
-        self.used <= self.limit || alone
+        (granted == frame_bytes || alone).then_some(granted)
+    }
+
+    /// Adds a grant. What was used beyond the limit by a frame that was alone stays beyond it.
+    pub(super) fn extend(&mut self, granted: u64) {
+        self.limit = self.limit.max(self.used) + granted;
     }
 
     /// Notes an accepted batch; says whether an acknowledgement is due now.

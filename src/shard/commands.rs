@@ -80,6 +80,7 @@ impl<I: Io> Shard<I> {
             topic: topic.id,
             number,
             dirty: false,
+            pinning: false,
             starving: false,
             starved: Vec::new(),
             owed: Vec::new(),

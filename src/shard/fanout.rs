@@ -74,14 +74,12 @@ impl<I: Io> Shard<I> {
 
     /// Makes `live` partitions let go of receive memory that slow subscribers pin.
     pub(super) fn unpin_partitions(&mut self) {
-        let pinning = std::mem::take(&mut self.pinning);
-        for slot in pinning {
-            let Some(owned) = self.topics.get_mut(slot) else { continue };
+        self.pinning.retain(|&slot| {
+            let Some(owned) = self.topics.get_mut(slot) else { return false };
             owned.partition.unpin(&mut self.buffers);
-            if owned.partition.holds_receive_memory() {
-                self.pinning.push(slot);
-            }
-        }
+            owned.pinning = owned.partition.holds_receive_memory();
+            owned.pinning
+        });
     }
 
     /// Where a partition of this shard is, for messages that name it.

@@ -94,10 +94,10 @@ impl<I: Io> Shard<I> {
         if header.offset != 0 || header.append_time_ns != 0 || header.offset_span != 0 {
             return self.fail(id, Code::ReservedNotZero, "a publish frame's server fields are zero".into());
         }
-        if !channel.spend(u64::from(frame.bytes)) {
+        let Some(granted) = channel.spend(frame.bytes) else {
             let detail = format!("channel {handle}: {} bytes sent, limit {}", channel.used, channel.limit);
             return self.fail(id, Code::CreditOverrun, detail);
-        }
+        };
         let (home, producer_id) = (channel.home, channel.producer_id);
         let mut verified = self.verify(frame, header);
         if header.producer_id != producer_id {
@@ -106,7 +106,9 @@ impl<I: Io> Shard<I> {
         }
         match home {
             Home::Local { slot, producer } => {
-                self.publish_local(id, handle, slot, producer, frame, header, verified)
+                self.publish_local(id, handle, slot, producer, frame, header, verified);
+                self.topics[slot].partition.ungrant(u64::from(granted));
+                self.list_channel(handle);
             }
             Home::Remote { shard, partition, owner_slot } => match verified {
                 Ok(()) => {
@@ -117,11 +119,12 @@ impl<I: Io> Shard<I> {
                         owner_slot,
                         partition,
                         span: frame,
+                        granted,
                         header: *header,
                     };
                     self.lend_batch(id, handle, shard, frame, message, header.sequence);
                 }
-                Err(refused) => self.refuse_remote(id, handle, home, frame.bytes, header.sequence, refused),
+                Err(refused) => self.refuse_remote(id, handle, home, granted, header.sequence, refused),
             },
             Home::Gone | Home::Nowhere | Home::Opening { .. } => {
                 self.nack(id, handle, header.sequence, Code::NoSuchTopicNow.into());
@@ -163,13 +166,11 @@ impl<I: Io> Shard<I> {
     ) {
         let owner = self.owner_key(id, handle);
         let result = self.store(slot, producer, owner, &[frame], Source::Local, header, verified);
-        self.topics[slot].partition.ungrant(u64::from(frame.bytes));
         match result {
             Ok(point) if point.duplicate => self.ack_now(id, handle, point),
             Ok(point) => self.ack_later(id, handle, point),
             Err(refused) => self.nack(id, handle, header.sequence, refused),
         }
-        self.list_channel(handle);
     }
 
     /// Admission and append on a partition of this shard; the same for local and remote producers.
@@ -206,7 +207,6 @@ impl<I: Io> Shard<I> {
             State::Paused => return Err(Code::TopicPaused.into()),
             _ => return Err(Code::Draining.into()),
         }
-        let was_empty_handed = !owned.partition.holds_receive_memory();
         let appended =
             owned.partition.append(&mut self.buffers, pieces, source, header, producer, self.clock.wall_ns);
         let appended = match appended {
@@ -218,7 +218,8 @@ impl<I: Io> Shard<I> {
                 return Err(code.into());
             }
         };
-        if was_empty_handed && owned.partition.holds_receive_memory() {
+        if !owned.pinning && owned.partition.holds_receive_memory() {
+            owned.pinning = true;
             self.pinning.push(slot);
         }
         if !owned.dirty {

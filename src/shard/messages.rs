@@ -44,6 +44,8 @@ pub enum Message {
         owner_slot: u32,
         partition: PartitionId,
         span: Span,
+        /// How many of its bytes were granted to the channel.
+        granted: u32,
         header: FrameHeader,
     },
     /// What became of it.
@@ -57,18 +59,18 @@ pub enum Message {
     },
     /// More credit for a channel.
     RemoteCredit { to: ConnRef, channel: u32, grant: u64 },
-    /// The terminal refusal of a batch at the door consumes its sequence.
+    /// The terminal refusal of a batch at the door consumes its sequence; `granted` as in `RemotePublish`.
     RemoteConsume {
         partition: PartitionId,
         owner_slot: u32,
         owner: ConnRef,
         channel: u32,
         sequence: u64,
-        bytes: u64,
+        granted: u32,
         code: Code,
     },
-    /// The channel is closed.
-    RemoteRelease { from: ConnRef, channel: u32, owner_slot: u32, partition: PartitionId, unused_credit: u64 },
+    /// The channel is closed; what it was granted and has not used, on its way to it or there, is free again.
+    RemoteRelease { from: ConnRef, channel: u32, owner_slot: u32, partition: PartitionId },
     /// A subscription to a partition of the receiving shard.
     RemoteSubscribe(Box<RemoteSubscribe>),
     /// The answer.

@@ -165,7 +165,7 @@ pub struct Shard<I: Io> {
     /// Partitions with something new for their subscribers.
     dirty_partitions: Vec<PartitionSlot>,
     starving: Vec<PartitionSlot>,
-    /// Partitions of kind `live` that hold receive memory.
+    /// Partitions of kind `live` that hold receive memory, or did since the last look.
     pinning: Vec<PartitionSlot>,
     ack_list: Vec<u32>,
     dirty_conns: Vec<ConnId>,

@@ -137,13 +137,7 @@ impl<I: Io> Shard<I> {
             }
             Home::Remote { shard, partition, owner_slot } => {
                 let from = self.conn_ref(id);
-                let message = Message::RemoteRelease {
-                    from,
-                    channel: handle,
-                    owner_slot,
-                    partition,
-                    unused_credit: unused,
-                };
+                let message = Message::RemoteRelease { from, channel: handle, owner_slot, partition };
                 self.send_surely(usize::from(shard.0), message);
             }
             // An answer that comes for a channel that is gone is released by its handler.

@@ -34,6 +34,7 @@ const REMOTE_WINDOW_BYTES: u64 = 4 * CREDIT_STARTER_BYTES;
 pub(super) struct Owed {
     to: ConnRef,
     channel: u32,
+    owner_slot: u32,
     bytes: u64,
 }
 
@@ -43,13 +44,15 @@ pub(super) struct RemoteProducer {
     slot: PartitionSlot,
     producer: ProducerSlot,
     used: bool,
+    /// Granted to the channel and not used, wherever the grants are.
+    granted: u64,
 }
 
 /// See [`RemoteProducer`].
 pub(super) type RemoteProducers = Table<RemoteProducer>;
 
 fn vacant_producer() -> RemoteProducer {
-    RemoteProducer { slot: PartitionSlot(NONE), producer: ProducerSlot(NONE), used: false }
+    RemoteProducer { slot: PartitionSlot(NONE), producer: ProducerSlot(NONE), used: false, granted: 0 }
 }
 
 impl<I: Io> Shard<I> {
@@ -64,19 +67,19 @@ impl<I: Io> Shard<I> {
             Message::RemoteOpened { to, request, channel, result } => {
                 self.remote_opened(to, request, channel, result)
             }
-            Message::RemotePublish { from, channel, owner_slot, partition, span, header } => {
-                self.remote_publish(from, channel, owner_slot, partition, span, &header);
+            Message::RemotePublish { from, channel, owner_slot, partition, span, granted, header } => {
+                self.remote_publish(from, channel, owner_slot, partition, span, granted, &header);
             }
             Message::RemotePublished { to, channel, span, sequence, result, credit } => {
                 self.buffers.receive.release(span);
                 self.remote_published(to, channel, sequence, result, credit);
             }
             Message::RemoteCredit { to, channel, grant } => self.remote_credit(to, channel, grant),
-            Message::RemoteConsume { partition, owner_slot, owner, channel, sequence, bytes, code } => {
-                self.remote_consume(partition, owner_slot, owner, channel, sequence, bytes, code);
+            Message::RemoteConsume { partition, owner_slot, owner, channel, sequence, granted, code } => {
+                self.remote_consume(partition, owner_slot, owner, channel, sequence, granted, code);
             }
-            Message::RemoteRelease { from, channel, owner_slot, partition, unused_credit } => {
-                self.remote_release(from, channel, owner_slot, partition, unused_credit);
+            Message::RemoteRelease { from, channel, owner_slot, partition } => {
+                self.remote_release(from, channel, owner_slot, partition);
             }
             Message::RemoteSubscribe(ask) => self.remote_subscribe(*ask),
             Message::RemoteSubscribed { to, request, partition, result } => {
@@ -125,15 +128,12 @@ impl<I: Io> Shard<I> {
         let slot = self.slot_of(partition).ok_or_else(|| self.topics.why_missing(partition))?;
         let owner = owner_key(from.shard, from.generation, channel);
         let opened = self.open_producer(slot, producer_id, owner)?;
-        let entry = RemoteProducer { slot, producer: opened.slot, used: true };
+        let entry = RemoteProducer { slot, producer: opened.slot, used: true, granted: 0 };
         let Some(owner_slot) = self.remote_producers.insert(entry) else {
             self.topics[slot].partition.close_producer(opened.slot, owner);
             return Err(Code::TooManyChannels);
         };
-        let credit = self.topics[slot].partition.grant(REMOTE_WINDOW_BYTES);
-        if credit < REMOTE_WINDOW_BYTES {
-            self.owe(slot, from, channel, REMOTE_WINDOW_BYTES - credit);
-        }
+        let credit = self.grant_remote(slot, owner_slot, from, channel, REMOTE_WINDOW_BYTES);
         Ok(RemoteChannel { owner_slot, partition, next_sequence: opened.next_sequence, credit })
     }
 
@@ -154,6 +154,7 @@ impl<I: Io> Shard<I> {
         owner_slot: u32,
         partition: PartitionId,
         span: Span,
+        granted: u32,
         header: &FrameHeader,
     ) {
         let mut credit = 0;
@@ -162,7 +163,7 @@ impl<I: Io> Shard<I> {
             Some((slot, producer)) => {
                 let owner = owner_key(from.shard, from.generation, channel);
                 let stored = self.store(slot, producer, owner, &[span], Source::Foreign, header, Ok(()));
-                credit = self.regrant(slot, from, channel, u64::from(span.bytes));
+                credit = self.regrant(slot, owner_slot, from, channel, granted);
                 stored.map_err(|refused| refused.code)
             }
         };
@@ -180,40 +181,62 @@ impl<I: Io> Shard<I> {
     }
 
     /// What a frame used is granted again, as far as there is room; the rest is owed.
-    fn regrant(&mut self, slot: PartitionSlot, to: ConnRef, channel: u32, bytes: u64) -> u64 {
-        let partition = &mut self.topics[slot].partition;
-        partition.ungrant(bytes);
-        let granted = partition.grant(bytes);
+    fn regrant(
+        &mut self,
+        slot: PartitionSlot,
+        owner_slot: u32,
+        to: ConnRef,
+        channel: u32,
+        granted: u32,
+    ) -> u64 {
+        let used = u64::from(granted);
+        self.topics[slot].partition.ungrant(used);
+        self.remote_producers[owner_slot].granted -= used;
+        self.grant_remote(slot, owner_slot, to, channel, used)
+    }
+
+    /// Grants what there is room for, and owes the rest.
+    fn grant_remote(
+        &mut self,
+        slot: PartitionSlot,
+        owner_slot: u32,
+        to: ConnRef,
+        channel: u32,
+        bytes: u64,
+    ) -> u64 {
+        let granted = self.topics[slot].partition.grant(bytes);
+        self.remote_producers[owner_slot].granted += granted;
         if granted < bytes {
-            self.owe(slot, to, channel, bytes - granted);
+            let owed = &mut self.topics[slot].owed;
+            let bytes = bytes - granted;
+            match owed.iter_mut().find(|owed| owed.to == to && owed.channel == channel) {
+                Some(owed) => owed.bytes += bytes,
+                None => owed.push(Owed { to, channel, owner_slot, bytes }),
+            }
+            self.starve(slot);
         }
         granted
     }
 
-    fn owe(&mut self, slot: PartitionSlot, to: ConnRef, channel: u32, bytes: u64) {
-        let owed = &mut self.topics[slot].owed;
-        match owed.iter_mut().find(|owed| owed.to == to && owed.channel == channel) {
-            Some(owed) => owed.bytes += bytes,
-            None => owed.push(Owed { to, channel, bytes }),
-        }
-        self.starve(slot);
-    }
-
     /// Pays what other shards' producers wait for, as far as there is room.
     pub(super) fn feed_owed(&mut self, slot: PartitionSlot) {
-        for mut owed in std::mem::take(&mut self.topics[slot].owed) {
+        let mut waiting = std::mem::take(&mut self.topics[slot].owed);
+        waiting.retain_mut(|owed| {
             let grant = self.topics[slot].partition.grant(owed.bytes);
             if grant > 0 {
+                self.remote_producers[owed.owner_slot].granted += grant;
                 self.answer(
                     owed.to.shard,
                     Message::RemoteCredit { to: owed.to, channel: owed.channel, grant },
                 );
             }
             owed.bytes -= grant;
-            if owed.bytes > 0 {
-                self.topics[slot].owed.push(owed);
-                self.starve(slot);
-            }
+            owed.bytes > 0
+        });
+        let unpaid = !waiting.is_empty();
+        self.topics[slot].owed = waiting;
+        if unpaid {
+            self.starve(slot);
         }
     }
 
@@ -225,33 +248,26 @@ impl<I: Io> Shard<I> {
         owner: ConnRef,
         channel: u32,
         sequence: u64,
-        bytes: u64,
+        granted: u32,
         code: Code,
     ) {
         let Some((slot, producer)) = self.remote_producer(owner_slot, partition) else { return };
         let key = owner_key(owner.shard, owner.generation, channel);
         let partition = &mut self.topics[slot].partition;
         partition.consume_sequence(producer, key, sequence, code);
-        let grant = self.regrant(slot, owner, channel, bytes);
+        let grant = self.regrant(slot, owner_slot, owner, channel, granted);
         if grant > 0 {
             self.answer(owner.shard, Message::RemoteCredit { to: owner, channel, grant });
         }
     }
 
-    fn remote_release(
-        &mut self,
-        from: ConnRef,
-        channel: u32,
-        owner_slot: u32,
-        partition: PartitionId,
-        unused: u64,
-    ) {
+    fn remote_release(&mut self, from: ConnRef, channel: u32, owner_slot: u32, partition: PartitionId) {
         let Some((slot, producer)) = self.remote_producer(owner_slot, partition) else { return };
+        let unused = self.remote_producers.remove(owner_slot, vacant_producer()).granted;
         let owned = &mut self.topics[slot];
         owned.partition.close_producer(producer, owner_key(from.shard, from.generation, channel));
         owned.partition.ungrant(unused);
         owned.owed.retain(|owed| owed.to != from || owed.channel != channel);
-        self.remote_producers.remove(owner_slot, vacant_producer());
     }
 
     // The producer's side.
@@ -295,8 +311,7 @@ impl<I: Io> Shard<I> {
     /// Undoes an open whose connection is gone.
     fn disown_channel(&mut self, from: ConnRef, channel: u32, opened: &RemoteChannel) {
         let (owner_slot, partition) = (opened.owner_slot, opened.partition);
-        let message =
-            Message::RemoteRelease { from, channel, owner_slot, partition, unused_credit: opened.credit };
+        let message = Message::RemoteRelease { from, channel, owner_slot, partition };
         if let Some(shard) = self.topics.owner(partition) {
             self.answer(shard, message);
         }
@@ -336,15 +351,15 @@ impl<I: Io> Shard<I> {
         id: ConnId,
         handle: u32,
         home: Home,
-        bytes: u32,
+        granted: u32,
         sequence: u64,
         refused: BatchRefused,
     ) {
         let Home::Remote { shard, partition, owner_slot } = home else { return };
         let owner = self.conn_ref(id);
-        let (bytes, code) = (u64::from(bytes), refused.code);
+        let code = refused.code;
         let message =
-            Message::RemoteConsume { partition, owner_slot, owner, channel: handle, sequence, bytes, code };
+            Message::RemoteConsume { partition, owner_slot, owner, channel: handle, sequence, granted, code };
         self.answer(shard, message);
         self.nack(id, handle, sequence, refused);
     }
@@ -398,7 +413,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         let channel = &mut self.channels[handle];
-        channel.limit += grant;
+        channel.extend(grant);
         let (limit, told) = (channel.limit, channel.told_limit);
         if limit - told >= REMOTE_WINDOW_BYTES / 2 || channel.used + REMOTE_WINDOW_BYTES / 4 > told {
             channel.told_limit = limit;

@@ -24,6 +24,8 @@ pub(super) struct Owned {
     pub number: u32,
     /// In the list of partitions to fan out.
     pub dirty: bool,
+    /// In the list of partitions that may hold receive memory.
+    pub pinning: bool,
     /// In the list of partitions whose producers wait for credit.
     pub starving: bool,
     /// Producers of this shard that wait for credit.

@@ -102,6 +102,45 @@ fn a_slow_consumer_blocks_its_producer_and_nobody_else() {
 }
 
 #[test]
+fn a_frame_beyond_its_credit_is_taken_where_it_is_alone() {
+    let mut rig = Rig::new();
+    rig.topic("t", TopicKind::Memory, Overflow::Block, MIB);
+    let (producer, other, slow) = (rig.client(), rig.client(), rig.client());
+    rig.subscribe(slow, all_from_the_start("t"));
+    rig.shard.io.peer(slow).room = 0;
+    let (channel, opened) = rig.open(producer, "t", 5);
+    rig.open(other, "t", 6);
+    let (mut limit, mut used, mut sequence) = (opened.credit, 0, 0);
+    let refused = loop {
+        // The last one has less credit than it needs, and nothing of the channel is in flight.
+        sequence += 1;
+        let frame = batch_of(channel, 5, sequence, 24_000);
+        used += frame.len() as u64;
+        rig.send(producer, &frame);
+        rig.run();
+        let beyond = used > limit;
+        for (header, _) in rig.heard(producer) {
+            assert_ne!(header.kind, Kind::Error, "it may send one frame");
+            limit = if header.kind == Kind::Credit { header.offset } else { limit };
+        }
+        if beyond {
+            break frame;
+        }
+    };
+    // The other channel's credit is untouched by it, and credit comes back when there is room.
+    rig.shard.io.peer(slow).room = usize::MAX;
+    rig.run();
+    let limit_after =
+        rig.heard(producer).iter().rev().find(|(h, _)| h.kind == Kind::Credit).map(|(h, _)| h.offset);
+    assert!(limit_after > Some(used), "{limit_after:?} {used}");
+    rig.send(producer, &refused);
+    rig.run();
+    assert_eq!(rig.heard(slow).iter().filter(|(h, _)| h.kind == Kind::Deliver).count() as u64, sequence);
+    rig.disconnect_all();
+    rig.assert_nothing_leaked();
+}
+
+#[test]
 fn what_a_lagging_consumer_missed_is_stated_and_frames_stay_whole() {
     let mut rig = Rig::new();
     rig.topic("t", TopicKind::Memory, Overflow::DropOldest, MIB);
