@@ -134,6 +134,9 @@ impl<W: Write> Sub<'_, W> {
                 self.consumer.next_events(Some(LOOK_EVERY), &mut events)?;
             }
             for event in events.drain(..) {
+                if self.left == Some(0) {
+                    break; // what comes behind is for the next run, and must not be committed by this one
+                }
                 self.on_event(event)?;
             }
             if self.committed_at.elapsed() >= COMMIT_EVERY {
