@@ -1,0 +1,12 @@
+//! The whole product as its users run it: the real binary as server, publisher and subscriber, over real sockets.
+//!
+//! Every wait has a deadline, and every failure says what reruns it. Sizes are for a debug build on two processors.
+
+mod lines;
+mod proxy;
+mod raw;
+mod retention;
+mod rig;
+mod slow;
+#[path = "../support/mod.rs"]
+mod support;
