@@ -105,6 +105,9 @@ impl Fake {
                 self.topics.insert(topic.id, (topic, false));
                 self.report(Report::Done { ticket, shard });
             }
+            Command::TopicReady { topic } => {
+                assert!(self.topics.contains_key(&topic), "a topic is ready once every shard knows it");
+            }
             Command::RemoveTopic { ticket, topic } => {
                 self.topics.remove(&topic);
                 self.report(Report::Done { ticket, shard });

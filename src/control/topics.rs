@@ -78,6 +78,11 @@ impl Control {
             &format!("{} ({} partitions of {} bytes)", spec.name, spec.partitions, spec.ring_bytes),
         );
         self.answer(ticket).await?;
+        // Every shard knows it now: clients may have it.
+        let id = self.registry.borrow().catalogue.topic(&spec.name).map(|entry| entry.id);
+        if let Some(topic) = id {
+            self.shards.borrow_mut().tell(|| Command::TopicReady { topic: TopicId(topic) })?;
+        }
         Ok(true)
     }
 
@@ -251,6 +256,7 @@ impl Control {
             asked.push(
                 shards.ask(|ticket| Command::AddTopic { ticket, topic: std::sync::Arc::clone(&topic) })?,
             );
+            shards.tell(|| Command::TopicReady { topic: id })?;
             if paused {
                 asked.push(shards.ask(|ticket| Command::PauseTopic { ticket, topic: id, paused })?);
             }

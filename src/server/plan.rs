@@ -72,7 +72,7 @@ impl ServerPlan {
             handshake_timeout_ms: config.limits.handshake_timeout_ms,
             frame_timeout_ms: config.limits.frame_timeout_ms,
             idle_timeout_ms: config.limits.idle_timeout_ms,
-            control_blocks: (connections / 2).saturating_add(CONTROL_BLOCKS_MIN),
+            control_blocks: connections.saturating_add(CONTROL_BLOCKS_MIN),
             bulk_regions: config.memory.bulk_regions,
         };
         let mut plan = ServerPlan {

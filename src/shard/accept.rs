@@ -11,11 +11,19 @@ use crate::proto::code::Code;
 
 use super::Shard;
 
+/// How long accepting rests when the process is out of descriptors or the kernel out of memory.
+const PAUSE_NS: u64 = 500_000_000;
+
 impl<I: Io> Shard<I> {
     pub(super) fn accepted(&mut self, listener: u32, completion: Completion) {
         match completion.outcome {
             Outcome::Accepted { sock, peer } => self.greet(sock, peer),
-            Outcome::Failed(IoError::Cancelled) => return,
+            Outcome::Failed(IoError::Cancelled) | Outcome::Done => return,
+            Outcome::Failed(IoError::NoDescriptors | IoError::NoMemory) => {
+                self.counters.add(Counter::AcceptErrors, 1);
+                self.counters.add(Counter::AcceptsPaused, 1);
+                self.accept_after_ns = self.clock.mono_ns + PAUSE_NS;
+            }
             _ => self.counters.add(Counter::AcceptErrors, 1),
         }
         if !completion.more {
@@ -59,7 +67,8 @@ impl<I: Io> Shard<I> {
 
     /// Arms accepts that have ended: at once after a flood, later when descriptors are short.
     pub(super) fn rearm_accepts(&mut self) {
-        if self.accepts_off.is_empty() || self.state == State::Draining {
+        let paused = self.clock.mono_ns < self.accept_after_ns;
+        if self.accepts_off.is_empty() || self.state == State::Draining || paused {
             return;
         }
         if self.conns.open_count() >= self.conns.capacity() {

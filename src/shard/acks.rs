@@ -2,6 +2,7 @@
 
 use crate::ids::ConnId;
 use crate::io::Io;
+use crate::lifecycle::State;
 use crate::metrics::Counter;
 use crate::proto::header::{FrameHeader, Kind};
 
@@ -22,8 +23,9 @@ impl<I: Io> Shard<I> {
     /// An accepted batch: acknowledged when the tick ends or as the channel's pacing says.
     pub(super) fn ack_later(&mut self, id: ConnId, handle: u32, point: AckPoint) {
         let now = self.clock.mono_ns;
+        let draining = self.state == State::Draining;
         let channel = &mut self.channels[handle];
-        if !channel.accepted(point, now) {
+        if !channel.accepted(point, now) && !draining {
             let due = channel.ack_due_ns();
             let conn = &mut self.conns[id];
             conn.ack_due_ns = conn.ack_due_ns.min(due);
@@ -81,7 +83,8 @@ impl<I: Io> Shard<I> {
             if id.0 == NONE || !self.conns[id].is_live() {
                 continue;
             }
-            if channel.unacked >= channel.every_batches {
+            let due = channel.unacked >= channel.every_batches || self.state == State::Draining;
+            if due && channel.unacked > 0 {
                 self.say_ack(id, handle);
             }
             self.top_up(id, handle);
@@ -97,12 +100,19 @@ impl<I: Io> Shard<I> {
         if available > channel.window / 2 {
             return;
         }
-        let granted = self.topics[slot].partition.grant(channel.window - available);
-        if granted > 0 {
+        let wanted = channel.window - available;
+        let partition = &mut self.topics[slot].partition;
+        let granted = partition.grant(wanted);
+        if granted >= wanted / 4 {
             channel.extend(granted);
             let limit = channel.limit;
             self.say_credit(id, handle, limit);
-        } else if !channel.starved {
+        } else {
+            // Not in crumbs: a frame would not fit, and each would cost a frame of its own.
+            partition.ungrant(granted);
+        }
+        let channel = &mut self.channels[handle];
+        if granted < wanted / 2 && !channel.starved {
             channel.starved = true;
             self.topics[slot].starved.push(handle);
             self.starve(slot);

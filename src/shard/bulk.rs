@@ -80,6 +80,11 @@ impl<I: Io> Shard<I> {
     /// partitions hold nothing of it.
     fn demoted(&mut self, id: ConnId, region: BulkId) {
         let pending = self.buffers.receive.pending(region);
+        if !self.conns[id].is_live() {
+            self.buffers.receive.consumed(region, pending.bytes);
+            self.give_region(id, region);
+            return self.rearm.push_back(id);
+        }
         if pending.bytes > 0 {
             let wanted = self.frame_bytes_at(pending).max(pending.bytes);
             let Some(block) = self.buffers.receive.block(wanted) else {
@@ -91,6 +96,7 @@ impl<I: Io> Shard<I> {
             self.conns[id].partial = Partial::InBlock { block, filled: pending.bytes };
         }
         self.give_region(id, region);
+        self.arm_timer(id);
         self.counters.add(Counter::Demotions, 1);
         self.rearm.push_back(id);
     }
@@ -129,6 +135,9 @@ impl<I: Io> Shard<I> {
             self.conns[id].readable_armed = false;
         }
         let Receive::Bulk(_) = self.conns[id].receive else { return };
+        if self.conns[id].phase == Phase::Closing {
+            return;
+        }
         if !completion.more {
             let sock = self.conns[id].sock;
             self.conns[id].readable_armed = true;
@@ -155,6 +164,9 @@ impl<I: Io> Shard<I> {
             }
             let Some(id) = self.bulk_ready.pop_front() else { return };
             self.conns[id].queued = false;
+            if matches!(self.conns[id].phase, Phase::Free | Phase::Closing) {
+                continue;
+            }
             if let Receive::Bulk(region) = self.conns[id].receive {
                 self.read_region(id, region);
             }
@@ -224,7 +236,7 @@ impl<I: Io> Shard<I> {
 
     /// Stay, take turns, or wait for the poll.
     fn after_read(&mut self, id: ConnId, region: BulkId, bytes: u32) {
-        if self.conns[id].receive != Receive::Bulk(region) {
+        if self.conns[id].receive != Receive::Bulk(region) || self.conns[id].phase == Phase::Closing {
             return;
         }
         let conn = &mut self.conns[id];

@@ -59,6 +59,8 @@ pub(super) struct Channel {
     pub unacked: u32,
     pub first_unacked_ns: u64,
     pub point: AckPoint,
+    /// The batch that found the mesh full, 0 for none: later ones wait until it comes again.
+    pub turned_away: u64,
     /// In the list of channels to look at when the tick ends.
     pub listed: bool,
     /// Wants credit the partition could not give.
@@ -157,6 +159,7 @@ impl ChannelTable {
             unacked: 0,
             first_unacked_ns: 0,
             point: AckPoint::default(),
+            turned_away: 0,
             listed: false,
             starved: false,
             lent: 0,
@@ -177,6 +180,7 @@ impl ChannelTable {
         let channel = &mut self.slots[index as usize];
         assert_ne!(channel.home, Home::Nowhere, "a channel is freed once");
         channel.home = Home::Nowhere;
+        channel.releasing = false;
         channel.conn = ConnId(NONE);
         self.free.push(index);
     }

@@ -38,13 +38,18 @@ impl<I: Io> Shard<I> {
         if !self.conns[id].is_live() {
             return;
         }
+        self.ack_all(id);
+        self.linger(id, None);
+    }
+
+    /// Acknowledges everything that was held back for pacing.
+    pub(super) fn ack_all(&mut self, id: ConnId) {
         let mut handle = self.conns[id].channels;
         while handle != NONE {
             let next = self.channels[handle].next;
             self.ack_pending(id, handle);
             handle = next;
         }
-        self.linger(id, None);
     }
 
     fn linger(&mut self, id: ConnId, reason: Option<Code>) {
@@ -67,7 +72,7 @@ impl<I: Io> Shard<I> {
 
     /// Ends a connection that can be told nothing any more.
     pub(super) fn lost(&mut self, id: ConnId, code: Code) {
-        if matches!(self.conns[id].phase, Phase::Greeting | Phase::Open | Phase::Moving) {
+        if !matches!(self.conns[id].phase, Phase::Free | Phase::Closing) {
             self.counters.refused(code);
             self.conns[id].reason = Some(code);
             self.close(id);
@@ -133,6 +138,7 @@ impl<I: Io> Shard<I> {
         if self.conns[id].receive == Receive::Promoting {
             self.promoted -= 1;
         }
+        self.drop_partial(id);
         self.leave_table(id);
     }
 
@@ -161,7 +167,10 @@ impl<I: Io> Shard<I> {
         while at != NONE {
             let next = self.subscriptions[at].next;
             self.subscriptions[at].echo = false;
-            self.unsubscribe(id, at);
+            self.subscriptions[at].ending = true;
+            if !self.subscriptions[at].in_flight {
+                self.end_subscription(id, at);
+            }
             at = next;
         }
     }

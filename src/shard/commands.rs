@@ -1,6 +1,6 @@
 //! What control asks of a shard: topics come, pause and go; description; drain; stop.
 
-use crate::ids::{PartitionId, TopicId};
+use crate::ids::{ConnId, PartitionId, TopicId};
 use crate::io::Io;
 use crate::lifecycle::State;
 use crate::limits::CONTROL_BLOCK_BYTES;
@@ -13,7 +13,7 @@ use crate::topic::{Topic, TopicPartition};
 
 use super::Shard;
 use super::channels::Home;
-use super::conn::{NONE, Phase};
+use super::conn::{Conn, NONE, Phase};
 use super::messages::{Command, Report};
 use super::subscriptions::Feed;
 use super::topics::{Owned, PartitionSlot};
@@ -29,10 +29,13 @@ impl<I: Io> Shard<I> {
         let shard = self.id;
         match command {
             Command::AddTopic { ticket, topic } => {
-                let name = topic.name.clone();
                 self.add_topic(topic);
                 self.report(Report::Done { ticket, shard });
-                self.topic_decided(&name, Ok(()));
+            }
+            Command::TopicReady { topic } => {
+                if let Some(name) = self.topics.ready(topic) {
+                    self.topic_decided(&name, Ok(()));
+                }
             }
             Command::TopicRefused { name, code } => self.topic_decided(&name, Err(code)),
             Command::RemoveTopic { ticket, topic } => self.remove_topic(ticket, topic),
@@ -133,6 +136,7 @@ impl<I: Io> Shard<I> {
             self.channels[handle].home = Home::Gone;
         }
         self.end_subscriptions_of(&ids);
+        self.cut_remote_consumers_of(&ids);
         self.removals.push(Removal { ticket, topic: known.topic });
         self.busy = true;
     }
@@ -150,6 +154,15 @@ impl<I: Io> Shard<I> {
             let refusal = Refusal { code: Code::TopicDeleted, retry_after_us: 0, record: None, detail };
             self.say(id, &refusal.frame(Kind::Error, partition.0, 0));
             self.unsubscribe(id, index);
+        }
+    }
+
+    /// Consumers of other shards whose frame cannot be finished are told so.
+    fn cut_remote_consumers_of(&mut self, ids: &[PartitionId]) {
+        let consumers = self.remote_consumers.iter();
+        let of_topic = consumers.filter(|(_, consumer)| consumer.used && ids.contains(&consumer.partition));
+        for index in of_topic.map(|(index, _)| index).collect::<Vec<_>>() {
+            self.say_whole(index);
         }
     }
 
@@ -197,32 +210,62 @@ impl<I: Io> Shard<I> {
         self.state = State::Draining;
         self.drain_deadline_ns = Some(deadline_ns);
         self.stop_accepting();
-        let wall_deadline = self.clock.wall_ns + deadline_ns.saturating_sub(self.clock.mono_ns);
-        let frame = FrameHeader { append_time_ns: wall_deadline, ..FrameHeader::new(Kind::Drain) }.alone();
         for id in self.conns.ids() {
             if self.conns[id].phase == Phase::Open {
-                self.say(id, &frame);
+                self.ack_all(id);
+                self.say_drain(id);
             }
         }
     }
 
-    /// Whether the drain has come to its end: all is delivered and acknowledged, or the time is up.
+    pub(super) fn say_drain(&mut self, id: ConnId) {
+        let left_ns = self.drain_deadline_ns.unwrap_or(0).saturating_sub(self.clock.mono_ns);
+        let append_time_ns = self.clock.wall_ns + left_ns;
+        let frame = FrameHeader { append_time_ns, ..FrameHeader::new(Kind::Drain) }.alone();
+        self.say(id, &frame);
+    }
+
+    /// Whether the drain has come to its end: all is delivered and acknowledged, or the time is up. Then every
+    /// peer is told that the server goes, and control once they have been.
     pub(super) fn check_drain(&mut self) {
         let Some(deadline_ns) = self.drain_deadline_ns else { return };
         if self.drained {
             return;
         }
-        let leftover = self.undelivered();
-        let quiet = self.conns.ids().iter().all(|&id| {
-            let conn = &self.conns[id];
-            conn.outbox.is_empty() && conn.sending.is_none() && conn.lent == 0
-        });
-        if leftover == 0 && quiet || self.clock.mono_ns >= deadline_ns {
+        let late = self.clock.mono_ns >= deadline_ns;
+        if self.drain_leftover.is_none() {
+            let leftover = self.undelivered();
+            if leftover == 0 && self.all_quiet() || late {
+                self.drain_leftover = Some(leftover);
+                self.say_goodbye();
+            }
+        }
+        if let Some(leftover) = self.drain_leftover
+            && (late || self.all_quiet())
+        {
             self.drained = true;
             self.report_log_ends();
             let shard = self.id;
             self.report(Report::Drained { shard, leftover });
         }
+    }
+
+    /// Nothing waits to be sent or to come back.
+    fn all_quiet(&self) -> bool {
+        let quiet = |conn: &Conn| conn.outbox.is_empty() && conn.sending.is_none() && conn.lent == 0;
+        self.conns.in_use().all(quiet)
+    }
+
+    fn say_goodbye(&mut self) {
+        let detail = String::new();
+        let refusal = Refusal { code: Code::ServerDraining, retry_after_us: 0, record: None, detail };
+        let frame = refusal.frame(Kind::Close, 0, 0);
+        for id in self.conns.ids() {
+            if self.conns[id].phase == Phase::Open {
+                self.say(id, &frame);
+            }
+        }
+        self.busy = true;
     }
 
     /// Records that current subscribers have yet to get.

@@ -127,6 +127,8 @@ pub(super) struct Conn {
     pub lent: u32,
     /// Earliest time an acknowledgement held back for pacing is due; `u64::MAX` for none.
     pub ack_due_ns: u64,
+    /// To be closed when the phase is over.
+    pub doomed: bool,
     /// Close once everything queued for the peer is sent.
     pub close_when_sent: bool,
     /// Why it is being closed, for the log and the metrics.
@@ -228,6 +230,11 @@ impl ConnTable {
         (conn.phase != Phase::Free && conn.generation == generation).then_some(id)
     }
 
+    /// Every connection.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = &Conn> {
+        self.slots.iter().filter(|conn| conn.phase != Phase::Free)
+    }
+
     /// Ids of all slots in use.
     pub(super) fn ids(&self) -> Vec<ConnId> {
         let in_use = self.slots.iter().enumerate().filter(|(_, conn)| conn.phase != Phase::Free);
@@ -286,6 +293,7 @@ fn vacant() -> Conn {
         waiting: 0,
         lent: 0,
         ack_due_ns: u64::MAX,
+        doomed: false,
         close_when_sent: false,
         reason: None,
         destination: 0,

@@ -66,7 +66,6 @@ impl<I: Io> Shard<I> {
             bytes: taken.bytes,
             records: taken.records,
             continues_frame,
-            ends_on_frame: true,
         }));
         self.remote_consumers[index].lent = true;
         self.send_surely(usize::from(to.shard.0), message);

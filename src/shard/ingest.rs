@@ -16,7 +16,6 @@ use crate::wire::batch;
 use super::Shard;
 use super::channels::{AckPoint, Home};
 use super::conn::Phase;
-use super::messages::Message;
 use super::topics::PartitionSlot;
 
 /// Whether a frame was dealt with or has to stay where it is.
@@ -99,33 +98,21 @@ impl<I: Io> Shard<I> {
             return self.fail(id, Code::CreditOverrun, detail);
         };
         let (home, producer_id) = (channel.home, channel.producer_id);
-        let mut verified = self.verify(frame, header);
         if header.producer_id != producer_id {
+            // Of another producer, so it says nothing of this one's sequences; its credit is used up.
+            self.channels[handle].extend(u64::from(granted));
             let detail = format!("the channel was opened for producer {producer_id}");
-            verified = Err(BatchRefused { code: Code::UnknownProducer, record: None, detail });
+            let refused = BatchRefused { code: Code::UnknownProducer, record: None, detail };
+            return self.nack(id, handle, header.sequence, refused);
         }
+        let verified = self.verify(frame, header);
         match home {
             Home::Local { slot, producer } => {
                 self.publish_local(id, handle, slot, producer, frame, header, verified);
                 self.topics[slot].partition.ungrant(u64::from(granted));
                 self.list_channel(handle);
             }
-            Home::Remote { shard, partition, owner_slot } => match verified {
-                Ok(()) => {
-                    let from = self.conn_ref(id);
-                    let message = Message::RemotePublish {
-                        from,
-                        channel: handle,
-                        owner_slot,
-                        partition,
-                        span: frame,
-                        granted,
-                        header: *header,
-                    };
-                    self.lend_batch(id, handle, shard, frame, message, header.sequence);
-                }
-                Err(refused) => self.refuse_remote(id, handle, home, granted, header.sequence, refused),
-            },
+            Home::Remote { .. } => self.lend_batch(id, handle, home, frame, granted, header, verified),
             Home::Gone | Home::Nowhere | Home::Opening { .. } => {
                 self.nack(id, handle, header.sequence, Code::NoSuchTopicNow.into());
             }

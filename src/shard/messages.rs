@@ -46,6 +46,8 @@ pub enum Message {
         span: Span,
         /// How many of its bytes were granted to the channel.
         granted: u32,
+        /// Why it was refused at the door, if it was: it counts in its sequence all the same.
+        refused: Option<Code>,
         header: FrameHeader,
     },
     /// What became of it.
@@ -58,17 +60,7 @@ pub enum Message {
         credit: u64,
     },
     /// More credit for a channel.
-    RemoteCredit { to: ConnRef, channel: u32, grant: u64 },
-    /// The terminal refusal of a batch at the door consumes its sequence; `granted` as in `RemotePublish`.
-    RemoteConsume {
-        partition: PartitionId,
-        owner_slot: u32,
-        owner: ConnRef,
-        channel: u32,
-        sequence: u64,
-        granted: u32,
-        code: Code,
-    },
+    RemoteCredit { to: ConnRef, channel: u32, partition: PartitionId, owner_slot: u32, grant: u64 },
     /// The channel is closed; what it was granted and has not used, on its way to it or there, is free again.
     RemoteRelease { from: ConnRef, channel: u32, owner_slot: u32, partition: PartitionId },
     /// A subscription to a partition of the receiving shard.
@@ -84,6 +76,8 @@ pub enum Message {
     RemoteDeliver(Box<RemoteDeliver>),
     /// How many of them were sent. `blocked`: the socket is full; wait for `RemoteWritable`.
     RemoteSent { partition: PartitionId, subscriber: u32, from: ConnRef, bytes: u32, blocked: bool },
+    /// The short send ended where a frame ends (`cut: false`), or the frame's rest is lost (`cut: true`).
+    RemoteWhole { to: ConnRef, partition: PartitionId, subscriber: u32, cut: bool },
     /// The socket takes bytes again.
     RemoteWritable { partition: PartitionId, subscriber: u32, from: ConnRef },
     /// A consumer's credit (absolute limit).
@@ -176,8 +170,6 @@ pub struct RemoteDeliver {
     pub records: u32,
     /// The first span continues a frame whose beginning was sent before.
     pub continues_frame: bool,
-    /// The last span ends where a frame ends.
-    pub ends_on_frame: bool,
 }
 
 /// From control to a shard. Every command with a ticket is answered by a report with the same ticket.
@@ -185,6 +177,8 @@ pub struct RemoteDeliver {
 pub enum Command {
     /// A topic exists; sent to every shard, and answered by `Report::Done`.
     AddTopic { ticket: u64, topic: Arc<Topic> },
+    /// Every shard knows the topic: clients may open it and subscribe to it.
+    TopicReady { topic: TopicId },
     /// A client's wish for a topic (`Report::WantTopic`) was refused.
     TopicRefused { name: String, code: Code },
     /// A topic is gone; its memory is free once every shard has answered.

@@ -51,6 +51,7 @@ use crate::lifecycle::State;
 use crate::limits::{COMPLETIONS_PER_TICK, SENDS_IN_FLIGHT, SPANS_PER_SEND};
 use crate::mesh::{Census, MeshEnd, WakeNeeded};
 use crate::metrics::{Counter, CounterPage};
+use crate::proto::code::Code;
 use crate::time::TimerWheel;
 use crate::wire::batch::BatchLimits;
 
@@ -133,6 +134,8 @@ pub struct Shard<I: Io> {
     stopping: bool,
     drain_deadline_ns: Option<u64>,
     drained: bool,
+    /// Records left undelivered, once the drain has come to its end.
+    drain_leftover: Option<u64>,
 
     listeners: Vec<SockId>,
     accepts_off: Vec<u32>,
@@ -170,6 +173,12 @@ pub struct Shard<I: Io> {
     ack_list: Vec<u32>,
     dirty_conns: Vec<ConnId>,
     departing: Vec<ConnId>,
+    /// Connections to close when the phase is over.
+    doomed: Vec<(ConnId, Code)>,
+    /// Subscriptions to partitions of other shards whose credit has grown.
+    credit_list: Vec<u32>,
+    /// Accepting pauses until then: the process is out of descriptors or memory.
+    accept_after_ns: u64,
     flights: Vec<Flight>,
     spans: Vec<Span>,
     /// Scratch: the subscribers of a partition that have work.
@@ -219,6 +228,7 @@ impl<I: Io> Shard<I> {
             stopping: false,
             drain_deadline_ns: None,
             drained: false,
+            drain_leftover: None,
             accepts_off: (0..).take(listeners.len()).collect(),
             listeners,
             auto_create: spec.auto_create,
@@ -246,6 +256,9 @@ impl<I: Io> Shard<I> {
             ack_list: Vec::with_capacity(limits.channels as usize),
             dirty_conns: Vec::with_capacity(connections),
             departing: Vec::new(),
+            doomed: Vec::new(),
+            credit_list: Vec::new(),
+            accept_after_ns: 0,
             flights: (0..SENDS_IN_FLIGHT).map(|_| Flight::new()).collect(),
             spans: Vec::with_capacity(SPANS_PER_SEND),
             wanted: Vec::with_capacity(64),
@@ -291,8 +304,11 @@ impl<I: Io> Shard<I> {
         self.fan_out();
         self.feed_starving();
         self.flush_acks();
+        self.pass_credit_on();
+        self.end_doomed();
         self.transmit_dirty();
         self.end_of_tick();
+        self.end_doomed();
         self.next_wait()
     }
 
@@ -450,7 +466,11 @@ impl<I: Io> Shard<I> {
         self.publish_copies();
         let end = self.io.clock().mono_ns;
         self.took(end.saturating_sub(self.clock.mono_ns));
-        let second = self.next_second_ns;
+        let second = self.next_second_ns.min(if self.drained {
+            u64::MAX
+        } else {
+            self.drain_deadline_ns.unwrap_or(u64::MAX)
+        });
         Wait::Until(self.timers.next_deadline().map_or(second, |deadline| deadline.min(second)))
     }
 }

@@ -4,6 +4,7 @@
 use crate::buf::{CopyReason, Span};
 use crate::ids::{ConnId, ShardId};
 use crate::io::{Io, Op, TokenKind};
+use crate::lifecycle::State;
 use crate::limits::HEADER_BYTES;
 use crate::metrics::Counter;
 use crate::proto::code::Code;
@@ -110,6 +111,9 @@ impl<I: Io> Shard<I> {
         if !adoption.unsent.is_empty() {
             self.say(id, &adoption.unsent);
         }
+        if self.state == State::Draining {
+            self.say_drain(id);
+        }
         self.feed(id, &adoption.pending);
         if self.conns[id].is_live() {
             self.arm_receive(id);
@@ -133,8 +137,10 @@ impl<I: Io> Shard<I> {
         self.buffers.memory.copy_in(pending, block, CopyReason::Moved);
         let used = self.ingest(id, block);
         let (_, rest) = block.split_at(used);
-        if rest.bytes > 0 && self.conns[id].is_live() {
-            self.feed_rest(id, rest);
+        match self.conns[id].phase {
+            Phase::Moving => self.stash(id, rest),
+            Phase::Greeting | Phase::Open if rest.bytes > 0 => self.feed_rest(id, rest),
+            _ => {}
         }
         self.buffers.receive.release(block);
     }
@@ -146,5 +152,7 @@ impl<I: Io> Shard<I> {
         };
         self.buffers.memory.copy(rest, block.split_at(rest.bytes).0, CopyReason::Straddle);
         self.conns[id].partial = Partial::InBlock { block, filled: rest.bytes };
+        self.conns[id].frame_began_ns = self.clock.mono_ns;
+        self.arm_timer(id);
     }
 }

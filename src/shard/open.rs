@@ -2,7 +2,7 @@
 
 use crate::ids::{ConnId, PartitionId, ShardId};
 use crate::io::Io;
-use crate::limits::CREDIT_STARTER_BYTES;
+use crate::limits::{CREDIT_STARTER_BYTES, INFLIGHT_BATCHES_MAX};
 use crate::metrics::Counter;
 use crate::proto::code::Code;
 use crate::proto::control::{Commit, Open, Opened, Subscribe, Subscribed};
@@ -13,6 +13,9 @@ use super::channels::Home;
 use super::conn::NONE;
 use super::messages::{Message, RemoteSubscribe, Report};
 use super::subscriptions::{Feed, Place, Subscription};
+
+/// Commits on their way to control beyond which more are refused.
+const COMMITS_WAITING_MAX: usize = 256;
 
 impl<I: Io> Shard<I> {
     pub(super) fn open_channel(
@@ -32,7 +35,7 @@ impl<I: Io> Shard<I> {
         self.conns[id].channel_count += 1;
         let channel = &mut self.channels[handle];
         channel.level = open.ack_level;
-        channel.every_batches = open.ack_every_batches.max(1);
+        channel.every_batches = open.ack_every_batches.clamp(1, INFLIGHT_BATCHES_MAX);
         channel.every_ns = u64::from(open.ack_every_us) * 1_000;
         channel.producer_id = open.producer_id;
         channel.partition_count = partition_count;
@@ -93,15 +96,15 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn say_opened(&mut self, id: ConnId, request: u64, handle: u32, next_sequence: u64) {
         let channel = &self.channels[handle];
-        let partition_id = match channel.home {
-            Home::Local { slot, .. } => self.topics[slot].id,
-            Home::Remote { partition, .. } | Home::Opening { partition, .. } => partition,
-            Home::Gone | Home::Nowhere => PartitionId(0),
+        let (partition_id, owner) = match channel.home {
+            Home::Local { slot, .. } => (self.topics[slot].id, self.id),
+            Home::Remote { partition, shard, .. } | Home::Opening { partition, shard } => (partition, shard),
+            Home::Gone | Home::Nowhere => (PartitionId(0), self.id),
         };
         let opened = Opened {
             partition_id: partition_id.0,
             partition_count: channel.partition_count,
-            shard: self.id.0,
+            shard: owner.0,
             ack_level: channel.level,
             next_sequence,
             credit: channel.limit,
@@ -178,7 +181,8 @@ impl<I: Io> Shard<I> {
             next: self.conns[id].subscriptions,
             partition,
             partition_count,
-            feed: Feed::Asked,
+            feed: Feed::Asked { request },
+            credit: subscribe.credit,
             ..Subscription::vacant()
         };
         let Some(index) = self.subscriptions.insert(entry) else {
@@ -255,25 +259,59 @@ impl<I: Io> Shard<I> {
                 Ok(()) => self.mark_dirty(id),
                 Err(code) => self.fail(id, code, format!("partition {partition}, limit {limit}")),
             },
-            Feed::Remote { shard, subscriber, .. } => {
-                let from = self.conn_ref(id);
-                let message = Message::RemoteConsumerCredit { partition, subscriber, from, limit };
-                self.send_surely(usize::from(shard.0), message);
+            Feed::Remote { .. } | Feed::Asked { .. } => {
+                let entry = &mut self.subscriptions[index];
+                if limit < entry.credit {
+                    let detail = format!("partition {partition}, limit {limit}");
+                    return self.fail(id, Code::ConsumerCreditInvalid, detail);
+                }
+                entry.credit = limit;
+                if !entry.credit_listed {
+                    entry.credit_listed = true;
+                    self.credit_list.push(index);
+                }
             }
-            Feed::Asked | Feed::Nowhere => {}
+            Feed::Nowhere => {}
         }
     }
 
+    /// Tells owners on other shards of their consumers' credit: the latest limit, once a tick.
+    pub(super) fn pass_credit_on(&mut self) {
+        if self.credit_list.is_empty() {
+            return;
+        }
+        let mut listed = std::mem::take(&mut self.credit_list);
+        listed.retain(|&index| {
+            let entry = &self.subscriptions[index];
+            let (partition, limit) = (entry.partition, entry.credit);
+            let passed = match entry.feed {
+                Feed::Remote { shard, subscriber, .. } => {
+                    let from = self.conn_ref(entry.conn);
+                    let message = Message::RemoteConsumerCredit { partition, subscriber, from, limit };
+                    self.try_send(usize::from(shard.0), message).is_ok()
+                }
+                Feed::Asked { .. } => false,
+                Feed::Local { .. } | Feed::Nowhere => true,
+            };
+            self.subscriptions[index].credit_listed &= !passed;
+            !passed
+        });
+        self.credit_list.append(&mut listed);
+    }
+
     pub(super) fn commit(&mut self, id: ConnId, request: u64, partition: PartitionId, commit: Commit) {
-        let Some(owner) = self.topics.owner(partition) else {
-            return self.refuse(id, request, Code::TopicDeleted, String::new());
-        };
         if self.subscription_to(id, partition).is_none() {
             return self.refuse(id, request, Code::NotSubscribed, format!("partition {partition}"));
         }
+        let Some(owner) = self.topics.owner(partition) else {
+            return self.refuse(id, request, Code::TopicDeleted, String::new());
+        };
         if owner == self.id {
             let result = self.commit_here(partition, &commit.name, commit.offset);
             return self.committed(id, request, partition, result);
+        }
+        if !self.backlog[usize::from(owner.0)].is_empty() {
+            return self.refuse(id, request, Code::Unavailable, "commits outrun the shards".into());
         }
         let from = self.conn_ref(id);
         let message = Message::RemoteCommit {
@@ -293,6 +331,9 @@ impl<I: Io> Shard<I> {
         offset: u64,
     ) -> Result<u64, Code> {
         let slot = self.slot_of(partition).ok_or_else(|| self.topics.why_missing(partition))?;
+        if self.backlog[self.mesh.control()].len() >= COMMITS_WAITING_MAX {
+            return Err(Code::Unavailable);
+        }
         let stored = self.topics[slot].partition.commit(name, offset)?;
         self.counters.add(Counter::Commits, 1);
         self.report(Report::Committed { partition, name: name.to_owned(), offset: stored });
@@ -332,8 +373,11 @@ impl<I: Io> Shard<I> {
 
     /// Ends a subscription as soon as none of it is in flight and no frame is half sent.
     pub(super) fn unsubscribe(&mut self, id: ConnId, index: u32) {
-        self.subscriptions[index].ending = true;
-        if !self.subscriptions[index].in_flight && self.conns[id].resume != index {
+        let entry = &mut self.subscriptions[index];
+        entry.ending = true;
+        // One that was asked for at another shard ends when the answer is there, so that each request has one.
+        let asked = matches!(entry.feed, Feed::Asked { .. });
+        if !entry.in_flight && !asked && self.conns[id].resume != index {
             self.end_subscription(id, index);
         }
     }
@@ -355,7 +399,7 @@ impl<I: Io> Shard<I> {
                 self.send_surely(usize::from(shard.0), message);
             }
             // The answer finds no subscription and undoes it at the owner.
-            Feed::Asked | Feed::Nowhere => {}
+            Feed::Asked { .. } | Feed::Nowhere => {}
         }
         let echo = self.subscriptions[index].echo;
         self.remove_subscription(id, index);
@@ -364,7 +408,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn say_unsubscribed(&mut self, id: ConnId, partition: PartitionId) {
+    pub(super) fn say_unsubscribed(&mut self, id: ConnId, partition: PartitionId) {
         let frame = FrameHeader { channel: partition.0, ..FrameHeader::new(Kind::Unsubscribe) }.alone();
         self.say(id, &frame);
     }

@@ -64,7 +64,10 @@ impl Outbox {
         let end = self.filled as usize + frame.len();
         let wanted = end.div_ceil(CONTROL_BLOCK_BYTES as usize);
         let missing = wanted.saturating_sub(usize::from(self.count));
-        if wanted > BLOCKS_PER_CONNECTION || missing > pool.free.len() {
+        // Peers that do not read may not take the last quarter of the pool: with it everybody else is answered.
+        let scarce = pool.free.len() < pool.blocks as usize / 4;
+        let share = if scarce { 1 } else { BLOCKS_PER_CONNECTION };
+        if wanted > share.max(usize::from(self.count)) || missing > pool.free.len() {
             return false;
         }
         for _ in 0..missing {

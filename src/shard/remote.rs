@@ -17,7 +17,7 @@ use crate::proto::header::FrameHeader;
 
 use super::Shard;
 use super::channels::{AckPoint, Home};
-use super::conn::NONE;
+use super::conn::{NONE, Phase};
 use super::ingest::BatchRefused;
 use super::messages::{
     ConnRef, Message, RemoteAck, RemoteChannel, RemoteDeliver, RemoteSubscribe, RemoteSubscription,
@@ -67,16 +67,27 @@ impl<I: Io> Shard<I> {
             Message::RemoteOpened { to, request, channel, result } => {
                 self.remote_opened(to, request, channel, result)
             }
-            Message::RemotePublish { from, channel, owner_slot, partition, span, granted, header } => {
-                self.remote_publish(from, channel, owner_slot, partition, span, granted, &header);
+            Message::RemotePublish {
+                from,
+                channel,
+                owner_slot,
+                partition,
+                span,
+                granted,
+                refused,
+                header,
+            } => {
+                self.remote_publish(from, channel, owner_slot, partition, span, granted, refused, &header);
             }
             Message::RemotePublished { to, channel, span, sequence, result, credit } => {
                 self.buffers.receive.release(span);
                 self.remote_published(to, channel, sequence, result, credit);
             }
-            Message::RemoteCredit { to, channel, grant } => self.remote_credit(to, channel, grant),
-            Message::RemoteConsume { partition, owner_slot, owner, channel, sequence, granted, code } => {
-                self.remote_consume(partition, owner_slot, owner, channel, sequence, granted, code);
+            Message::RemoteCredit { to, channel, partition, owner_slot, grant } => {
+                self.remote_credit(to, channel, partition, owner_slot, grant);
+            }
+            Message::RemoteWhole { to, partition, subscriber, cut } => {
+                self.remote_whole(to, partition, subscriber, cut);
             }
             Message::RemoteRelease { from, channel, owner_slot, partition } => {
                 self.remote_release(from, channel, owner_slot, partition);
@@ -147,6 +158,7 @@ impl<I: Io> Shard<I> {
         current.then_some((entry.slot, entry.producer))
     }
 
+    #[allow(clippy::too_many_arguments)] // the message's fields
     fn remote_publish(
         &mut self,
         from: ConnRef,
@@ -155,14 +167,16 @@ impl<I: Io> Shard<I> {
         partition: PartitionId,
         span: Span,
         granted: u32,
+        refused: Option<Code>,
         header: &FrameHeader,
     ) {
+        let verified = refused.map_or(Ok(()), |code| Err(code.into()));
         let mut credit = 0;
         let result = match self.remote_producer(owner_slot, partition) {
             None => Err(Code::NoSuchTopicNow),
             Some((slot, producer)) => {
                 let owner = owner_key(from.shard, from.generation, channel);
-                let stored = self.store(slot, producer, owner, &[span], Source::Foreign, header, Ok(()));
+                let stored = self.store(slot, producer, owner, &[span], Source::Foreign, header, verified);
                 credit = self.regrant(slot, owner_slot, from, channel, granted);
                 stored.map_err(|refused| refused.code)
             }
@@ -227,7 +241,13 @@ impl<I: Io> Shard<I> {
                 self.remote_producers[owed.owner_slot].granted += grant;
                 self.answer(
                     owed.to.shard,
-                    Message::RemoteCredit { to: owed.to, channel: owed.channel, grant },
+                    Message::RemoteCredit {
+                        to: owed.to,
+                        channel: owed.channel,
+                        partition: self.topics[slot].id,
+                        owner_slot: owed.owner_slot,
+                        grant,
+                    },
                 );
             }
             owed.bytes -= grant;
@@ -237,27 +257,6 @@ impl<I: Io> Shard<I> {
         self.topics[slot].owed = waiting;
         if unpaid {
             self.starve(slot);
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)] // the message's fields
-    fn remote_consume(
-        &mut self,
-        partition: PartitionId,
-        owner_slot: u32,
-        owner: ConnRef,
-        channel: u32,
-        sequence: u64,
-        granted: u32,
-        code: Code,
-    ) {
-        let Some((slot, producer)) = self.remote_producer(owner_slot, partition) else { return };
-        let key = owner_key(owner.shard, owner.generation, channel);
-        let partition = &mut self.topics[slot].partition;
-        partition.consume_sequence(producer, key, sequence, code);
-        let grant = self.regrant(slot, owner_slot, owner, channel, granted);
-        if grant > 0 {
-            self.answer(owner.shard, Message::RemoteCredit { to: owner, channel, grant });
         }
     }
 
@@ -317,51 +316,51 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Lends a verified batch to its partition's shard. Where the mesh is full the client tries again.
+    /// Lends a batch to its partition's shard, also one that was refused at the door: only the owner knows
+    /// whether its turn has come. Where the mesh is full the client tries again.
     pub(super) fn lend_batch(
         &mut self,
         id: ConnId,
         handle: u32,
-        shard: ShardId,
-        frame: Span,
-        message: Message,
-        sequence: u64,
-    ) {
-        self.buffers.receive.hold(frame);
-        match self.try_send(usize::from(shard.0), message) {
-            Ok(()) => {
-                self.channels[handle].lent += 1;
-                self.conns[id].lent += 1;
-            }
-            Err(_) => {
-                self.buffers.receive.release(frame);
-                // The credit was not used; what the client counts as sent it may send again.
-                let channel = &mut self.channels[handle];
-                channel.limit += u64::from(frame.bytes);
-                let limit = channel.limit;
-                self.nack(id, handle, sequence, Code::BackPressure.into());
-                self.say_credit(id, handle, limit);
-            }
-        }
-    }
-
-    /// A batch for another shard that was refused at the door.
-    pub(super) fn refuse_remote(
-        &mut self,
-        id: ConnId,
-        handle: u32,
         home: Home,
+        frame: Span,
         granted: u32,
-        sequence: u64,
-        refused: BatchRefused,
+        header: &FrameHeader,
+        verified: Result<(), BatchRefused>,
     ) {
         let Home::Remote { shard, partition, owner_slot } = home else { return };
-        let owner = self.conn_ref(id);
-        let code = refused.code;
-        let message =
-            Message::RemoteConsume { partition, owner_slot, owner, channel: handle, sequence, granted, code };
-        self.answer(shard, message);
-        self.nack(id, handle, sequence, refused);
+        let waiting_for = self.channels[handle].turned_away;
+        if waiting_for != 0 && header.sequence > waiting_for {
+            return self.turn_batch_away(id, handle, granted, header.sequence, Code::OutOfSequence);
+        }
+        let message = Message::RemotePublish {
+            from: self.conn_ref(id),
+            channel: handle,
+            owner_slot,
+            partition,
+            span: frame,
+            granted,
+            refused: verified.err().map(|refused| refused.code),
+            header: *header,
+        };
+        self.buffers.receive.hold(frame);
+        if self.try_send(usize::from(shard.0), message).is_err() {
+            self.buffers.receive.release(frame);
+            self.channels[handle].turned_away = header.sequence;
+            return self.turn_batch_away(id, handle, granted, header.sequence, Code::BackPressure);
+        }
+        let channel = &mut self.channels[handle];
+        channel.turned_away = 0;
+        channel.lent += 1;
+        self.conns[id].lent += 1;
+    }
+
+    /// Refuses a batch that was not lent: what it used of the credit was not used after all.
+    fn turn_batch_away(&mut self, id: ConnId, handle: u32, granted: u32, sequence: u64, code: Code) {
+        self.channels[handle].extend(u64::from(granted));
+        let limit = self.channels[handle].limit;
+        self.nack(id, handle, sequence, code.into());
+        self.say_credit(id, handle, limit);
     }
 
     fn remote_published(
@@ -372,7 +371,9 @@ impl<I: Io> Shard<I> {
         result: Result<RemoteAck, Code>,
         credit: u64,
     ) {
-        let Some(id) = self.remote_channel(to, handle) else { return };
+        let Some(id) = self.remote_channel(to, handle).filter(|_| self.channels[handle].lent > 0) else {
+            return;
+        };
         self.conns[id].lent -= 1;
         self.channels[handle].lent -= 1;
         match result {
@@ -397,12 +398,25 @@ impl<I: Io> Shard<I> {
         if self.channels[handle].releasing && self.channels[handle].lent == 0 {
             self.ack_pending(id, handle);
             self.end_channel(id, handle);
+        } else if self.conns[id].phase == Phase::Lingering && self.channels[handle].lent == 0 {
+            self.ack_pending(id, handle);
         }
         self.nothing_to_send(id);
     }
 
-    fn remote_credit(&mut self, to: ConnRef, handle: u32, grant: u64) {
-        if let Some(id) = self.remote_channel(to, handle) {
+    fn remote_credit(
+        &mut self,
+        to: ConnRef,
+        handle: u32,
+        partition: PartitionId,
+        owner_slot: u32,
+        grant: u64,
+    ) {
+        let Some(id) = self.remote_channel(to, handle) else { return };
+        // The handle may have been released and opened again meanwhile.
+        let same = matches!(self.channels[handle].home,
+            Home::Remote { partition: at, owner_slot: slot, .. } if at == partition && slot == owner_slot);
+        if same {
             self.extend_credit(id, handle, grant);
         }
     }
@@ -482,6 +496,40 @@ impl<I: Io> Shard<I> {
             self.remove_remote_consumer(index);
         } else if !blocked {
             self.lend(index);
+        } else {
+            self.say_whole(index);
+        }
+    }
+
+    /// After a short send: tells the consumer's shard when no rest of a frame will come.
+    pub(super) fn say_whole(&mut self, index: u32) {
+        let consumer = &self.remote_consumers[index];
+        let (to, partition, subscriber, slot) =
+            (consumer.to, consumer.partition, consumer.subscriber, consumer.slot);
+        if consumer.lent || consumer.ending {
+            return;
+        }
+        let owner = &self.topics[slot].partition;
+        let inside = owner.in_frame(subscriber);
+        let cut = owner.is_cut_off(subscriber);
+        if cut || !inside {
+            self.answer(to.shard, Message::RemoteWhole { to, partition, subscriber: index, cut });
+        }
+    }
+
+    /// The owner has nothing to add to what was sent of a frame.
+    fn remote_whole(&mut self, to: ConnRef, partition: PartitionId, subscriber: u32, cut: bool) {
+        let Some(id) = self.conns.by_ref(to) else { return };
+        let Some(index) = self.fed_by(id, partition, subscriber) else { return };
+        if cut {
+            return self.doom(id, Code::TopicDeleted);
+        }
+        if self.conns[id].resume == index {
+            self.conns[id].resume = NONE;
+            self.mark_dirty(id);
+            if self.subscriptions[index].ending && !self.subscriptions[index].in_flight {
+                self.end_subscription(id, index);
+            }
         }
     }
 
@@ -535,10 +583,7 @@ impl<I: Io> Shard<I> {
         result: Result<RemoteSubscription, Code>,
     ) {
         let shard = ShardId(u16::try_from(owner).expect("shards are few"));
-        let asked = self.conns.by_ref(to).and_then(|id| {
-            let index = self.subscription_to(id, partition)?;
-            matches!(self.subscriptions[index].feed, Feed::Asked).then_some((id, index))
-        });
+        let asked = self.conns.by_ref(to).and_then(|id| Some((id, self.asked_by(id, request)?)));
         match (asked, result) {
             (Some((id, index)), Ok(new)) => {
                 self.subscriptions[index].feed =
@@ -552,10 +597,17 @@ impl<I: Io> Shard<I> {
                 };
                 let frame = subscribed.frame(request, partition.0);
                 self.say(id, &frame);
+                if self.subscriptions[index].ending {
+                    self.end_subscription(id, index);
+                }
             }
             (Some((id, index)), Err(code)) => {
+                let echo = self.subscriptions[index].echo;
                 self.remove_subscription(id, index);
                 self.refuse(id, request, code, String::new());
+                if echo {
+                    self.say_unsubscribed(id, partition);
+                }
             }
             (None, Ok(new)) => {
                 let message = Message::RemoteUnsubscribe { partition, subscriber: new.subscriber, from: to };
@@ -565,9 +617,23 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// The subscription that waits for the answer to this request.
+    fn asked_by(&self, id: ConnId, asked: u64) -> Option<u32> {
+        let mut at = self.conns[id].subscriptions;
+        while at != NONE {
+            let entry = &self.subscriptions[at];
+            if matches!(entry.feed, Feed::Asked { request } if request == asked) {
+                return Some(at);
+            }
+            at = entry.next;
+        }
+        None
+    }
+
     fn remote_deliver(&mut self, owner: usize, deliver: RemoteDeliver) {
         let shard = ShardId(u16::try_from(owner).expect("shards are few"));
-        let index = self.conns.by_ref(deliver.to).and_then(|id| self.fed_subscription(id, &deliver));
+        let fed = |id| self.fed_by(id, deliver.partition, deliver.subscriber);
+        let index = self.conns.by_ref(deliver.to).and_then(fed);
         let Some(index) = index else {
             // Gone meanwhile: everything goes back.
             let (partition, subscriber, from) = (deliver.partition, deliver.subscriber, deliver.to);
@@ -576,8 +642,8 @@ impl<I: Io> Shard<I> {
         };
         let id = self.subscriptions[index].conn;
         if let Feed::Remote { lent, .. } = &mut self.subscriptions[index].feed {
-            let RemoteDeliver { spans, bytes, records, gap, continues_frame, ends_on_frame, .. } = deliver;
-            *lent = Some(Lent { spans, bytes, records, gap, continues_frame, ends_on_frame });
+            let RemoteDeliver { spans, bytes, records, gap, continues_frame, .. } = deliver;
+            *lent = Some(Lent { spans, bytes, records, gap, continues_frame });
         }
         if self.conns[id].blocked && self.conns[id].sending.is_none() {
             self.return_lent(id, index);
@@ -586,18 +652,30 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn fed_subscription(&self, id: ConnId, deliver: &RemoteDeliver) -> Option<u32> {
+    /// The subscription that a subscriber of another shard's partition feeds.
+    fn fed_by(&self, id: ConnId, partition: PartitionId, fed_by: u32) -> Option<u32> {
         let mut at = self.conns[id].subscriptions;
         while at != NONE {
             let entry = &self.subscriptions[at];
-            let feeds =
-                matches!(entry.feed, Feed::Remote { subscriber, .. } if subscriber == deliver.subscriber);
-            if feeds && entry.partition == deliver.partition {
+            let feeds = matches!(entry.feed, Feed::Remote { subscriber, .. } if subscriber == fed_by);
+            if feeds && entry.partition == partition {
                 return Some(at);
             }
             at = entry.next;
         }
         None
+    }
+
+    /// A loan that held nothing but a gap has been told.
+    pub(super) fn return_empty_loan(&mut self, id: ConnId, index: u32) {
+        let entry = &mut self.subscriptions[index];
+        let partition = entry.partition;
+        if let Feed::Remote { shard, subscriber, lent } = &mut entry.feed
+            && lent.take_if(|lent| lent.bytes == 0).is_some()
+        {
+            let (shard, subscriber) = (*shard, *subscriber);
+            self.give_back(id, shard, partition, subscriber, 0, false);
+        }
     }
 
     /// Gives back what cannot be sent now: the socket is full.

@@ -72,6 +72,16 @@ impl<I: Io> Shard<I> {
             self.greeting(id, frame, header);
             return Verdict::Done;
         }
+        if header.kind.is_header_only() && header.body_bytes != 0
+            || header.kind == Kind::Close && header.body_bytes != 0
+        {
+            self.fail(id, Code::BadLength, format!("{:?} has no body", header.kind));
+            return Verdict::Done;
+        }
+        if !self.request_id_ok(id, header) {
+            return Verdict::Done;
+        }
+        let bytes = self.buffers.memory.bytes(frame);
         match header.kind {
             Kind::Open => match Open::decode(&bytes[HEADER_BYTES..]) {
                 Ok(open) => return self.request(id, header.sequence, Request::Open(open)),
@@ -172,6 +182,16 @@ impl<I: Io> Shard<I> {
         Verdict::Done
     }
 
+    /// A request's id tells its answer from others; 0 stands for the connection itself.
+    fn request_id_ok(&mut self, id: ConnId, header: &FrameHeader) -> bool {
+        let named = matches!(header.kind, Kind::Open | Kind::Subscribe | Kind::Commit);
+        if named && header.sequence == 0 {
+            self.fail(id, Code::BadControlBody, "a request's id (sequence) is not 0".into());
+            return false;
+        }
+        true
+    }
+
     fn request_allowed(&self, id: ConnId, what: &Request) -> Result<(), Code> {
         if self.state == State::Draining {
             return Err(Code::ServerDraining);
@@ -213,14 +233,15 @@ impl<I: Io> Shard<I> {
 
     /// Asks control for a topic that nobody knows yet.
     fn want_topic(&mut self, id: ConnId, request: u64, what: Request) {
-        if !self.auto_create {
+        let coming = self.topics.is_coming(what.topic());
+        if !self.auto_create && !coming {
             return self.refuse(id, request, Code::UnknownTopic, what.topic().into());
         }
         if self.waiting_for_topic.len() >= WAITING_MAX {
             return self.refuse(id, request, Code::Unavailable, String::new());
         }
         let asked = self.waiting_for_topic.iter().any(|waiting| waiting.what.topic() == what.topic());
-        if !asked {
+        if !asked && !coming {
             let (shard, name, partition) = (self.id, what.topic().to_owned(), what.partition());
             self.report(Report::WantTopic { shard, name, partition });
         }

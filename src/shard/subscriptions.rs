@@ -16,7 +16,7 @@ pub(super) enum Feed {
     /// A partition of this shard.
     Local { slot: PartitionSlot, subscriber: SubscriberId },
     /// Asked for at another shard.
-    Asked,
+    Asked { request: u64 },
     /// A partition of another shard; what it has lent, if anything.
     Remote { shard: ShardId, subscriber: u32, lent: Option<Lent> },
 }
@@ -29,7 +29,6 @@ pub(super) struct Lent {
     pub records: u32,
     pub gap: Option<Gap>,
     pub continues_frame: bool,
-    pub ends_on_frame: bool,
 }
 
 /// One subscription of a connection of this shard.
@@ -41,6 +40,9 @@ pub(super) struct Subscription {
     pub partition: PartitionId,
     pub partition_count: u32,
     pub feed: Feed,
+    /// Of a partition of another shard: the limit the client named last, and whether the owner has to hear of it.
+    pub credit: u64,
+    pub credit_listed: bool,
     /// Part of the send in flight.
     pub in_flight: bool,
     /// The client has unsubscribed, or the topic is going: no more is taken, it ends when nothing is in flight.
@@ -119,6 +121,8 @@ impl Subscription {
             partition: PartitionId(0),
             partition_count: 0,
             feed: Feed::Nowhere,
+            credit: 0,
+            credit_listed: false,
             in_flight: false,
             ending: false,
             echo: false,

@@ -6,7 +6,7 @@ use crate::io::Io;
 use crate::proto::code::Code;
 
 use super::Shard;
-use super::conn::{Partial, Phase};
+use super::conn::Phase;
 
 impl<I: Io> Shard<I> {
     /// Sets the connection's timer to what it waits for next.
@@ -42,7 +42,7 @@ impl<I: Io> Shard<I> {
 
     fn frame_due_ns(&self, id: ConnId) -> u64 {
         let conn = &self.conns[id];
-        if conn.partial == Partial::Nothing || conn.frame_began_ns == 0 {
+        if conn.frame_began_ns == 0 {
             return u64::MAX;
         }
         conn.frame_began_ns + self.limits.frame_timeout_ms * 1_000_000

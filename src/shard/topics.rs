@@ -40,6 +40,8 @@ pub(super) struct Owned {
 pub(super) struct Known {
     pub topic: Arc<Topic>,
     pub paused: bool,
+    /// Every shard knows it; before, clients wait.
+    pub ready: bool,
 }
 
 /// See the module.
@@ -66,7 +68,19 @@ impl TopicTable {
     }
 
     pub(super) fn by_name(&self, name: &str) -> Option<&Known> {
-        self.by_id.get(self.by_name.get(name)?)
+        self.by_id.get(self.by_name.get(name)?).filter(|known| known.ready)
+    }
+
+    /// Whether a topic of this name is about to be ready.
+    pub(super) fn is_coming(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Clients may have the topic from now on; says its name.
+    pub(super) fn ready(&mut self, id: TopicId) -> Option<String> {
+        let known = self.by_id.get_mut(&id)?;
+        known.ready = true;
+        Some(known.topic.name.clone())
     }
 
     pub(super) fn by_id(&mut self, id: TopicId) -> Option<&mut Known> {
@@ -93,7 +107,7 @@ impl TopicTable {
             self.newest = self.newest.max(partition.id);
         }
         self.by_name.insert(topic.name.clone(), topic.id);
-        self.by_id.insert(topic.id, Known { topic, paused: false });
+        self.by_id.insert(topic.id, Known { topic, paused: false, ready: false });
     }
 
     pub(super) fn forget(&mut self, id: TopicId) -> Option<Known> {

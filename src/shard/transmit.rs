@@ -62,14 +62,32 @@ impl<I: Io> Shard<I> {
     /// off when its share of the control memory is full.
     pub(super) fn say(&mut self, id: ConnId, frame: &[u8]) {
         let conn = &mut self.conns[id];
-        let over = matches!(conn.phase, Phase::Free | Phase::Closing);
+        let over = conn.doomed || matches!(conn.phase, Phase::Free | Phase::Closing);
         if over || conn.phase == Phase::Lingering && conn.reason.is_some() {
             return; // the last word was said
         }
         if conn.outbox.push(&mut self.blocks, &mut self.buffers.memory, frame) {
             self.mark_dirty(id);
         } else {
-            self.lost(id, Code::PeerNotReading);
+            // Its channels and subscriptions may be in use by the caller: it goes when the phase is over.
+            self.doom(id, Code::PeerNotReading);
+        }
+    }
+
+    /// Condemns a connection: it is closed at the end of the phase, and nothing more is said on it.
+    pub(super) fn doom(&mut self, id: ConnId, code: Code) {
+        let conn = &mut self.conns[id];
+        if !conn.doomed && !matches!(conn.phase, Phase::Free | Phase::Closing) {
+            conn.doomed = true;
+            self.doomed.push((id, code));
+        }
+    }
+
+    pub(super) fn end_doomed(&mut self) {
+        while let Some((id, code)) = self.doomed.pop() {
+            if self.conns[id].doomed {
+                self.lost(id, code);
+            }
         }
     }
 
@@ -97,7 +115,8 @@ impl<I: Io> Shard<I> {
     /// Builds and submits one send of what the connection has to get.
     fn transmit(&mut self, id: ConnId) {
         let conn = &self.conns[id];
-        if conn.sending.is_some()
+        if conn.doomed
+            || conn.sending.is_some()
             || conn.blocked
             || matches!(conn.phase, Phase::Free | Phase::Closing | Phase::Moving)
         {
@@ -111,7 +130,8 @@ impl<I: Io> Shard<I> {
         if resume != NONE {
             self.load_data(id, list, resume);
             if self.flights[list.0 as usize].parts.is_empty() {
-                return self.io.drop_span_list(list); // another shard has the rest; it comes by message
+                self.io.drop_span_list(list);
+                return self.rest_is_missing(id, resume);
             }
         }
         self.load_control(id, list);
@@ -132,8 +152,18 @@ impl<I: Io> Shard<I> {
     pub(super) fn nothing_to_send(&mut self, id: ConnId) {
         let conn = &self.conns[id];
         let said = conn.outbox.is_empty() && conn.sending.is_none() && conn.lent == 0;
-        if conn.phase == Phase::Lingering && conn.close_when_sent && said {
+        if conn.phase == Phase::Lingering && said && (conn.close_when_sent || conn.ended) {
             self.all_said(id);
+        }
+    }
+
+    /// The rest of a frame that was begun is not there. Another shard sends it by message; of a partition of
+    /// this shard it is gone for good (the topic was deleted and no block was free), and with it the stream.
+    fn rest_is_missing(&mut self, id: ConnId, resume: u32) {
+        if let Feed::Local { slot, subscriber } = self.subscriptions[resume].feed
+            && self.topics[slot].partition.is_cut_off(subscriber)
+        {
+            self.doom(id, Code::TopicDeleted);
         }
     }
 
@@ -216,6 +246,9 @@ impl<I: Io> Shard<I> {
         };
         if let Some(gap) = gap {
             self.say_gap(id, list, partition.0, gap);
+        }
+        if bytes == 0 {
+            self.return_empty_loan(id, subscription);
         }
         self.load_spans(list, &spans);
         if bytes > 0 {
@@ -315,14 +348,16 @@ impl<I: Io> Shard<I> {
             Feed::Remote { shard, subscriber, lent } => {
                 let lent = lent.take().expect("what is in flight was lent");
                 let (shard, subscriber) = (*shard, *subscriber);
-                let inside = if done == 0 { lent.continues_frame } else { !all || !lent.ends_on_frame };
+                // Where a short send ended, only the owner can tell: it answers with the rest of the frame, or
+                // with `RemoteWhole` when there is none.
+                let inside = if done == 0 { lent.continues_frame } else { !all };
                 let partition = entry.partition;
                 if inside && !closing {
                     self.conns[id].resume = subscription;
                 }
                 self.give_back(id, shard, partition, subscriber, done, !all);
             }
-            Feed::Nowhere | Feed::Asked => unreachable!("only a fed subscription is in flight"),
+            Feed::Nowhere | Feed::Asked { .. } => unreachable!("only a fed subscription is in flight"),
         }
         if self.subscriptions[subscription].ending && self.conns[id].resume != subscription {
             self.end_subscription(id, subscription);

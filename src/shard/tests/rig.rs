@@ -153,7 +153,9 @@ impl Rig {
             ring_bytes,
             partitions: vec![partition],
         };
+        let topic_id = topic.id;
         self.command(Command::AddTopic { ticket: 1, topic: Arc::new(topic) });
+        self.command(Command::TopicReady { topic: topic_id });
         id
     }
 
