@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use uringest::proto::code::Code;
 use uringest::proto::control::{Hello, Open, Opened, Refusal, Start, Subscribe, Subscribed};
 use uringest::proto::header::{FrameHeader, Kind, seal};
 use uringest::wire::batch::BatchBuilder;
@@ -56,24 +57,31 @@ impl Wire {
         wire
     }
 
-    /// Sends a frame, and waits for the answer of this kind.
+    /// Sends a request, and waits for the answer of this kind; asks again while the server says that it is busy.
     fn ask(&mut self, frame: &[u8], kind: Kind) -> (FrameHeader, Vec<u8>) {
-        let mut rest = frame;
-        while !rest.is_empty() {
-            rest = &rest[self.write(rest)..];
-        }
         let deadline = Instant::now() + PATIENCE;
-        let mut answer = None;
-        while answer.is_none() {
-            assert!(Instant::now() < deadline, "no {kind:?} in {PATIENCE:?}");
-            poll(&[(&self.stream, false)]);
-            self.take(|header, body| {
-                if header.kind == kind {
-                    answer = Some((*header, body.to_vec()));
+        loop {
+            let mut rest = frame;
+            while !rest.is_empty() {
+                rest = &rest[self.write(rest)..];
+            }
+            let mut answer = None;
+            while answer.is_none() {
+                assert!(Instant::now() < deadline, "no {kind:?} in {PATIENCE:?}");
+                poll(&[(&self.stream, false)]);
+                self.take(|header, body| {
+                    if header.kind == kind || header.kind == Kind::Error {
+                        answer = Some((*header, body.to_vec()));
+                    }
+                });
+            }
+            match answer.expect("the loop's condition") {
+                (header, body) if header.kind == Kind::Error => {
+                    refused(Kind::Error, &body, Code::Unavailable)
                 }
-            });
+                answer => return answer,
+            }
         }
-        answer.expect("the loop's condition")
     }
 
     /// Writes what fits: 0 when nothing does.
@@ -102,18 +110,19 @@ impl Wire {
                 self.bytes.resize(self.bytes.len().max(2 * header.frame_bytes()), 0);
                 break;
             }
-            let body = &self.bytes[at + HEADER..end];
-            if matches!(header.kind, Kind::Nack | Kind::Error | Kind::Close) {
-                let refusal = Refusal::decode(body).expect("a refusal");
-                panic!("{:?} {}: {}", header.kind, refusal.code.name(), refusal.detail);
-            }
-            each(&header, body);
+            each(&header, &self.bytes[at + HEADER..end]);
             at = end;
         }
         self.bytes.copy_within(at..self.filled, 0);
         self.filled -= at;
         read
     }
+}
+
+/// Fails on a refusal, unless it is the one that may be.
+fn refused(kind: Kind, body: &[u8], but: Code) {
+    let refusal = Refusal::decode(body).expect("a refusal");
+    assert!(refusal.code == but, "{kind:?} {}: {}", refusal.code.name(), refusal.detail);
 }
 
 /// Waits until one of the sockets is readable, or writable where that is asked for, or a moment has passed.
@@ -345,7 +354,8 @@ impl Load {
 }
 
 impl Producer {
-    /// Encodes as many frames as one write takes, and credit and the target allow.
+    /// Encodes as many frames as one write takes, and credit and the target allow. What is within its credit finds
+    /// room, so none is refused.
     fn fill(&mut self) {
         if self.sent < self.out.len() {
             return;
@@ -356,7 +366,7 @@ impl Producer {
         while self.out.len() + self.frame.len() <= WRITE_BYTES
             && self.sequence < self.target
             && self.sequence - self.acked < IN_FLIGHT
-            && (self.used + bytes <= self.limit || self.sequence == self.acked && self.out.is_empty())
+            && self.used + bytes <= self.limit
         {
             self.sequence += 1;
             self.used += bytes;
@@ -376,10 +386,10 @@ impl Producer {
             moved = written > 0;
         }
         let (acked, limit) = (&mut self.acked, &mut self.limit);
-        let read = self.wire.take(|header, _| match header.kind {
+        let read = self.wire.take(|header, body| match header.kind {
             Kind::Ack => *acked = header.sequence,
             Kind::Credit => *limit = header.offset,
-            _ => {}
+            kind => panic!("{kind:?}: {:?}", Refusal::decode(body)),
         });
         moved || read > 0
     }
@@ -388,12 +398,14 @@ impl Producer {
 impl Consumer {
     fn step(&mut self) -> bool {
         let (frames, bytes, next_offset) = (&mut self.frames, &mut self.bytes, &mut self.next_offset);
-        let read = self.wire.take(|header, _| {
+        let read = self.wire.take(|header, body| {
             if header.kind == Kind::Deliver {
                 assert_eq!(header.offset, *next_offset, "each record once, in order");
                 *next_offset += u64::from(header.record_count);
                 *frames += 1;
                 *bytes += header.frame_bytes() as u64;
+            } else {
+                panic!("{:?}: {:?}", header.kind, Refusal::decode(body));
             }
         });
         if self.limit - self.bytes.min(self.limit) < CONSUMER_CREDIT / 2 {
