@@ -45,9 +45,8 @@ impl<I: Io> Shard<I> {
             }
             Command::Describe { ticket, topic } => self.describe(ticket, topic),
             Command::PauseServer { paused } => {
-                if self.state != State::Draining {
-                    self.state = if paused { State::Paused } else { State::Running };
-                }
+                // A server that drains stays with it; asked for twice, it stays as it is.
+                let _left = self.state.advance(if paused { State::Paused } else { State::Running });
             }
             Command::Access(access) => self.access = access,
             Command::Drain { deadline_ns } => self.drain(deadline_ns),
@@ -93,7 +92,8 @@ impl<I: Io> Shard<I> {
 
     fn pause_topic(&mut self, topic: TopicId, paused: bool) {
         if let Some(known) = self.topics.by_id(topic) {
-            known.paused = paused;
+            // Asked for twice, it stays as it is.
+            let _left = known.state.advance(if paused { State::Paused } else { State::Running });
         }
         for slot in self.topics.slots() {
             let Some(owned) = self.topics.get_mut(slot) else { continue };
@@ -204,10 +204,9 @@ impl<I: Io> Shard<I> {
 
     /// The server is going: no new batch is taken, what subscribers have yet to get is delivered.
     fn drain(&mut self, deadline_ns: u64) {
-        if self.state == State::Draining {
+        if self.state.advance(State::Draining).is_err() {
             return;
         }
-        self.state = State::Draining;
         self.drain_deadline_ns = Some(deadline_ns);
         self.stop_accepting();
         for id in self.conns.ids() {
