@@ -84,8 +84,8 @@ impl<I: Io> Shard<I> {
             dirty: false,
             pinning: false,
             starving: false,
-            starved: Vec::new(),
-            owed: Vec::new(),
+            starved: Vec::with_capacity(super::topics::WAITING),
+            owed: Vec::with_capacity(super::topics::WAITING),
             reported_end: partition.first_offset,
         });
     }

@@ -296,7 +296,7 @@ impl<I: Io> Shard<I> {
             self.subscriptions[index].credit_listed &= !passed;
             !passed
         });
-        self.credit_list.append(&mut listed);
+        self.credit_list = listed;
     }
 
     pub(super) fn commit(&mut self, id: ConnId, request: u64, partition: PartitionId, commit: Commit) {
@@ -391,8 +391,8 @@ impl<I: Io> Shard<I> {
                 self.topics[slot].partition.unsubscribe(&mut self.buffers, subscriber);
             }
             Feed::Remote { shard, subscriber, lent } => {
-                if lent.is_some() {
-                    self.give_back(id, shard, partition, subscriber, 0, true);
+                if let Some(loan) = lent {
+                    self.give_back(shard, loan, 0, true);
                 }
                 let from = self.conn_ref(id);
                 let message = Message::RemoteUnsubscribe { partition, subscriber, from };

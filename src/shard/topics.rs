@@ -16,6 +16,9 @@ use crate::topic::Topic;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PartitionSlot(pub u32);
 
+/// Producers that may wait for credit of one partition before its lists of them grow.
+pub(super) const WAITING: usize = 16;
+
 /// A partition of this shard.
 pub(super) struct Owned {
     pub partition: Partition,
