@@ -320,13 +320,12 @@ impl<I: Io> Shard<I> {
         &mut self,
         id: ConnId,
         handle: u32,
-        home: Home,
         frame: Span,
         granted: u32,
         header: &FrameHeader,
         verified: Result<(), BatchRefused>,
     ) {
-        let Home::Remote { shard, partition, owner_slot } = home else { return };
+        let Home::Remote { shard, partition, owner_slot } = self.channels[handle].home else { return };
         let waiting_for = self.channels[handle].turned_away;
         if waiting_for != 0 && header.sequence > waiting_for {
             return self.turn_batch_away(id, handle, granted, header.sequence, Code::OutOfSequence);

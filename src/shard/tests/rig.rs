@@ -1,5 +1,7 @@
 //! One shard with control's end of its mesh in the test's hands, and clients that speak the protocol.
 
+#![allow(clippy::cast_possible_truncation)] // patterns of bytes and small lengths are cut on purpose
+
 use std::sync::Arc;
 
 use crate::access::Access;
