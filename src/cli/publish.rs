@@ -34,7 +34,8 @@ const GENERATED_PER_ROUND: u64 = 1024;
     --checkpoint trades.done\n  uringest pub load --count 1000000 --size 512\n\nWith --checkpoint a later run goes on \
     behind the last record known to be acknowledged. After kill -9 up to 100 ms of records may be published \
     twice; after SIGINT or SIGTERM none.\n\nExit codes: 0 everything is acknowledged; 1 failed; 2 wrong command \
-    line; 3 server not reachable; 4 refused by the server; 130 ended by SIGINT."))]
+    line; 3 server not reachable; 4 refused by the server; 130 ended by SIGINT, \
+    143 by SIGTERM."))]
 pub struct PubArgs {
     /// The topic; created by the server if its policy allows.
     topic: String,
