@@ -2,6 +2,8 @@
 //!
 //! Every wait has a deadline, and every failure says what reruns it. Sizes are for a debug build on two processors.
 
+mod connections;
+mod idle;
 mod lines;
 mod proxy;
 mod raw;
