@@ -2,7 +2,10 @@
 //!
 //! Every wait has a deadline, and every failure says what reruns it. Sizes are for a debug build on two processors.
 
+mod access;
+mod checkpoint;
 mod connections;
+mod drain;
 mod idle;
 mod lines;
 mod proxy;
