@@ -55,7 +55,8 @@ fn a_token_opens_what_its_rules_say_and_reload_changes_it() {
     assert!(exit == Some(4) && stderr.contains("not_authorized"), "{exit:?} {stderr}");
     // The right one, on a topic that it may make.
     assert_eq!(try_pub(&server, "plant.a", &old), (Some(0), String::new()));
-    let mut sub = Program::attached(&server, "plant.a", &["--token", &old, "--from", "earliest", "--count", "30"]);
+    let mut sub =
+        Program::attached(&server, "plant.a", &["--token", &old, "--from", "earliest", "--count", "30"]);
     sub.wait_lines(10);
     // While the tokens change both are good; then the old one is not, and who was there stays.
     let reload = |digests: &[&str], times: usize| {
@@ -99,7 +100,16 @@ fn nobody_listens_beyond_loopback_unasked() {
     let (code, _, stderr) = ended(&args);
     assert!(code == Some(2) && stderr.contains(&admin_everywhere), "{code:?} {stderr}");
     // Asked for, it does.
-    let mut program = Program::start(&["serve", "--data", data, "--listen", &everywhere, "--admin", &admin, "--insecure-plaintext"]);
+    let mut program = Program::start(&[
+        "serve",
+        "--data",
+        data,
+        "--listen",
+        &everywhere,
+        "--admin",
+        &admin,
+        "--insecure-plaintext",
+    ]);
     let admin = admin.parse().expect("an address");
     wait_for("the server", || {
         assert!(!program.has_ended(), "{}", program.err());

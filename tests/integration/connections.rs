@@ -32,7 +32,8 @@ fn misbehaviour(random: &mut Random) -> Vec<u8> {
         bytes.truncate(random.below(bytes.len()));
         bytes
     };
-    let junk = |random: &mut Random| (0..random.below(5_000)).map(|_| random.next().to_le_bytes()[0]).collect();
+    let junk =
+        |random: &mut Random| (0..random.below(5_000)).map(|_| random.next().to_le_bytes()[0]).collect();
     let sizes = [8, 4_000, 20_000, 100_000];
     let session = |topic: &str| [hello(), open(topic), subscribe(topic)].concat();
     match random.below(8) {

@@ -33,7 +33,10 @@ fn what_is_acknowledged_is_delivered(server_args: &[&str], kind: &str) {
     for program in [&mut sub, &mut other] {
         assert_eq!(program.wait(), Some(3), "the server is gone: {}", program.err());
         let last = whole_from(&program.out(), 0);
-        assert!(last + 1 >= acknowledged, "{acknowledged} records acknowledged, the last delivered is {last}");
+        assert!(
+            last + 1 >= acknowledged,
+            "{acknowledged} records acknowledged, the last delivered is {last}"
+        );
         assert!(!program.err().contains("gap"), "{}", program.err());
     }
 }
