@@ -15,3 +15,4 @@ mod rig;
 mod slow;
 #[path = "../support/mod.rs"]
 mod support;
+mod topics;
