@@ -79,8 +79,9 @@ pub const BULK_REGION_BYTES: u32 = 256 * KIB;
 pub const BULK_REGIONS_DEFAULT: u16 = 4;
 /// See [`BULK_REGIONS_DEFAULT`].
 pub const BULK_REGIONS_MAX: u16 = 16;
-/// Frames at least this large make a connection a candidate for a region.
-pub const BULK_FRAME_BYTES: u32 = 16 * KIB;
+/// Frames at least this large make a connection a candidate for a region: batches of 16 KiB do, which end a record
+/// before they would pass that.
+pub const BULK_FRAME_BYTES: u32 = 12 * KIB;
 /// Bytes of the arena for frames that straddle pieces of receive memory.
 pub const STRADDLE_ARENA_BYTES: u32 = 16 * 1024 * KIB;
 /// Smallest block of the straddle arena.

@@ -120,6 +120,16 @@ impl Server {
         body
     }
 
+    /// The sum of the samples of the metrics page that begin so, over their labels.
+    pub fn metric(&self, begins: &str) -> f64 {
+        let page = self.page("/metrics");
+        let samples = page.lines().filter(|line| line.starts_with(begins));
+        let values: Vec<f64> =
+            samples.filter_map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok())).collect();
+        assert!(!values.is_empty(), "no {begins} on the page");
+        values.iter().sum()
+    }
+
     /// Sends a signal by name, as in `kill -TERM`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
