@@ -171,7 +171,11 @@ pub fn http(admin: SocketAddr, method: &str, path: &str, body: &str) -> std::io:
 
 /// Runs a command of the program to its end, with this on standard input.
 pub fn run(args: &[&str], input: &[u8]) -> Output {
-    let mut command = uringest(args);
+    feed(&mut uringest(args), input)
+}
+
+/// Runs any command to its end with this on its standard input.
+pub fn feed(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
