@@ -14,7 +14,7 @@ use crate::topic::{Topic, TopicPartition};
 use super::Shard;
 use super::channels::Home;
 use super::conn::{Conn, NONE, Phase};
-use super::messages::{Command, Report};
+use super::messages::{Command, Message, Report};
 use super::subscriptions::Feed;
 use super::topics::{Owned, PartitionSlot};
 
@@ -225,7 +225,8 @@ impl<I: Io> Shard<I> {
     }
 
     /// Whether the drain has come to its end: all is delivered and acknowledged, or the time is up. Then every
-    /// peer is told that the server goes, and control once they have been.
+    /// peer is told that the server goes, and control once they have been. What other shards' partitions hold for
+    /// connections of this one counts too: each shard tells all others when its own partitions are done.
     pub(super) fn check_drain(&mut self) {
         let Some(deadline_ns) = self.drain_deadline_ns else { return };
         if self.drained {
@@ -234,7 +235,15 @@ impl<I: Io> Shard<I> {
         let late = self.clock.mono_ns >= deadline_ns;
         if self.drain_leftover.is_none() {
             let leftover = self.undelivered();
-            if leftover == 0 && self.all_quiet() || late {
+            if leftover == 0 && self.delivered & (1 << self.id.index()) == 0 {
+                self.delivered |= 1 << self.id.index();
+                let me = self.id.index();
+                for peer in (0..usize::from(self.shards)).filter(|&peer| peer != me) {
+                    self.send_surely(peer, Message::Delivered);
+                }
+            }
+            let everywhere = self.delivered.count_ones() == u32::from(self.shards);
+            if leftover == 0 && everywhere && self.all_quiet() || late {
                 self.drain_leftover = Some(leftover);
                 self.say_goodbye();
             }

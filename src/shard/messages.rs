@@ -89,6 +89,8 @@ pub enum Message {
     RemoteCommitted { to: ConnRef, request: u64, partition: PartitionId, result: Result<u64, Code> },
     /// The subscription ends.
     RemoteUnsubscribe { partition: PartitionId, subscriber: u32, from: ConnRef },
+    /// From a shard that drains: subscribers of all shards have what its partitions held.
+    Delivered,
     /// From control to a shard.
     Command(Box<Command>),
     /// From a shard to control.

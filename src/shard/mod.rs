@@ -134,6 +134,8 @@ pub struct Shard<I: Io> {
     stopping: bool,
     drain_deadline_ns: Option<u64>,
     drained: bool,
+    /// The shards that have said, in a drain, that subscribers have everything: bits by shard.
+    delivered: u64,
     /// Records left undelivered, once the drain has come to its end.
     drain_leftover: Option<u64>,
 
@@ -228,6 +230,7 @@ impl<I: Io> Shard<I> {
             stopping: false,
             drain_deadline_ns: None,
             drained: false,
+            delivered: 0,
             drain_leftover: None,
             accepts_off: (0..).take(listeners.len()).collect(),
             listeners,

@@ -116,6 +116,7 @@ impl<I: Io> Shard<I> {
             Message::RemoteUnsubscribe { partition, subscriber, from } => {
                 self.remote_unsubscribe(partition, subscriber, from);
             }
+            Message::Delivered => self.delivered |= 1 << from,
             Message::Command(command) => self.command(*command),
             Message::Report(_) => unreachable!("reports go to control"),
         }
