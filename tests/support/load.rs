@@ -23,7 +23,7 @@ const CONSUMER_CREDIT: u64 = 64 * 1024 * 1024;
 /// Batches of one channel without an answer, less than the server's bound.
 const IN_FLIGHT: u64 = 60;
 /// How long the load may stand still before it counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Congestion control that does not pace, as some hosts' default does on loopback: for sockets of both ends.
 pub fn unpaced() -> &'static str {
