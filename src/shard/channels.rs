@@ -83,9 +83,12 @@ impl Channel {
     pub(super) fn spend(&mut self, frame_bytes: u32) -> Option<u32> {
         let alone = self.unacked == 0 && self.lent == 0;
         let granted = u32::try_from(self.available()).unwrap_or(u32::MAX).min(frame_bytes);
+        if granted < frame_bytes && !alone {
+            return None; // nothing is counted, so that all that was granted is given back with the channel
+        }
         self.used += u64::from(frame_bytes);
         self.window = CREDIT_CHANNEL_BYTES;
-        (granted == frame_bytes || alone).then_some(granted)
+        Some(granted)
     }
 
     /// Adds a grant. What was used beyond the limit by a frame that was alone stays beyond it.

@@ -64,6 +64,7 @@ impl<I: Io> Shard<I> {
         conn.deadline_ns = self.clock.mono_ns + LINGER_NS;
         let off = conn.receive == Receive::Off && !conn.ended;
         self.arm_timer(id);
+        self.return_loans(id);
         if off {
             self.rearm.push_back(id);
         }

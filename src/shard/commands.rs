@@ -14,7 +14,7 @@ use crate::topic::{Topic, TopicPartition};
 use super::Shard;
 use super::channels::Home;
 use super::conn::{Conn, NONE, Phase};
-use super::messages::{Command, Message, Report};
+use super::messages::{Command, Report};
 use super::subscriptions::Feed;
 use super::topics::{Owned, PartitionSlot};
 
@@ -45,8 +45,9 @@ impl<I: Io> Shard<I> {
             }
             Command::Describe { ticket, topic } => self.describe(ticket, topic),
             Command::PauseServer { paused } => {
-                // A server that drains stays with it; asked for twice, it stays as it is.
-                let _left = self.state.advance(if paused { State::Paused } else { State::Running });
+                if self.state != State::Draining {
+                    self.state = if paused { State::Paused } else { State::Running };
+                }
             }
             Command::Access(access) => self.access = access,
             Command::Drain { deadline_ns } => self.drain(deadline_ns),
@@ -84,16 +85,15 @@ impl<I: Io> Shard<I> {
             dirty: false,
             pinning: false,
             starving: false,
-            starved: Vec::with_capacity(super::topics::WAITING),
-            owed: Vec::with_capacity(super::topics::WAITING),
+            starved: Vec::new(),
+            owed: Vec::new(),
             reported_end: partition.first_offset,
         });
     }
 
     fn pause_topic(&mut self, topic: TopicId, paused: bool) {
         if let Some(known) = self.topics.by_id(topic) {
-            // Asked for twice, it stays as it is.
-            let _left = known.state.advance(if paused { State::Paused } else { State::Running });
+            known.paused = paused;
         }
         for slot in self.topics.slots() {
             let Some(owned) = self.topics.get_mut(slot) else { continue };
@@ -150,6 +150,11 @@ impl<I: Io> Shard<I> {
             .collect();
         for index in ended {
             let (id, partition) = (self.subscriptions[index].conn, self.subscriptions[index].partition);
+            if matches!(self.subscriptions[index].feed, Feed::Asked { .. }) {
+                // It has not been made: the owner's answer is turned into a refusal of the request.
+                self.unsubscribe(id, index);
+                continue;
+            }
             let detail = format!("partition {partition}");
             let refusal = Refusal { code: Code::TopicDeleted, retry_after_us: 0, record: None, detail };
             self.say(id, &refusal.frame(Kind::Error, partition.0, 0));
@@ -204,9 +209,10 @@ impl<I: Io> Shard<I> {
 
     /// The server is going: no new batch is taken, what subscribers have yet to get is delivered.
     fn drain(&mut self, deadline_ns: u64) {
-        if self.state.advance(State::Draining).is_err() {
+        if self.state == State::Draining {
             return;
         }
+        self.state = State::Draining;
         self.drain_deadline_ns = Some(deadline_ns);
         self.stop_accepting();
         for id in self.conns.ids() {
@@ -225,8 +231,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Whether the drain has come to its end: all is delivered and acknowledged, or the time is up. Then every
-    /// peer is told that the server goes, and control once they have been. What other shards' partitions hold for
-    /// connections of this one counts too: each shard tells all others when its own partitions are done.
+    /// peer is told that the server goes, and control once they have been.
     pub(super) fn check_drain(&mut self) {
         let Some(deadline_ns) = self.drain_deadline_ns else { return };
         if self.drained {
@@ -235,15 +240,7 @@ impl<I: Io> Shard<I> {
         let late = self.clock.mono_ns >= deadline_ns;
         if self.drain_leftover.is_none() {
             let leftover = self.undelivered();
-            if leftover == 0 && self.delivered & (1 << self.id.index()) == 0 {
-                self.delivered |= 1 << self.id.index();
-                let me = self.id.index();
-                for peer in (0..usize::from(self.shards)).filter(|&peer| peer != me) {
-                    self.send_surely(peer, Message::Delivered);
-                }
-            }
-            let everywhere = self.delivered.count_ones() == u32::from(self.shards);
-            if leftover == 0 && everywhere && self.all_quiet() || late {
+            if leftover == 0 && self.all_quiet() || late {
                 self.drain_leftover = Some(leftover);
                 self.say_goodbye();
             }

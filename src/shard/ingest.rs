@@ -5,7 +5,7 @@ use crate::buf::Span;
 use crate::ids::ConnId;
 use crate::io::Io;
 use crate::lifecycle::State;
-use crate::limits::{HEADER_BYTES, HEADER_BYTES_U32};
+use crate::limits::HEADER_BYTES;
 use crate::metrics::Counter;
 use crate::partition::{Admission, ProducerSlot, Source};
 use crate::proto::code::Code;
@@ -53,7 +53,7 @@ impl<I: Io> Shard<I> {
                     return run.bytes;
                 }
             };
-            let frame_bytes = HEADER_BYTES_U32 + header.body_bytes;
+            let frame_bytes = HEADER_BYTES as u32 + header.body_bytes;
             if rest.bytes < frame_bytes {
                 break;
             }
@@ -94,7 +94,8 @@ impl<I: Io> Shard<I> {
             return self.fail(id, Code::ReservedNotZero, "a publish frame's server fields are zero".into());
         }
         let Some(granted) = channel.spend(frame.bytes) else {
-            let detail = format!("channel {handle}: {} bytes sent, limit {}", channel.used, channel.limit);
+            let sent = channel.used + u64::from(frame.bytes);
+            let detail = format!("channel {handle}: {sent} bytes sent, limit {}", channel.limit);
             return self.fail(id, Code::CreditOverrun, detail);
         };
         let (home, producer_id) = (channel.home, channel.producer_id);
@@ -112,7 +113,7 @@ impl<I: Io> Shard<I> {
                 self.topics[slot].partition.ungrant(u64::from(granted));
                 self.list_channel(handle);
             }
-            Home::Remote { .. } => self.lend_batch(id, handle, frame, granted, header, verified),
+            Home::Remote { .. } => self.lend_batch(id, handle, home, frame, granted, header, verified),
             Home::Gone | Home::Nowhere | Home::Opening { .. } => {
                 self.nack(id, handle, header.sequence, Code::NoSuchTopicNow.into());
             }

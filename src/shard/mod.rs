@@ -134,8 +134,6 @@ pub struct Shard<I: Io> {
     stopping: bool,
     drain_deadline_ns: Option<u64>,
     drained: bool,
-    /// The shards that have said, in a drain, that subscribers have everything: bits by shard.
-    delivered: u64,
     /// Records left undelivered, once the drain has come to its end.
     drain_leftover: Option<u64>,
 
@@ -230,7 +228,6 @@ impl<I: Io> Shard<I> {
             stopping: false,
             drain_deadline_ns: None,
             drained: false,
-            delivered: 0,
             drain_leftover: None,
             accepts_off: (0..).take(listeners.len()).collect(),
             listeners,
@@ -260,7 +257,7 @@ impl<I: Io> Shard<I> {
             dirty_conns: Vec::with_capacity(connections),
             departing: Vec::new(),
             doomed: Vec::new(),
-            credit_list: Vec::with_capacity(64),
+            credit_list: Vec::new(),
             accept_after_ns: 0,
             flights: (0..SENDS_IN_FLIGHT).map(|_| Flight::new()).collect(),
             spans: Vec::with_capacity(SPANS_PER_SEND),

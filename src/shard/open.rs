@@ -173,7 +173,8 @@ impl<I: Io> Shard<I> {
         partition_count: u32,
         subscribe: Subscribe,
     ) {
-        if self.subscription_to(id, partition).is_some() {
+        // Also one that is ending: its last frames, and the word that it has ended, come first.
+        if self.has_subscription(id, partition) {
             return self.refuse(id, request, Code::AlreadySubscribed, subscribe.topic);
         }
         let entry = Subscription {
@@ -237,7 +238,15 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The connection's subscription to a partition.
+    fn has_subscription(&self, id: ConnId, partition: PartitionId) -> bool {
+        let mut at = self.conns[id].subscriptions;
+        while at != NONE && self.subscriptions[at].partition != partition {
+            at = self.subscriptions[at].next;
+        }
+        at != NONE
+    }
+
+    /// The connection's subscription to a partition, unless it is ending.
     pub(super) fn subscription_to(&self, id: ConnId, partition: PartitionId) -> Option<u32> {
         let mut at = self.conns[id].subscriptions;
         while at != NONE {
@@ -281,6 +290,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         let mut listed = std::mem::take(&mut self.credit_list);
+        let mut full = false;
         listed.retain(|&index| {
             let entry = &self.subscriptions[index];
             let (partition, limit) = (entry.partition, entry.credit);
@@ -294,9 +304,11 @@ impl<I: Io> Shard<I> {
                 Feed::Local { .. } | Feed::Nowhere => true,
             };
             self.subscriptions[index].credit_listed &= !passed;
+            full |= !passed && matches!(self.subscriptions[index].feed, Feed::Remote { .. });
             !passed
         });
-        self.credit_list = listed;
+        self.credit_list.append(&mut listed);
+        self.busy |= full;
     }
 
     pub(super) fn commit(&mut self, id: ConnId, request: u64, partition: PartitionId, commit: Commit) {
@@ -391,8 +403,8 @@ impl<I: Io> Shard<I> {
                 self.topics[slot].partition.unsubscribe(&mut self.buffers, subscriber);
             }
             Feed::Remote { shard, subscriber, lent } => {
-                if let Some(loan) = lent {
-                    self.give_back(shard, loan, 0, true);
+                if lent.is_some() {
+                    self.give_back(id, shard, partition, subscriber, 0, true);
                 }
                 let from = self.conn_ref(id);
                 let message = Message::RemoteUnsubscribe { partition, subscriber, from };

@@ -23,7 +23,7 @@ use super::messages::{
     ConnRef, Message, RemoteAck, RemoteChannel, RemoteDeliver, RemoteSubscribe, RemoteSubscription,
 };
 use super::session::owner_key;
-use super::subscriptions::{Feed, Place, RemoteConsumer, Table};
+use super::subscriptions::{Feed, Lent, Place, RemoteConsumer, Table};
 use super::topics::PartitionSlot;
 
 /// Credit a remote channel is kept at: it crosses the mesh, so it starts with more than a local one.
@@ -96,8 +96,10 @@ impl<I: Io> Shard<I> {
             Message::RemoteSubscribed { to, request, partition, result } => {
                 self.remote_subscribed(to, from, request, partition, result);
             }
-            Message::RemoteDeliver(deliver) => self.remote_deliver(from, deliver),
-            Message::RemoteSent { loan, bytes, blocked } => self.remote_sent(loan, bytes, blocked),
+            Message::RemoteDeliver(deliver) => self.remote_deliver(from, *deliver),
+            Message::RemoteSent { partition, subscriber, from, bytes, blocked } => {
+                self.remote_sent(partition, subscriber, from, bytes, blocked);
+            }
             Message::RemoteWritable { partition, subscriber, from } => {
                 self.remote_writable(partition, subscriber, from)
             }
@@ -116,7 +118,6 @@ impl<I: Io> Shard<I> {
             Message::RemoteUnsubscribe { partition, subscriber, from } => {
                 self.remote_unsubscribe(partition, subscriber, from);
             }
-            Message::Delivered => self.delivered |= 1 << from,
             Message::Command(command) => self.command(*command),
             Message::Report(_) => unreachable!("reports go to control"),
         }
@@ -321,12 +322,13 @@ impl<I: Io> Shard<I> {
         &mut self,
         id: ConnId,
         handle: u32,
+        home: Home,
         frame: Span,
         granted: u32,
         header: &FrameHeader,
         verified: Result<(), BatchRefused>,
     ) {
-        let Home::Remote { shard, partition, owner_slot } = self.channels[handle].home else { return };
+        let Home::Remote { shard, partition, owner_slot } = home else { return };
         let waiting_for = self.channels[handle].turned_away;
         if waiting_for != 0 && header.sequence > waiting_for {
             return self.turn_batch_away(id, handle, granted, header.sequence, Code::OutOfSequence);
@@ -348,7 +350,9 @@ impl<I: Io> Shard<I> {
             return self.turn_batch_away(id, handle, granted, header.sequence, Code::BackPressure);
         }
         let channel = &mut self.channels[handle];
-        channel.turned_away = 0;
+        if header.sequence == channel.turned_away {
+            channel.turned_away = 0;
+        }
         channel.lent += 1;
         self.conns[id].lent += 1;
     }
@@ -481,13 +485,11 @@ impl<I: Io> Shard<I> {
             .is_some_and(|c| c.used && c.partition == partition && c.to == from)
     }
 
-    fn remote_sent(&mut self, loan: Box<RemoteDeliver>, bytes: u32, blocked: bool) {
-        let index = loan.subscriber;
-        if !self.remote_consumer(index, loan.partition, loan.to) {
+    fn remote_sent(&mut self, partition: PartitionId, index: u32, from: ConnRef, bytes: u32, blocked: bool) {
+        if !self.remote_consumer(index, partition, from) {
             return;
         }
         self.remote_consumers[index].lent = false;
-        self.remote_consumers[index].loan = Some(loan);
         let (slot, subscriber) = (self.remote_consumers[index].slot, self.remote_consumers[index].subscriber);
         let owner = &mut self.topics[slot].partition;
         owner.sent(&mut self.buffers, subscriber, bytes);
@@ -586,8 +588,13 @@ impl<I: Io> Shard<I> {
         let asked = self.conns.by_ref(to).and_then(|id| Some((id, self.asked_by(id, request)?)));
         match (asked, result) {
             (Some((id, index)), Ok(new)) => {
+                let deleted = self.subscriptions[index].ending && !self.subscriptions[index].echo;
                 self.subscriptions[index].feed =
                     Feed::Remote { shard, subscriber: new.subscriber, lent: None };
+                if deleted {
+                    self.end_subscription(id, index);
+                    return self.refuse(id, request, Code::TopicDeleted, String::new());
+                }
                 let subscribed = Subscribed {
                     partition_count: self.subscriptions[index].partition_count,
                     shard: shard.0,
@@ -630,19 +637,25 @@ impl<I: Io> Shard<I> {
         None
     }
 
-    fn remote_deliver(&mut self, owner: usize, loan: Box<RemoteDeliver>) {
+    fn remote_deliver(&mut self, owner: usize, deliver: RemoteDeliver) {
         let shard = ShardId(u16::try_from(owner).expect("shards are few"));
-        let fed = |id| self.fed_by(id, loan.partition, loan.subscriber);
-        let index = self.conns.by_ref(loan.to).and_then(fed);
+        let fed = |id| self.fed_by(id, deliver.partition, deliver.subscriber);
+        let index = self.conns.by_ref(deliver.to).and_then(fed);
         let Some(index) = index else {
             // Gone meanwhile: everything goes back.
-            return self.give_back(shard, loan, 0, true);
+            let (partition, subscriber, from) = (deliver.partition, deliver.subscriber, deliver.to);
+            return self
+                .answer(shard, Message::RemoteSent { partition, subscriber, from, bytes: 0, blocked: true });
         };
         let id = self.subscriptions[index].conn;
         if let Feed::Remote { lent, .. } = &mut self.subscriptions[index].feed {
-            *lent = Some(loan);
+            let RemoteDeliver { spans, bytes, records, gap, continues_frame, .. } = deliver;
+            *lent = Some(Lent { spans, bytes, records, gap, continues_frame });
         }
-        if self.conns[id].blocked && self.conns[id].sending.is_none() {
+        let conn = &self.conns[id];
+        let full = conn.blocked && conn.sending.is_none();
+        let over = conn.phase != Phase::Open && conn.resume != index;
+        if full || over {
             self.return_lent(id, index);
         } else {
             self.mark_dirty(id);
@@ -664,34 +677,58 @@ impl<I: Io> Shard<I> {
     }
 
     /// A loan that held nothing but a gap has been told.
-    pub(super) fn return_empty_loan(&mut self, index: u32) {
-        if let Feed::Remote { shard, lent, .. } = &mut self.subscriptions[index].feed
-            && let Some(loan) = lent.take_if(|lent| lent.bytes == 0)
+    pub(super) fn return_empty_loan(&mut self, id: ConnId, index: u32) {
+        let entry = &mut self.subscriptions[index];
+        let partition = entry.partition;
+        if let Feed::Remote { shard, subscriber, lent } = &mut entry.feed
+            && lent.take_if(|lent| lent.bytes == 0).is_some()
         {
-            let shard = *shard;
-            self.give_back(shard, loan, 0, false);
+            let (shard, subscriber) = (*shard, *subscriber);
+            self.give_back(id, shard, partition, subscriber, 0, false);
         }
     }
 
-    /// Gives back what cannot be sent now: the socket is full.
+    /// A connection that is about to end needs no more than the rest of the frame it has begun.
+    pub(super) fn return_loans(&mut self, id: ConnId) {
+        let mut at = self.conns[id].subscriptions;
+        while at != NONE {
+            let entry = &self.subscriptions[at];
+            let next = entry.next;
+            let idle = !entry.in_flight && self.conns[id].resume != at;
+            if idle && matches!(entry.feed, Feed::Remote { lent: Some(_), .. }) {
+                self.return_lent(id, at);
+            }
+            at = next;
+        }
+    }
+
+    /// Gives back what cannot be sent now: the socket is full, or the connection ends.
     pub(super) fn return_lent(&mut self, id: ConnId, index: u32) {
         let entry = &mut self.subscriptions[index];
         let partition = entry.partition;
-        if let Feed::Remote { shard, lent, .. } = &mut entry.feed
-            && let Some(mut loan) = lent.take()
-        {
-            let shard = *shard;
-            // The owner tells a gap once, so it is told now.
-            if let Some(gap) = loan.gap.take() {
+        if let Feed::Remote { shard, subscriber, lent } = &mut entry.feed {
+            // A gap that was not told yet stays: it is the owner's to tell, so it is told at once.
+            let gap = lent.take().and_then(|lent| lent.gap);
+            let (shard, subscriber) = (*shard, *subscriber);
+            if let Some(gap) = gap {
                 self.queue_gap(id, partition.0, gap);
             }
-            self.give_back(shard, loan, 0, true);
+            self.give_back(id, shard, partition, subscriber, 0, true);
         }
     }
 
     /// Answers a loan: this many bytes were sent.
-    pub(super) fn give_back(&mut self, shard: ShardId, loan: Box<RemoteDeliver>, bytes: u32, blocked: bool) {
-        self.answer(shard, Message::RemoteSent { loan, bytes, blocked });
+    pub(super) fn give_back(
+        &mut self,
+        id: ConnId,
+        shard: ShardId,
+        partition: PartitionId,
+        subscriber: u32,
+        bytes: u32,
+        blocked: bool,
+    ) {
+        let from = self.conn_ref(id);
+        self.answer(shard, Message::RemoteSent { partition, subscriber, from, bytes, blocked });
     }
 
     pub(super) fn say_writable(

@@ -63,8 +63,10 @@ impl<I: Io> Shard<I> {
     pub(super) fn say(&mut self, id: ConnId, frame: &[u8]) {
         let conn = &mut self.conns[id];
         let over = conn.doomed || matches!(conn.phase, Phase::Free | Phase::Closing);
-        if over || conn.phase == Phase::Lingering && conn.reason.is_some() {
-            return; // the last word was said
+        // A reason is the last word, and so is the end of the stream.
+        let last_said = conn.phase == Phase::Lingering && (conn.reason.is_some() || !conn.close_when_sent);
+        if over || last_said {
+            return;
         }
         if conn.outbox.push(&mut self.blocks, &mut self.buffers.memory, frame) {
             self.mark_dirty(id);
@@ -151,7 +153,7 @@ impl<I: Io> Shard<I> {
     /// Ends a session that waited only for its last words to be sent.
     pub(super) fn nothing_to_send(&mut self, id: ConnId) {
         let conn = &self.conns[id];
-        let said = conn.outbox.is_empty() && conn.sending.is_none() && conn.lent == 0;
+        let said = conn.outbox.is_empty() && conn.sending.is_none() && conn.resume == NONE && conn.lent == 0;
         if conn.phase == Phase::Lingering && said && (conn.close_when_sent || conn.ended) {
             self.all_said(id);
         }
@@ -244,11 +246,17 @@ impl<I: Io> Shard<I> {
             }
             _ => (0, 0, None, entry.partition),
         };
-        if let Some(gap) = gap {
-            self.say_gap(id, list, partition.0, gap);
-        }
+        let (bytes, records) = match gap {
+            Some(gap) if !self.say_gap(id, list, partition.0, gap) => {
+                // Nothing may follow a gap that could not be told; the connection is doomed.
+                self.untake(subscription);
+                spans.clear();
+                (0, 0)
+            }
+            _ => (bytes, records),
+        };
         if bytes == 0 {
-            self.return_empty_loan(subscription);
+            self.return_empty_loan(id, subscription);
         }
         self.load_spans(list, &spans);
         if bytes > 0 {
@@ -267,10 +275,19 @@ impl<I: Io> Shard<I> {
         self.flights[list.0 as usize].spans += spans.len();
     }
 
-    /// A gap is told before the bytes that follow it.
-    fn say_gap(&mut self, id: ConnId, list: SpanListId, partition: u32, gap: Gap) {
+    /// A gap is told before the bytes that follow it; `false` when there was no room to say it.
+    #[must_use]
+    fn say_gap(&mut self, id: ConnId, list: SpanListId, partition: u32, gap: Gap) -> bool {
         self.queue_gap(id, partition, gap);
         self.load_control(id, list);
+        !self.conns[id].doomed
+    }
+
+    /// What was taken of a partition of this shard is not sent after all. A loan stays where it is.
+    fn untake(&mut self, subscription: u32) {
+        if let Feed::Local { slot, subscriber } = self.subscriptions[subscription].feed {
+            self.topics[slot].partition.sent(&mut self.buffers, subscriber, 0);
+        }
     }
 
     pub(super) fn queue_gap(&mut self, id: ConnId, partition: u32, gap: Gap) {
@@ -345,16 +362,17 @@ impl<I: Io> Shard<I> {
                     self.conns[id].resume = subscription;
                 }
             }
-            Feed::Remote { shard, lent, .. } => {
-                let loan = lent.take().expect("what is in flight was lent");
-                let shard = *shard;
+            Feed::Remote { shard, subscriber, lent } => {
+                let lent = lent.take().expect("what is in flight was lent");
+                let (shard, subscriber) = (*shard, *subscriber);
                 // Where a short send ended, only the owner can tell: it answers with the rest of the frame, or
                 // with `RemoteWhole` when there is none.
-                let inside = if done == 0 { loan.continues_frame } else { !all };
+                let inside = if done == 0 { lent.continues_frame } else { !all };
+                let partition = entry.partition;
                 if inside && !closing {
                     self.conns[id].resume = subscription;
                 }
-                self.give_back(shard, loan, done, !all);
+                self.give_back(id, shard, partition, subscriber, done, !all);
             }
             Feed::Nowhere | Feed::Asked { .. } => unreachable!("only a fed subscription is in flight"),
         }
@@ -397,6 +415,8 @@ impl<I: Io> Shard<I> {
                 Feed::Remote { shard, subscriber, .. } if !blocked => {
                     self.say_writable(id, shard, entry.partition, subscriber);
                 }
+                // What came while the send was in flight must not stay lent for as long as the socket is full.
+                Feed::Remote { lent: Some(_), .. } if !entry.in_flight => self.return_lent(id, at),
                 _ => {}
             }
             at = next;
