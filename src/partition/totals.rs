@@ -22,4 +22,10 @@ impl Partition {
         let end = self.log.end().offset;
         self.subscribers.iter().map(|(_, subscriber)| end - subscriber.boundary.offset).sum()
     }
+
+    /// Bytes granted to producers and not given back.
+    #[cfg(test)]
+    pub(crate) fn granted(&self) -> u64 {
+        self.credit.granted()
+    }
 }

@@ -2,11 +2,14 @@
 //! it, and every range received into and sent from is recorded.
 //!
 //! It keeps the contract of [`Io`]: positions, buffers and completions behave as the backends' do, so that
-//! a shard can be stepped through any split of its input and any shortage of room.
+//! a shard can be stepped through any split of its input and any shortage of room. Several worlds may share
+//! their sockets, for shards that hand connections to each other.
 #![allow(unsafe_code)]
 
+use std::cell::{RefCell, RefMut};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
@@ -34,15 +37,19 @@ pub struct Peer {
     pub closed: bool,
     /// At most this many bytes are received at a time.
     pub receive_max: usize,
+    /// The world that holds the socket: no other may touch it.
+    held_by: Option<RegionId>,
     receive: Option<Token>,
     readable: Option<Token>,
     writable: Option<Token>,
 }
 
+/// Every socket, by its id; 0 is the listener.
+pub type Sockets = Rc<RefCell<Vec<Peer>>>;
+
 /// See the module.
 pub struct Scripted {
-    /// By socket id; 0 is the listener.
-    pub peers: Vec<Peer>,
+    peers: Sockets,
     /// Ranges of receive memory that were received into: (connection, span).
     pub received: Vec<(SockId, Span)>,
     /// Spans that were sent, in order.
@@ -67,7 +74,7 @@ impl Scripted {
     /// A world whose shared ring has `buffers` incremental buffers.
     pub fn new(shared: RegionId, mapping: &Arc<Mapping>, buffers: u16) -> Self {
         let mut world = Scripted {
-            peers: vec![Peer::default()],
+            peers: Rc::new(RefCell::new(vec![Peer::default()])),
             received: Vec::new(),
             sent: Vec::new(),
             now: Clock { mono_ns: 1_000_000_000, wall_ns: 1_700_000_000_000_000_000 },
@@ -95,17 +102,44 @@ impl Scripted {
         world
     }
 
+    /// The sockets, to be shared with another world.
+    pub fn sockets(&self) -> Sockets {
+        Rc::clone(&self.peers)
+    }
+
+    /// Sockets may come from and go to the other worlds that have these.
+    pub fn share(&mut self, sockets: Sockets) {
+        self.peers = sockets;
+    }
+
     /// A client connects.
     pub fn connect(&mut self) -> SockId {
-        let sock = SockId(u32::try_from(self.peers.len()).expect("few peers"));
-        self.peers.push(Peer { room: usize::MAX, receive_max: usize::MAX, ..Peer::default() });
+        let mut peers = self.peers.borrow_mut();
+        let sock = SockId(u32::try_from(peers.len()).expect("few peers"));
+        peers.push(Peer { room: usize::MAX, receive_max: usize::MAX, ..Peer::default() });
         self.arriving.push_back(sock);
         sock
     }
 
     /// The client's view of a connection.
-    pub fn peer(&mut self, sock: SockId) -> &mut Peer {
-        &mut self.peers[sock.index()]
+    pub fn peer(&self, sock: SockId) -> RefMut<'_, Peer> {
+        RefMut::map(self.peers.borrow_mut(), |peers| &mut peers[sock.index()])
+    }
+
+    /// A socket this world holds.
+    fn own(&self, sock: SockId) -> RefMut<'_, Peer> {
+        let peer = self.peer(sock);
+        assert_eq!(peer.held_by, Some(self.shared), "socket {sock} is this world's");
+        peer
+    }
+
+    fn holds(&self, sock: SockId) -> bool {
+        self.peer(sock).held_by == Some(self.shared)
+    }
+
+    /// Lists of spans that are not free.
+    pub fn lists_in_use(&self) -> usize {
+        self.lists.iter().flatten().count()
     }
 
     /// Operations that are armed and would complete some day.
@@ -115,7 +149,8 @@ impl Scripted {
                 + usize::from(peer.readable.is_some())
                 + usize::from(peer.writable.is_some())
         };
-        self.peers.iter().map(armed).sum()
+        let peers = self.peers.borrow();
+        peers.iter().filter(|peer| peer.held_by == Some(self.shared)).map(armed).sum()
     }
 
     fn complete(&mut self, token: Token, outcome: Outcome, more: bool) {
@@ -144,39 +179,46 @@ impl Scripted {
         if let Some(token) = self.accept {
             while let Some(sock) = self.arriving.pop_front() {
                 let peer = IpAddr::from([127, 0, 0, 1]);
+                self.peer(sock).held_by = Some(self.shared);
                 self.complete(token, Outcome::Accepted { sock, peer }, true);
             }
         }
-        for index in 1..self.peers.len() {
-            let sock = SockId(u32::try_from(index).expect("few peers"));
-            self.receive(sock);
-            self.poll(sock);
+        let count = u32::try_from(self.peers.borrow().len()).expect("few peers");
+        for sock in (1..count).map(SockId) {
+            if self.holds(sock) {
+                self.receive(sock);
+                self.poll(sock);
+            }
         }
     }
 
     /// The multishot receive of one socket: one report for each buffer's worth.
     fn receive(&mut self, sock: SockId) {
-        let Some(token) = self.peers[sock.index()].receive else { return };
+        let Some(token) = self.own(sock).receive else { return };
         loop {
-            let peer = &mut self.peers[sock.index()];
-            if peer.reset {
-                peer.receive = None;
-                return self.complete(token, Outcome::Failed(IoError::PeerGone), false);
-            }
-            if peer.inbound.is_empty() {
-                if peer.ended {
-                    peer.receive = None;
-                    self.complete(token, Outcome::EndOfStream, false);
+            let mut peer = self.own(sock);
+            let ended = if peer.reset {
+                Some(Outcome::Failed(IoError::PeerGone))
+            } else if peer.inbound.is_empty() {
+                if !peer.ended {
+                    return;
                 }
-                return;
-            }
-            let Some(&buffer) = self.free.front() else {
-                peer.receive = None;
-                return self.complete(token, Outcome::Failed(IoError::NoBuffers), false);
+                Some(Outcome::EndOfStream)
+            } else if self.free.is_empty() {
+                Some(Outcome::Failed(IoError::NoBuffers))
+            } else {
+                None
             };
+            if let Some(outcome) = ended {
+                peer.receive = None;
+                drop(peer);
+                return self.complete(token, outcome, false);
+            }
             let room = usize::try_from(self.buffer_bytes - self.filled).expect("buffers are small");
             let take = peer.inbound.len().min(peer.receive_max).min(room);
             let data: Vec<u8> = peer.inbound.drain(..take).collect();
+            drop(peer);
+            let buffer = self.free[0];
             let bytes = u32::try_from(take).expect("buffers are small");
             let at = u64::from(buffer.0) * self.buffer_bytes + self.filled;
             self.write(self.shared, at, &data);
@@ -192,10 +234,11 @@ impl Scripted {
     }
 
     fn poll(&mut self, sock: SockId) {
-        let peer = &mut self.peers[sock.index()];
+        let mut peer = self.own(sock);
         let readable = !peer.inbound.is_empty() || peer.ended || peer.reset;
         let writable = peer.room > 0 || peer.reset;
         let (read, write) = (peer.readable.filter(|_| readable), peer.writable.take_if(|_| writable));
+        drop(peer);
         if let Some(token) = read {
             self.complete(token, Outcome::Ready, true);
         }
@@ -205,7 +248,7 @@ impl Scripted {
     }
 
     fn read(&mut self, sock: SockId, into: Span) -> Outcome {
-        let peer = &mut self.peers[sock.index()];
+        let mut peer = self.own(sock);
         if peer.reset {
             return Outcome::Failed(IoError::PeerGone);
         }
@@ -214,6 +257,7 @@ impl Scripted {
             return if peer.ended { Outcome::EndOfStream } else { Outcome::Failed(IoError::WouldBlock) };
         }
         let data: Vec<u8> = peer.inbound.drain(..take).collect();
+        drop(peer);
         let bytes = u32::try_from(take).expect("regions are small");
         self.write(into.region, into.at, &data);
         self.received.push((sock, Span { bytes, ..into }));
@@ -222,17 +266,19 @@ impl Scripted {
 
     fn send(&mut self, sock: SockId, list: SpanListId) -> Outcome {
         let spans = self.lists[list.0 as usize].clone().expect("a sent list was filled");
-        if self.peers[sock.index()].reset {
+        assert!(!self.own(sock).finished, "nothing is sent behind the end that was said");
+        if self.own(sock).reset {
             return Outcome::Failed(IoError::PeerGone);
         }
         let mut sent = 0;
         for span in spans {
             let data = self.bytes(span);
-            let peer = &mut self.peers[sock.index()];
+            let mut peer = self.own(sock);
             let take = data.len().min(peer.room);
             if take > 0 {
                 peer.outbound.extend_from_slice(&data[..take]);
                 peer.room -= take;
+                drop(peer);
                 let bytes = u32::try_from(take).expect("regions are small");
                 self.sent.push((sock, span, bytes));
                 sent += bytes;
@@ -246,7 +292,8 @@ impl Scripted {
 
     fn cancel(&mut self, target: Token) {
         let mut found = self.accept.take_if(|token| *token == target).is_some();
-        for peer in &mut self.peers {
+        let held_by = Some(self.shared);
+        for peer in self.peers.borrow_mut().iter_mut().filter(|peer| peer.held_by == held_by) {
             for armed in [&mut peer.receive, &mut peer.readable, &mut peer.writable] {
                 found |= armed.take_if(|token| *token == target).is_some();
             }
@@ -265,15 +312,18 @@ impl Io for Scripted {
                 return Ok(());
             }
             Op::ReceiveShared { sock } => {
-                self.peers[sock.index()].receive = Some(token);
+                let before = self.own(sock).receive.replace(token);
+                assert!(before.is_none(), "armed once at a time");
                 return Ok(());
             }
             Op::PollReadable { sock } => {
-                self.peers[sock.index()].readable = Some(token);
+                let before = self.own(sock).readable.replace(token);
+                assert!(before.is_none(), "armed once at a time");
                 return Ok(());
             }
             Op::PollWritable { sock } => {
-                self.peers[sock.index()].writable = Some(token);
+                let before = self.own(sock).writable.replace(token);
+                assert!(before.is_none(), "armed once at a time");
                 return Ok(());
             }
             Op::Read { sock, into } => self.read(sock, into),
@@ -286,16 +336,17 @@ impl Io for Scripted {
                 Outcome::Done
             }
             Op::ShutdownWrite { sock } => {
-                self.peers[sock.index()].finished = true;
+                self.own(sock).finished = true;
                 Outcome::Done
             }
             Op::Close { sock } => {
-                let peer = &mut self.peers[sock.index()];
+                let mut peer = self.own(sock);
                 assert!(
                     peer.receive.is_none() && peer.readable.is_none() && peer.writable.is_none(),
                     "closed while armed"
                 );
                 peer.closed = true;
+                peer.held_by = None;
                 Outcome::Done
             }
         };
@@ -336,12 +387,21 @@ impl Io for Scripted {
 
     fn attach(&mut self, socket: SocketHandle) -> Result<SockId, (IoError, SocketHandle)> {
         match socket {
-            SocketHandle::Simulated(index) => Ok(SockId(u32::try_from(index).expect("few sockets"))),
+            SocketHandle::Simulated(index) => {
+                let sock = SockId(u32::try_from(index).expect("few sockets"));
+                let before = self.peer(sock).held_by.replace(self.shared);
+                assert!(before.is_none() || index == 0, "a socket is one world's at a time");
+                Ok(sock)
+            }
             SocketHandle::Fd(_) => unreachable!("this world has no descriptors"),
         }
     }
 
     fn detach(&mut self, sock: SockId) -> SocketHandle {
+        let mut peer = self.own(sock);
+        let armed = [peer.receive, peer.readable, peer.writable];
+        assert!(armed.iter().all(Option::is_none), "given up with an operation outstanding");
+        peer.held_by = None;
         SocketHandle::Simulated(u64::from(sock.0))
     }
 

@@ -1,7 +1,5 @@
 //! Every way a peer can be wrong: its code, at most its connection, and nothing leaked.
 
-#![allow(clippy::cast_possible_truncation)] // patterns of bytes and small lengths are cut on purpose
-
 use super::rig::*;
 use crate::ids::SockId;
 use crate::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
@@ -99,11 +97,11 @@ const ROWS: &[(Code, Act)] = &[
     }),
     (Code::MidFrameDisconnect, |rig, sock, channel| {
         rig.send(sock, &good(channel)[..80]);
-        rig.shard.io.peer(sock).ended = true;
+        rig.shards[0].io.peer(sock).ended = true;
     }),
-    (Code::PeerReset, |rig, sock, _| rig.shard.io.peer(sock).reset = true),
+    (Code::PeerReset, |rig, sock, _| rig.shards[0].io.peer(sock).reset = true),
     (Code::PeerNotReading, |rig, sock, _| {
-        rig.shard.io.peer(sock).room = 0;
+        rig.shards[0].io.peer(sock).room = 0;
         for _ in 0..2_000 {
             rig.send(sock, &FrameHeader::new(Kind::Ping).alone());
         }
@@ -167,12 +165,12 @@ fn each_fault_has_its_code_and_costs_at_most_its_connection() {
         let (witness_channel, _) = rig.open(witness, "t", 77);
         let sock = rig.client();
         let (channel, _) = rig.open(sock, "t", 5);
-        let before = rig.shard.counters.read_refused(*code);
+        let before = rig.shards[0].counters.read_refused(*code);
         act(&mut rig, sock, channel);
         rig.run();
         let heard = rig.heard(sock);
         assert!(
-            rig.shard.counters.read_refused(*code) > before,
+            rig.shards[0].counters.read_refused(*code) > before,
             "row {number}: {code} is counted; {heard:?}"
         );
         let spoken = !matches!(code, Code::MidFrameDisconnect | Code::PeerReset | Code::PeerNotReading);
@@ -183,9 +181,9 @@ fn each_fault_has_its_code_and_costs_at_most_its_connection() {
                 });
             assert!(said, "row {number}: {code} is told: {heard:?}");
         }
-        rig.shard.io.peer(sock).room = usize::MAX;
+        rig.shards[0].io.peer(sock).room = usize::MAX;
         rig.pass(1_500);
-        let closed = rig.shard.io.peer(sock).closed;
+        let closed = rig.shards[0].io.peer(sock).closed;
         assert_eq!(closed, code.scope() == Scope::Connection, "row {number}: {code}");
         if *code != Code::IdleTimeout {
             rig.send(witness, &batch_of(witness_channel, 77, 1, 100));
@@ -201,8 +199,8 @@ fn each_fault_has_its_code_and_costs_at_most_its_connection() {
 #[test]
 fn without_hello_a_connection_is_turned_away_in_time() {
     let mut rig = Rig::new();
-    let silent = rig.shard.io.connect();
-    let rude = rig.shard.io.connect();
+    let silent = rig.shards[0].io.connect();
+    let rude = rig.shards[0].io.connect();
     rig.send(rude, &FrameHeader::new(Kind::Ping).alone());
     rig.run();
     rig.pass(6_000);
@@ -211,7 +209,7 @@ fn without_hello_a_connection_is_turned_away_in_time() {
         let (header, frame) = rig.heard(sock).remove(0);
         assert_eq!(header.kind, Kind::Error);
         assert_eq!(Refusal::decode(&frame[HEADER_BYTES..]).expect("a refusal").code, code);
-        assert!(rig.shard.io.peer(sock).closed);
+        assert!(rig.shards[0].io.peer(sock).closed);
     }
     rig.assert_nothing_leaked();
 }
@@ -219,7 +217,7 @@ fn without_hello_a_connection_is_turned_away_in_time() {
 #[test]
 fn the_census_turns_away_who_does_not_fit() {
     let mut rig = Rig::new();
-    let socks: Vec<_> = (0..40).map(|_| rig.shard.io.connect()).collect();
+    let socks: Vec<_> = (0..40).map(|_| rig.shards[0].io.connect()).collect();
     rig.run();
     let mut refused = 0;
     for sock in socks {
@@ -246,7 +244,7 @@ fn random_bytes_cost_only_their_connection() {
     let mut rig = Rig::new();
     rig.topic("t", TopicKind::Live, Overflow::Block, 1 << 20);
     for round in 0..300 {
-        let sock = if round % 2 == 0 { rig.shard.io.connect() } else { rig.client() };
+        let sock = if round % 2 == 0 { rig.shards[0].io.connect() } else { rig.client() };
         let mut bytes: Vec<u8> = (0..random() % 3_000).map(|_| random() as u8).collect();
         if round % 3 == 0 {
             let mut frame = Open { topic: "t".into(), producer_id: 3, ..Open::default() }.frame(1);
@@ -256,7 +254,7 @@ fn random_bytes_cost_only_their_connection() {
         }
         rig.send(sock, &bytes);
         rig.run();
-        rig.shard.io.peer(sock).ended = true;
+        rig.shards[0].io.peer(sock).ended = true;
         rig.pass(1_500);
     }
     rig.disconnect_all();

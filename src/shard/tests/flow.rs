@@ -68,7 +68,7 @@ fn a_slow_consumer_blocks_its_producer_and_nobody_else() {
     rig.topic("other", TopicKind::Memory, Overflow::Block, MIB);
     let (producer, slow) = (rig.client(), rig.client());
     rig.subscribe(slow, all_from_the_start("slow"));
-    rig.shard.io.peer(slow).room = 0;
+    rig.shards[0].io.peer(slow).room = 0;
     let (channel, opened) = rig.open(producer, "slow", 5);
     let mut limit = opened.credit;
     let (mut used, mut sequence) = (0, 0);
@@ -93,7 +93,7 @@ fn a_slow_consumer_blocks_its_producer_and_nobody_else() {
     rig.send(producer, &batch_of(other, 5, 1, 16_000));
     rig.run();
     assert!(rig.heard(producer).iter().any(|(h, _)| h.kind == Kind::Ack && h.channel == other));
-    rig.shard.io.peer(slow).room = usize::MAX;
+    rig.shards[0].io.peer(slow).room = usize::MAX;
     rig.run();
     assert_eq!(rig.heard(slow).iter().filter(|(h, _)| h.kind == Kind::Deliver).count() as u64, sequence);
     assert!(rig.heard(producer).iter().any(|(h, _)| h.kind == Kind::Credit), "credit comes back");
@@ -107,7 +107,7 @@ fn a_frame_beyond_its_credit_is_taken_where_it_is_alone() {
     rig.topic("t", TopicKind::Memory, Overflow::Block, MIB);
     let (producer, other, slow) = (rig.client(), rig.client(), rig.client());
     rig.subscribe(slow, all_from_the_start("t"));
-    rig.shard.io.peer(slow).room = 0;
+    rig.shards[0].io.peer(slow).room = 0;
     let (channel, opened) = rig.open(producer, "t", 5);
     rig.open(other, "t", 6);
     let (mut limit, mut used, mut sequence) = (opened.credit, 0, 0);
@@ -128,7 +128,7 @@ fn a_frame_beyond_its_credit_is_taken_where_it_is_alone() {
         }
     };
     // The other channel's credit is untouched by it, and credit comes back when there is room.
-    rig.shard.io.peer(slow).room = usize::MAX;
+    rig.shards[0].io.peer(slow).room = usize::MAX;
     rig.run();
     let limit_after =
         rig.heard(producer).iter().rev().find(|(h, _)| h.kind == Kind::Credit).map(|(h, _)| h.offset);
@@ -146,13 +146,13 @@ fn what_a_lagging_consumer_missed_is_stated_and_frames_stay_whole() {
     rig.topic("t", TopicKind::Memory, Overflow::DropOldest, MIB);
     let (producer, slow) = (rig.client(), rig.client());
     rig.subscribe(slow, all_from_the_start("t"));
-    rig.shard.io.peer(slow).room = 20_000; // ends in the middle of the second frame
+    rig.shards[0].io.peer(slow).room = 20_000; // ends in the middle of the second frame
     let (channel, _) = rig.open(producer, "t", 5);
     for sequence in 1..=200 {
         rig.send(producer, &batch_of(channel, 5, sequence, 16_000));
         rig.run();
     }
-    rig.shard.io.peer(slow).room = usize::MAX;
+    rig.shards[0].io.peer(slow).room = usize::MAX;
     rig.run();
     let mut expected = 0;
     let mut missed = 0;
@@ -243,18 +243,18 @@ fn a_drain_delivers_what_is_in_flight_and_refuses_the_rest() {
     rig.topic("t", TopicKind::Memory, Overflow::Block, MIB);
     let (producer, consumer) = (rig.client(), rig.client());
     rig.subscribe(consumer, all_from_the_start("t"));
-    rig.shard.io.peer(consumer).room = 0;
+    rig.shards[0].io.peer(consumer).room = 0;
     let (channel, _) = rig.open(producer, "t", 5);
     rig.send(producer, &batch_of(channel, 5, 1, 1000));
     rig.run();
-    let deadline_ns = rig.shard.io.now.mono_ns + 1_000_000_000;
+    let deadline_ns = rig.shards[0].io.now.mono_ns + 1_000_000_000;
     rig.command(Command::Drain { deadline_ns });
     assert!(
         !rig.reports.iter().any(|report| matches!(report, Report::Drained { .. })),
         "a record is in flight"
     );
     rig.send(producer, &batch_of(channel, 5, 2, 1000));
-    rig.shard.io.peer(consumer).room = usize::MAX;
+    rig.shards[0].io.peer(consumer).room = usize::MAX;
     rig.run();
     assert!(rig.reports.iter().any(|report| matches!(report, Report::Drained { leftover: 0, .. })));
     let heard = rig.heard(producer);

@@ -1,7 +1,10 @@
-//! The shard in a scripted world: every split of the input, every refusal, and where the bytes lie.
+//! The shard in a scripted world: every split of the input, every refusal, where the bytes lie, and what several
+//! shards do together.
 
 mod bad_input;
+mod clients;
 mod flow;
+mod random;
 mod receive;
 mod rig;
 mod zero_copy;

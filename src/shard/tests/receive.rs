@@ -54,7 +54,7 @@ fn every_split_of_the_stream_gives_the_same_frames() {
                 sent.extend(pair);
             }
             assert_delivered(&mut rig, consumer, &sent);
-            let straddled = rig.shard.buffers.memory.copies().of(CopyReason::Straddle).bytes;
+            let straddled = rig.shards[0].buffers.memory.copies().of(CopyReason::Straddle).bytes;
             if interleaved {
                 assert!(straddled > 0);
             } else {
@@ -103,7 +103,7 @@ fn a_bulk_connection_is_promoted_and_demoted_at_every_position_of_a_frame() {
         let (channel, _) = rig.open(producer, "t", 5);
         let mut sent = Vec::new();
         let id = crate::ids::ConnId(1);
-        assert_eq!(rig.shard.conns[id].receive, Receive::Shared);
+        assert_eq!(rig.shards[0].conns[id].receive, Receive::Shared);
         for _ in 0..3 {
             let frame = batch_of(channel, 5, sent.len() as u64 + 1, 16_320);
             rig.send(producer, &frame);
@@ -115,18 +115,18 @@ fn a_bulk_connection_is_promoted_and_demoted_at_every_position_of_a_frame() {
         let at = position.min(frame.len());
         rig.send(producer, &frame[..at]);
         rig.tick();
-        rig.shard.promote(id);
+        rig.shards[0].promote(id);
         rig.run();
-        assert!(matches!(rig.shard.conns[id].receive, Receive::Bulk(_)), "position {position}");
+        assert!(matches!(rig.shards[0].conns[id].receive, Receive::Bulk(_)), "position {position}");
         rig.send(producer, &frame[at..]);
         rig.run();
         sent.push(frame);
         let frame = batch_of(channel, 5, sent.len() as u64 + 1, 16_320);
         rig.send(producer, &frame[..at]);
         rig.run();
-        rig.shard.demote(id);
+        rig.shards[0].demote(id);
         rig.run();
-        assert_eq!(rig.shard.conns[id].receive, Receive::Shared, "position {position}");
+        assert_eq!(rig.shards[0].conns[id].receive, Receive::Shared, "position {position}");
         rig.send(producer, &frame[at..]);
         rig.run();
         sent.push(frame);
@@ -153,14 +153,15 @@ fn large_frames_promote_by_themselves_and_small_reads_demote() {
         rig.send(producer, &stream);
         rig.run();
     }
-    assert!(matches!(rig.shard.conns[id].receive, Receive::Bulk(_)));
+    assert!(matches!(rig.shards[0].conns[id].receive, Receive::Bulk(_)));
     for _ in 0..20 {
         sequence += 1;
         rig.send(producer, &batch_of(channel, 5, sequence, 100));
         rig.run();
     }
-    assert_eq!(rig.shard.conns[id].receive, Receive::Shared);
-    let last = rig.heard(producer).into_iter().rfind(|(h, _)| h.kind == Kind::Ack).expect("acks").0;
+    assert_eq!(rig.shards[0].conns[id].receive, Receive::Shared);
+    let last =
+        rig.heard(producer).into_iter().filter(|(h, _)| h.kind == Kind::Ack).next_back().expect("acks").0;
     assert_eq!(last.sequence, sequence);
     rig.disconnect_all();
     rig.assert_nothing_leaked();

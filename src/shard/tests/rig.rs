@@ -1,6 +1,5 @@
-//! One shard with control's end of its mesh in the test's hands, and clients that speak the protocol.
-
-#![allow(clippy::cast_possible_truncation)] // patterns of bytes and small lengths are cut on purpose
+//! Some shards with control's end of their mesh in the test's hands, stepped in turn, and clients that speak the
+//! protocol.
 
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::io::{Completions, Io, SocketHandle};
 use crate::limits::{BULK_REGION_BYTES, CONTROL_BLOCK_BYTES, HEADER_BYTES};
 use crate::mesh::{Census, MeshEnd};
 use crate::metrics::CounterPage;
-use crate::proto::control::{Hello, Open, Opened, Subscribe};
+use crate::proto::control::{Hello, Open, Opened, Start, Subscribe};
 use crate::proto::header::{FrameHeader, Kind};
 use crate::shard::messages::{Command, Message, Report};
 use crate::shard::{Shard, ShardLimits, ShardSpec};
@@ -20,18 +19,59 @@ use crate::topic::{Overflow, Topic, TopicKind, TopicPartition};
 use crate::wire::batch::BatchBuilder;
 
 pub(super) const FRAME_BYTES_MAX: u32 = 64 * 1024;
-const SHARED: RegionId = RegionId(0);
-const BLOCKS: RegionId = RegionId(1);
-const CONTROL: RegionId = RegionId(2);
-const BULK: RegionId = RegionId(10);
+/// Regions of one shard: shared ring, blocks, control blocks, then two for bulk connections.
+const REGIONS_PER_SHARD: u32 = 5;
 const RING: RegionId = RegionId(100);
 
 pub(super) struct Rig {
-    pub shard: Shard<Scripted>,
+    pub shards: Vec<Shard<Scripted>>,
     pub control: MeshEnd<Message>,
     pub reports: Vec<Report>,
     completions: Completions,
     next_topic: u32,
+    next_partition: u32,
+}
+
+/// One shard's receive memory.
+struct Receive {
+    shared: (RegionId, Arc<Mapping>),
+    blocks: (RegionId, Arc<Mapping>),
+    control: (RegionId, Arc<Mapping>),
+    bulk: Vec<(RegionId, Arc<Mapping>)>,
+}
+
+impl Receive {
+    fn new(shard: u16) -> Receive {
+        let region = |number| RegionId(u32::from(shard) * REGIONS_PER_SHARD + number);
+        let mirrored = |bytes| Arc::new(Mapping::mirrored(bytes, Pages::Small).expect("memory for a test"));
+        let plain = |bytes| Arc::new(Mapping::plain(bytes, Pages::Small).expect("memory for a test"));
+        Receive {
+            shared: (region(0), mirrored(256 * 1024)),
+            blocks: (region(1), plain(1024 * 1024)),
+            control: (region(2), plain((limits().control_blocks * CONTROL_BLOCK_BYTES) as usize)),
+            bulk: (3..5).map(|number| (region(number), mirrored(BULK_REGION_BYTES as usize))).collect(),
+        }
+    }
+
+    /// What other shards may be lent.
+    fn lendable(&self) -> impl Iterator<Item = &(RegionId, Arc<Mapping>)> {
+        [&self.shared, &self.blocks].into_iter().chain(&self.bulk)
+    }
+
+    fn buffers(&self, all: &[Receive], io: &mut Scripted) -> Buffers {
+        let mut memory = Memory::new();
+        for (id, mapping) in all.iter().flat_map(Receive::lendable).chain([&self.control]) {
+            memory.attach(*id, mapping.clone());
+            io.attach_region(*id, mapping, false);
+        }
+        let receive = ReceiveMemory::new(ReceiveSpec {
+            shared: (self.shared.0, &self.shared.1),
+            buffers: 4,
+            bulk: self.bulk.clone(),
+            blocks: self.blocks.clone(),
+        });
+        Buffers { memory, receive }
+    }
 }
 
 pub(super) fn limits() -> ShardLimits {
@@ -51,57 +91,53 @@ pub(super) fn limits() -> ShardLimits {
 
 impl Rig {
     pub(super) fn new() -> Rig {
-        let limits = limits();
-        let mapped =
-            |bytes: usize| Arc::new(Mapping::mirrored(bytes, Pages::Small).expect("memory for a test"));
-        let shared = mapped(256 * 1024);
-        let blocks = Arc::new(Mapping::plain(1024 * 1024, Pages::Small).expect("memory for a test"));
-        let control_bytes = (limits.control_blocks * CONTROL_BLOCK_BYTES) as usize;
-        let control_blocks =
-            Arc::new(Mapping::plain(control_bytes, Pages::Small).expect("memory for a test"));
-        let bulk: Vec<_> =
-            (0..2).map(|i| (RegionId(BULK.0 + i), mapped(BULK_REGION_BYTES as usize))).collect();
-        let mut memory = Memory::new();
-        let mut io = Scripted::new(SHARED, &shared, 4);
-        let regions = [(SHARED, &shared), (BLOCKS, &blocks), (CONTROL, &control_blocks)];
-        for (id, mapping) in regions.into_iter().chain(bulk.iter().map(|(id, mapping)| (*id, mapping))) {
-            memory.attach(id, mapping.clone());
-            io.attach_region(id, mapping, false);
-        }
-        let receive = ReceiveMemory::new(ReceiveSpec {
-            shared: (SHARED, &shared),
-            buffers: 4,
-            bulk: bulk.clone(),
-            blocks: (BLOCKS, blocks.clone()),
-        });
-        let mut ends = MeshEnd::build(2, 256);
+        Rig::with_shards(1)
+    }
+
+    pub(super) fn with_shards(count: u16) -> Rig {
+        Rig::with_mesh(count, 256)
+    }
+
+    /// The mesh's rings hold `messages` each.
+    pub(super) fn with_mesh(count: u16, messages: usize) -> Rig {
+        let receive: Vec<Receive> = (0..count).map(Receive::new).collect();
+        let mut ends = MeshEnd::build(usize::from(count) + 1, messages);
         let control = ends.pop().expect("control's end");
-        let spec = ShardSpec {
-            id: ShardId(0),
-            shards: 1,
-            limits,
-            access: Arc::new(Access::open_to_all()),
-            mesh: ends.pop().expect("the shard's end"),
-            peers: vec![io.wake_handle(), io.wake_handle()],
-            counters: Arc::new(CounterPage::new()),
-            census: Arc::new(Census::new(32, 0)),
-            buffers: Buffers { memory, receive },
-            control_region: CONTROL,
-            listeners: vec![SocketHandle::Simulated(0)],
-            auto_create: false,
-            shard_addresses: Vec::new(),
-        };
-        let shard = Shard::new(spec, io);
+        let census = Arc::new(Census::new(32, 0));
+        let mut sockets = None;
+        let mut shards = Vec::new();
+        for ((own, mesh), id) in receive.iter().zip(ends).zip((0..count).map(ShardId)) {
+            let mut io = Scripted::new(own.shared.0, &own.shared.1, 4);
+            io.share(sockets.get_or_insert_with(|| io.sockets()).clone());
+            let spec = ShardSpec {
+                id,
+                shards: count,
+                limits: limits(),
+                access: Arc::new(Access::open_to_all()),
+                peers: (0..=count).map(|_| io.wake_handle()).collect(),
+                mesh,
+                counters: Arc::new(CounterPage::new()),
+                census: Arc::clone(&census),
+                buffers: own.buffers(&receive, &mut io),
+                control_region: own.control.0,
+                listeners: vec![SocketHandle::Simulated(0)],
+                auto_create: false,
+                shard_addresses: Vec::new(),
+            };
+            shards.push(Shard::new(spec, io));
+        }
         let completions = Completions::with_capacity(64);
-        let mut rig = Rig { shard, control, reports: Vec::new(), completions, next_topic: 0 };
+        let mut rig =
+            Rig { shards, control, reports: Vec::new(), completions, next_topic: 0, next_partition: 7 };
         rig.run();
         rig
     }
 
-    /// One tick; says whether the shard would wait now.
-    pub(super) fn tick(&mut self) {
-        self.shard.io.reap(crate::io::Wait::No, &mut self.completions).expect("a scripted world goes on");
-        self.shard.tick(&mut self.completions);
+    /// One tick of one shard.
+    pub(super) fn tick_shard(&mut self, shard: usize) {
+        let shard = &mut self.shards[shard];
+        shard.io.reap(crate::io::Wait::No, &mut self.completions).expect("a scripted world goes on");
+        shard.tick(&mut self.completions);
         while let Some((_, message)) = self.control.receive() {
             if let Message::Report(report) = message {
                 self.reports.push(*report);
@@ -109,25 +145,49 @@ impl Rig {
         }
     }
 
+    /// One tick of each shard.
+    pub(super) fn tick(&mut self) {
+        for shard in 0..self.shards.len() {
+            self.tick_shard(shard);
+        }
+    }
+
     /// Ticks until everything has come to rest.
     pub(super) fn run(&mut self) {
-        for _ in 0..12 {
+        for _ in 0..12 * self.shards.len() {
             self.tick();
         }
     }
 
     /// Time passes.
     pub(super) fn pass(&mut self, ms: u64) {
-        self.shard.io.now.mono_ns += ms * 1_000_000;
-        self.shard.io.now.wall_ns += ms * 1_000_000;
+        for shard in &mut self.shards {
+            shard.io.now.mono_ns += ms * 1_000_000;
+            shard.io.now.wall_ns += ms * 1_000_000;
+        }
         self.run();
     }
 
+    /// A command for the first shard.
     pub(super) fn command(&mut self, command: Command) {
-        let _wake = self.control.send(0, Message::Command(Box::new(command))).expect("room in the mesh");
+        self.command_to(0, command);
         self.run();
     }
 
+    /// A command for one shard, which has not acted upon it yet.
+    pub(super) fn command_to(&mut self, shard: usize, command: Command) {
+        let _wake = self.control.send(shard, Message::Command(Box::new(command))).expect("room in the mesh");
+    }
+
+    /// The same command for each shard.
+    pub(super) fn command_each(&mut self, command: impl Fn() -> Command) {
+        for shard in 0..self.shards.len() {
+            self.command_to(shard, command());
+        }
+        self.run();
+    }
+
+    /// A topic with one partition on the first shard.
     pub(super) fn topic(
         &mut self,
         name: &str,
@@ -135,47 +195,59 @@ impl Rig {
         overflow: Overflow,
         ring_bytes: u64,
     ) -> PartitionId {
-        let number = self.next_topic;
+        self.topic_on(name, kind, overflow, ring_bytes, &[(0, 0)]).partitions[0].id
+    }
+
+    /// A topic with a partition for each (shard, first offset).
+    pub(super) fn topic_on(
+        &mut self,
+        name: &str,
+        kind: TopicKind,
+        overflow: Overflow,
+        ring_bytes: u64,
+        places: &[(u16, u64)],
+    ) -> Arc<Topic> {
+        let mut partitions = Vec::new();
+        for &(shard, first_offset) in places {
+            let mapping = Mapping::mirrored(usize::try_from(ring_bytes).expect("small"), Pages::Small);
+            partitions.push(TopicPartition {
+                id: PartitionId(self.next_partition),
+                shard: ShardId(shard),
+                ring: RegionId(RING.0 + self.next_partition),
+                mapping: Arc::new(mapping.expect("memory for a test")),
+                first_offset,
+                committed: Vec::new(),
+            });
+            self.next_partition += 1;
+        }
+        let id = TopicId(self.next_topic);
         self.next_topic += 1;
-        let mapping = Mapping::mirrored(usize::try_from(ring_bytes).expect("small"), Pages::Small);
-        let partition = TopicPartition {
-            id: PartitionId(number + 7),
-            shard: ShardId(0),
-            ring: RegionId(RING.0 + number),
-            mapping: Arc::new(mapping.expect("memory for a test")),
-            first_offset: 0,
-            committed: Vec::new(),
-        };
-        let id = partition.id;
-        let topic = Topic {
-            id: TopicId(number),
-            name: name.into(),
-            kind,
-            overflow,
-            ring_bytes,
-            partitions: vec![partition],
-        };
-        let topic_id = topic.id;
-        self.command(Command::AddTopic { ticket: 1, topic: Arc::new(topic) });
-        self.command(Command::TopicReady { topic: topic_id });
-        id
+        let topic = Arc::new(Topic { id, name: name.into(), kind, overflow, ring_bytes, partitions });
+        self.command_each(|| Command::AddTopic { ticket: 1, topic: Arc::clone(&topic) });
+        self.command_each(|| Command::TopicReady { topic: id });
+        topic
     }
 
     pub(super) fn send(&mut self, sock: SockId, bytes: &[u8]) {
-        self.shard.io.peer(sock).inbound.extend(bytes);
+        self.shards[0].io.peer(sock).inbound.extend(bytes);
     }
 
     /// Everything the server has said to a connection since the last look, as frames.
     pub(super) fn heard(&mut self, sock: SockId) -> Vec<(FrameHeader, Vec<u8>)> {
-        let mut bytes = std::mem::take(&mut self.shard.io.peer(sock).outbound);
+        let mut bytes = std::mem::take(&mut self.shards[0].io.peer(sock).outbound);
         let frames = frames(&mut bytes);
-        self.shard.io.peer(sock).outbound = bytes;
+        self.shards[0].io.peer(sock).outbound = bytes;
         frames
     }
 
-    /// A connection that has said hello.
+    /// A connection to the first shard that has said hello.
     pub(super) fn client(&mut self) -> SockId {
-        let sock = self.shard.io.connect();
+        self.client_of(0)
+    }
+
+    /// A connection to this shard that has said hello.
+    pub(super) fn client_of(&mut self, shard: usize) -> SockId {
+        let sock = self.shards[shard].io.connect();
         let hello = Hello { client: "test".into(), version_min: 1, version_max: 1, ..Hello::default() };
         self.send(sock, &hello.frame(0));
         self.run();
@@ -184,9 +256,25 @@ impl Rig {
         sock
     }
 
+    /// A connection tied to this shard, so that requests for others' partitions do not move it: it has a
+    /// subscription to a topic of that shard, which gets nothing.
+    pub(super) fn settled_client(&mut self, shard: u16) -> SockId {
+        let name = format!("anchor/{shard}");
+        if !self.shards[0].topics.is_coming(&name) {
+            self.topic_on(&name, TopicKind::Live, Overflow::Block, 1 << 20, &[(shard, 0)]);
+        }
+        let sock = self.client_of(usize::from(shard));
+        self.subscribe(sock, Subscribe { topic: name, ..Subscribe::default() });
+        sock
+    }
+
     /// Opens a channel; says its handle and what the server answered.
     pub(super) fn open(&mut self, sock: SockId, topic: &str, producer_id: u64) -> (u32, Opened) {
         let open = Open { topic: topic.into(), producer_id, ack_every_batches: 1, ..Open::default() };
+        self.open_as(sock, &open)
+    }
+
+    pub(super) fn open_as(&mut self, sock: SockId, open: &Open) -> (u32, Opened) {
         self.send(sock, &open.frame(1));
         self.run();
         let (header, frame) = self.heard(sock).remove(0);
@@ -201,27 +289,73 @@ impl Rig {
         assert!(heard.iter().any(|(header, _)| header.kind == Kind::Subscribed), "{heard:?}");
     }
 
+    /// Whether the server answers a ping on this connection, and says nothing else.
+    pub(super) fn answers(&mut self, sock: SockId) -> bool {
+        let ping = FrameHeader { sequence: 4711, ..FrameHeader::new(Kind::Ping) }.alone();
+        self.send(sock, &ping);
+        self.run();
+        self.heard(sock).iter().any(|(header, _)| header.kind == Kind::Pong && header.sequence == 4711)
+    }
+
+    pub(super) fn closed(&self, sock: SockId) -> bool {
+        self.shards[0].io.peer(sock).closed
+    }
+
+    pub(super) fn set_room(&self, sock: SockId, room: usize) {
+        self.shards[0].io.peer(sock).room = room;
+    }
+
+    /// Bytes of all partitions' rings that are promised to producers.
+    pub(super) fn granted(&self) -> u64 {
+        let slots = |shard: &Shard<Scripted>| shard.topics.slots().collect::<Vec<_>>();
+        let of = |shard: &Shard<Scripted>| -> u64 {
+            slots(shard)
+                .iter()
+                .filter_map(|&slot| shard.topics.get(slot))
+                .map(|o| o.partition.granted())
+                .sum()
+        };
+        self.shards.iter().map(of).sum()
+    }
+
     /// What must be back at rest when no client is connected.
     pub(super) fn assert_nothing_leaked(&mut self) {
         self.run();
-        assert_eq!(self.shard.conns.open_count(), 0, "connections");
-        assert_eq!(self.shard.channels.open_count(), 0, "channels");
-        assert_eq!(self.shard.subscriptions.len(), 0, "subscriptions");
-        assert_eq!(self.shard.buffers.receive.in_use_bytes(), 0, "receive memory");
-        assert_eq!(self.shard.blocks.in_use(), 0, "control blocks");
-        assert_eq!(self.shard.io.armed(), 0, "operations in flight");
-        assert_eq!(self.shard.census.total(), 0, "the census");
+        for shard in &self.shards {
+            let id = shard.id;
+            assert_eq!(shard.conns.open_count(), 0, "connections of {id}");
+            assert_eq!(shard.channels.open_count(), 0, "channels of {id}");
+            assert_eq!(shard.subscriptions.len(), 0, "subscriptions of {id}");
+            assert_eq!(shard.remote_producers.len(), 0, "other shards' producers of {id}");
+            assert_eq!(shard.remote_consumers.len(), 0, "other shards' consumers of {id}");
+            assert_eq!(shard.buffers.receive.in_use_bytes(), 0, "receive memory of {id}");
+            assert_eq!(shard.blocks.in_use(), 0, "control blocks of {id}");
+            assert_eq!(shard.promoted, 0, "regions of {id}");
+            assert_eq!(shard.bulk_reading, None, "reads of {id}");
+            assert_eq!(shard.holders.first(), None, "partial frames of {id}");
+            assert_eq!(shard.waiting_for_topic.len(), 0, "requests of {id}");
+            assert!(shard.backlog.iter().all(|backlog| backlog.is_empty()), "messages of {id}");
+            assert_eq!(shard.io.armed(), 0, "operations in flight of {id}");
+            assert_eq!(shard.io.lists_in_use(), 0, "lists of spans of {id}");
+            assert_eq!(shard.census.total(), 0, "the census");
+        }
+        assert_eq!(self.granted(), 0, "credit");
     }
 
     /// All clients go.
     pub(super) fn disconnect_all(&mut self) {
-        for peer in &mut self.shard.io.peers[1..] {
+        for peer in self.shards[0].io.sockets().borrow_mut()[1..].iter_mut() {
             peer.room = usize::MAX;
             peer.ended = true;
         }
         self.run();
         self.pass(2_000);
     }
+}
+
+/// The subscription that gets everything there is.
+pub(super) fn all_of(topic: &str) -> Subscribe {
+    Subscribe { topic: topic.into(), start: Start::Earliest, credit: u64::MAX / 2, ..Subscribe::default() }
 }
 
 /// Takes whole frames off the front of `bytes`.
