@@ -4,7 +4,9 @@
 //! others are fixed by the protocol or by the shape of a structure.
 
 /// Bytes of a frame header (docs/protocol.md).
-pub const HEADER_BYTES: usize = 64;
+pub const HEADER_BYTES: usize = HEADER_BYTES_U32 as usize;
+/// The same, as lengths of spans count.
+pub const HEADER_BYTES_U32: u32 = 64;
 /// Frames start and end at multiples of this many bytes from the start of their run.
 pub const FRAME_ALIGN_BYTES: usize = 8;
 /// Largest frame by default, header included.
@@ -77,8 +79,9 @@ pub const BULK_REGION_BYTES: u32 = 256 * KIB;
 pub const BULK_REGIONS_DEFAULT: u16 = 4;
 /// See [`BULK_REGIONS_DEFAULT`].
 pub const BULK_REGIONS_MAX: u16 = 16;
-/// Frames at least this large make a connection a candidate for a region.
-pub const BULK_FRAME_BYTES: u32 = 16 * KIB;
+/// Frames at least this large make a connection a candidate for a region: batches of 16 KiB do, which end a record
+/// before they would pass that.
+pub const BULK_FRAME_BYTES: u32 = 12 * KIB;
 /// Bytes of the arena for frames that straddle pieces of receive memory.
 pub const STRADDLE_ARENA_BYTES: u32 = 16 * 1024 * KIB;
 /// Smallest block of the straddle arena.
@@ -154,17 +157,17 @@ pub const CONTROL_BACKLOG_MESSAGES: usize = 16 * 1024;
 const KIB: u32 = 1024;
 
 const _: () = {
-    assert!(HEADER_BYTES % FRAME_ALIGN_BYTES == 0);
+    assert!(HEADER_BYTES.is_multiple_of(FRAME_ALIGN_BYTES));
     assert!(FRAME_BYTES_MAX_FLOOR <= FRAME_BYTES_MAX_DEFAULT);
     assert!(FRAME_BYTES_MAX_DEFAULT <= FRAME_BYTES_MAX_CEILING);
     // A region holds the largest frame and one read of the same size.
     assert!(BULK_REGION_BYTES >= 2 * FRAME_BYTES_MAX_DEFAULT);
     // The shared ring holds a partial frame of the largest size and still receives for others.
     assert!(SHARED_RING_BYTES >= 4 * FRAME_BYTES_MAX_DEFAULT);
-    assert!(SHARED_RING_BYTES % (SHARED_BUFFERS_PLAIN as u32) == 0);
+    assert!(SHARED_RING_BYTES.is_multiple_of(SHARED_BUFFERS_PLAIN as u32));
     assert!(REGIONS_MAX >= PARTITIONS_MAX as usize + SHARDS_MAX * (2 + BULK_REGIONS_MAX as usize));
     assert!(STRADDLE_BLOCK_BYTES_MIN.is_power_of_two());
-    assert!(STRADDLE_ARENA_BYTES % STRADDLE_BLOCK_BYTES_MIN == 0);
+    assert!(STRADDLE_ARENA_BYTES.is_multiple_of(STRADDLE_BLOCK_BYTES_MIN));
     assert!(STRADDLE_ARENA_BYTES >= 2 * FRAME_BYTES_MAX_CEILING);
     // The idempotence table remembers at least what may be in flight.
     assert!(DEDUP_WINDOW >= INFLIGHT_BATCHES_MAX);
@@ -172,7 +175,7 @@ const _: () = {
     assert!(RETENTION_BYTES_MIN >= 4 * FRAME_BYTES_MAX_DEFAULT as u64);
     assert!(LAGGING_BYTES_DEFAULT >= 4 * FRAME_BYTES_MAX_DEFAULT as u64);
     assert!(CONTROL_BLOCK_BYTES as usize >= HEADER_BYTES * 16);
-    assert!(CONTROL_BODY_BYTES_MAX + HEADER_BYTES as u32 <= FRAME_BYTES_MAX_FLOOR);
+    assert!(CONTROL_BODY_BYTES_MAX + HEADER_BYTES_U32 <= FRAME_BYTES_MAX_FLOOR);
     // Each control body has room for its texts beside a table of at most 256 bytes.
     assert!(PEER_NAME_BYTES_MAX + TOKEN_BYTES_MAX + 256 <= CONTROL_BODY_BYTES_MAX as usize);
     assert!(TOPIC_NAME_BYTES_MAX + CONSUMER_NAME_BYTES_MAX + 256 <= CONTROL_BODY_BYTES_MAX as usize);

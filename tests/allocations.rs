@@ -226,3 +226,41 @@ fn tier_1_allocates_nothing_either() {
     local_path(TopicKind::Memory, 1, Some(1));
     local_path(TopicKind::Live, 1, Some(1));
 }
+
+/// Producer, consumer and partition on shards of their own accord: batches are lent to the partition's shard, and
+/// bytes to the consumer's, in messages that are reused.
+#[test]
+fn crossing_shards_allocates_nothing() {
+    for kind in [TopicKind::Memory, TopicKind::Live] {
+        let server = Server::start(2, |config| {
+            config.topics.auto_create_kind = kind;
+            config.topics.auto_create_partitions = 2;
+        });
+        for (topic, batches) in [("small", SMALL), ("bulk", BULK)] {
+            let mut load = Load::new(server.running.data_address(), topic, batches);
+            let (connection, partition) = load.consume_across();
+            assert_ne!(connection, partition, "the consumer's connection is on another shard");
+            let (connection, partition) = load.produce_across();
+            assert_ne!(connection, partition, "the producer's connection is on another shard");
+            let found = count(&mut load, 2_000, 6_000);
+            found.assert_none(&format!("{kind:?}, {topic}, across shards"));
+        }
+        server.stop();
+    }
+}
+
+/// What the other tests rely on: a shard's allocations are seen, and no other thread's.
+#[test]
+fn the_allocator_sees_shards() {
+    let server = Server::start(1, |_| {});
+    COUNTED.store(0, Ordering::Relaxed);
+    COUNTING.store(true, Ordering::Relaxed);
+    drop(vec![0_u8; 100]);
+    let of_others = COUNTED.load(Ordering::Relaxed);
+    // A topic, a connection and a channel come into being.
+    Load::new(server.running.data_address(), "new", SMALL).produce(1);
+    COUNTING.store(false, Ordering::Relaxed);
+    assert_eq!(of_others, 0);
+    assert!(COUNTED.load(Ordering::Relaxed) > 10, "{}", COUNTED.load(Ordering::Relaxed));
+    server.stop();
+}

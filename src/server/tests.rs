@@ -122,6 +122,48 @@ fn two_shards_pass_records_on_tier_1() {
     passes_records(2, Some(1));
 }
 
+/// A consumer of both partitions has one of them from another shard, also where there is nothing but a gap at first.
+#[test]
+fn a_gap_crosses_shards_before_there_are_records() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = config(directory.path(), 2);
+    let publish = |server: &RunningServer| {
+        let mut config = ProducerConfig::new("t");
+        config.connection.server = server.data_address().to_string().parse().expect("an address");
+        let producer = Producer::connect(config).expect("connected");
+        for record in 0..1_000_u32 {
+            producer.send(b"x", Some(&record.to_le_bytes())).expect("sent");
+        }
+        producer.close(LIMIT).expect("acknowledged");
+    };
+    let server = start_one(&config);
+    assert!(admin(&server, "POST", "/v1/topics", r#"{"name":"t","partitions":2}"#).contains(" 201 "));
+    publish(&server);
+    server.drain();
+    assert_eq!(server.wait(), exit::CLEAN);
+    let server = start_one(&config);
+    let mut consumer = ConsumerConfig::new("t");
+    consumer.connection.server = server.data_address().to_string().parse().expect("an address");
+    consumer.start = Start::Earliest;
+    let consumer = Consumer::connect(consumer).expect("connected");
+    let (mut missed, mut got) = (0, 0);
+    while missed + got < 2_000 {
+        match consumer.next(LIMIT).expect("no failure").expect("in time") {
+            ConsumerEvent::Batch(batch) => got += batch.records().count() as u64,
+            ConsumerEvent::Gap { records, .. } => {
+                missed += records;
+                if missed == 1_000 {
+                    publish(&server);
+                }
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((missed, got), (1_000, 1_000));
+    server.drain();
+    assert_eq!(server.wait(), exit::CLEAN);
+}
+
 #[test]
 fn each_failure_of_the_environment_has_its_remedy() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -23,7 +23,7 @@ const CONSUMER_CREDIT: u64 = 64 * 1024 * 1024;
 /// Batches of one channel without an answer, less than the server's bound.
 const IN_FLIGHT: u64 = 60;
 /// How long the load may stand still before it counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Congestion control that does not pace, as some hosts' default does on loopback: for sockets of both ends.
 pub fn unpaced() -> &'static str {
@@ -51,7 +51,7 @@ impl Wire {
         socket.set_tcp_nodelay(true).expect("an option of every kernel");
         socket.connect(&server.into()).expect("the server listens");
         socket.set_nonblocking(true).expect("a socket");
-        let mut wire = Wire { stream: socket.into(), bytes: vec![0; 64 * 1024], filled: 0 };
+        let mut wire = Wire { stream: socket.into(), bytes: vec![0; 16 * 1024], filled: 0 };
         let hello = Hello { client: "test load".into(), version_min: 1, version_max: 1, ..Hello::default() };
         wire.ask(&hello.frame(0), Kind::Welcome);
         wire
@@ -267,6 +267,7 @@ impl Load {
         };
         let (header, body) = wire.ask(&subscribe.frame(2), Kind::Subscribed);
         let subscribed = Subscribed::decode(&body).expect("subscribed");
+        wire.bytes.resize(512 * 1024, 0);
         self.consumers.push(Consumer {
             wire,
             partition: header.channel,
@@ -324,9 +325,10 @@ impl Load {
         let mut moved = false;
         for producer in &mut self.producers {
             moved |= producer.step();
-        }
-        for consumer in &mut self.consumers {
-            moved |= consumer.step();
+            // A consumer that keeps up, however many producers there are.
+            for consumer in &mut self.consumers {
+                moved |= consumer.step();
+            }
         }
         moved
     }
@@ -354,8 +356,8 @@ impl Load {
 }
 
 impl Producer {
-    /// Encodes as many frames as one write takes, and credit and the target allow. What is within its credit finds
-    /// room, so none is refused.
+    /// Encodes as many frames as one write takes, and credit and the target allow. With nothing in flight, one frame
+    /// may go beyond the credit.
     fn fill(&mut self) {
         if self.sent < self.out.len() {
             return;
@@ -366,7 +368,7 @@ impl Producer {
         while self.out.len() + self.frame.len() <= WRITE_BYTES
             && self.sequence < self.target
             && self.sequence - self.acked < IN_FLIGHT
-            && self.used + bytes <= self.limit
+            && (self.used + bytes <= self.limit || self.sequence == self.acked && self.out.is_empty())
         {
             self.sequence += 1;
             self.used += bytes;
@@ -385,10 +387,15 @@ impl Producer {
             self.sent += written;
             moved = written > 0;
         }
-        let (acked, limit) = (&mut self.acked, &mut self.limit);
+        let (acked, limit, sequence) = (&mut self.acked, &mut self.limit, &mut self.sequence);
         let read = self.wire.take(|header, body| match header.kind {
             Kind::Ack => *acked = header.sequence,
             Kind::Credit => *limit = header.offset,
+            Kind::Nack => match Refusal::decode(body).expect("a refusal").code {
+                // It is sent again, and what was sent behind it.
+                Code::BackPressure => *sequence = (header.sequence - 1).min(*sequence),
+                code => assert_eq!(code, Code::OutOfSequence),
+            },
             kind => panic!("{kind:?}: {:?}", Refusal::decode(body)),
         });
         moved || read > 0
@@ -396,7 +403,16 @@ impl Producer {
 }
 
 impl Consumer {
+    /// Reads all there is.
     fn step(&mut self) -> bool {
+        let mut moved = false;
+        while self.read() {
+            moved = true;
+        }
+        moved
+    }
+
+    fn read(&mut self) -> bool {
         let (frames, bytes, next_offset) = (&mut self.frames, &mut self.bytes, &mut self.next_offset);
         let read = self.wire.take(|header, body| {
             if header.kind == Kind::Deliver {

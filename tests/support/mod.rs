@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long anything in these tests may take before it counts as stuck.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The program under test.
 pub fn binary() -> &'static Path {
@@ -120,6 +120,16 @@ impl Server {
         body
     }
 
+    /// The sum of the samples of the metrics page that begin so, over their labels.
+    pub fn metric(&self, begins: &str) -> f64 {
+        let page = self.page("/metrics");
+        let samples = page.lines().filter(|line| line.starts_with(begins));
+        let values: Vec<f64> =
+            samples.filter_map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok())).collect();
+        assert!(!values.is_empty(), "no {begins} on the page");
+        values.iter().sum()
+    }
+
     /// Sends a signal by name, as in `kill -TERM`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
@@ -144,7 +154,7 @@ impl Drop for Server {
 
 /// One request to an admin port: status and body.
 pub fn http(admin: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&admin, Duration::from_secs(1))?;
+    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(
         stream,
@@ -161,7 +171,11 @@ pub fn http(admin: SocketAddr, method: &str, path: &str, body: &str) -> std::io:
 
 /// Runs a command of the program to its end, with this on standard input.
 pub fn run(args: &[&str], input: &[u8]) -> Output {
-    let mut command = uringest(args);
+    feed(&mut uringest(args), input)
+}
+
+/// Runs any command to its end with this on its standard input.
+pub fn feed(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
