@@ -6,6 +6,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -116,6 +117,19 @@ impl Wire {
         self.bytes.copy_within(at..self.filled, 0);
         self.filled -= at;
         read
+    }
+}
+
+/// Pings the server without a pause until told to stop, or until it ends the connection.
+pub fn keep_awake(server: SocketAddr, stop: &AtomicBool) {
+    let mut wire = Wire::connect(server);
+    wire.stream.set_nonblocking(false).expect("a socket");
+    let ping = FrameHeader::new(Kind::Ping).alone();
+    while !stop.load(Ordering::Relaxed) {
+        let answered = wire.stream.write_all(&ping).and_then(|()| wire.stream.read(&mut wire.bytes));
+        if !matches!(answered, Ok(1..)) {
+            return;
+        }
     }
 }
 
