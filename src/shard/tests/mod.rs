@@ -3,6 +3,10 @@
 
 mod bad_input;
 mod clients;
+mod closing;
+mod consuming;
+mod crossing;
+mod draining;
 mod flow;
 mod random;
 mod receive;
