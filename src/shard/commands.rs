@@ -14,7 +14,7 @@ use crate::topic::{Topic, TopicPartition};
 use super::Shard;
 use super::channels::Home;
 use super::conn::{Conn, NONE, Phase};
-use super::messages::{Command, Report};
+use super::messages::{Command, Message, Report};
 use super::subscriptions::Feed;
 use super::topics::{Owned, PartitionSlot};
 
@@ -240,7 +240,11 @@ impl<I: Io> Shard<I> {
         let late = self.clock.mono_ns >= deadline_ns;
         if self.drain_leftover.is_none() {
             let leftover = self.undelivered();
-            if leftover == 0 && self.all_quiet() || late {
+            if leftover == 0 {
+                self.say_delivered();
+            }
+            let everywhere = leftover == 0 && self.delivered_elsewhere + 1 >= self.shards;
+            if everywhere && self.all_quiet() || late {
                 self.drain_leftover = Some(leftover);
                 self.say_goodbye();
             }
@@ -252,6 +256,17 @@ impl<I: Io> Shard<I> {
             self.report_log_ends();
             let shard = self.id;
             self.report(Report::Drained { shard, leftover });
+        }
+    }
+
+    /// Tells the other shards once: a connection here may be subscribed there, and is told goodbye last.
+    fn say_delivered(&mut self) {
+        if std::mem::replace(&mut self.delivered_said, true) {
+            return;
+        }
+        let own = usize::from(self.id.0);
+        for to in (0..usize::from(self.shards)).filter(|&to| to != own) {
+            self.send_surely(to, Message::Delivered);
         }
     }
 

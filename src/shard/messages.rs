@@ -88,6 +88,8 @@ pub enum Message {
     RemoteCommitted { to: ConnRef, request: u64, partition: PartitionId, result: Result<u64, Code> },
     /// The subscription ends.
     RemoteUnsubscribe { partition: PartitionId, subscriber: u32, from: ConnRef },
+    /// The sender drains, and every subscriber of its partitions has been sent everything.
+    Delivered,
     /// From control to a shard.
     Command(Box<Command>),
     /// From a shard to control.

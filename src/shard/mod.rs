@@ -134,6 +134,10 @@ pub struct Shard<I: Io> {
     stopping: bool,
     drain_deadline_ns: Option<u64>,
     drained: bool,
+    /// The other shards have been told that this one has delivered everything.
+    delivered_said: bool,
+    /// Other shards that have: their partitions may have subscribers here.
+    delivered_elsewhere: u16,
     /// Records left undelivered, once the drain has come to its end.
     drain_leftover: Option<u64>,
 
@@ -228,6 +232,8 @@ impl<I: Io> Shard<I> {
             stopping: false,
             drain_deadline_ns: None,
             drained: false,
+            delivered_said: false,
+            delivered_elsewhere: 0,
             drain_leftover: None,
             accepts_off: (0..).take(listeners.len()).collect(),
             listeners,

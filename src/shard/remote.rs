@@ -118,6 +118,7 @@ impl<I: Io> Shard<I> {
             Message::RemoteUnsubscribe { partition, subscriber, from } => {
                 self.remote_unsubscribe(partition, subscriber, from);
             }
+            Message::Delivered => self.delivered_elsewhere += 1,
             Message::Command(command) => self.command(*command),
             Message::Report(_) => unreachable!("reports go to control"),
         }
