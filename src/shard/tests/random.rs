@@ -99,7 +99,12 @@ impl World {
         }
         let (kind, overflow) = KINDS[self.random.index(KINDS.len())];
         let places: Vec<(u16, u64)> = (0..1 + self.random.below(2))
-            .map(|_| (self.random.below(self.shards.into()) as u16, self.random.below(3) * 10))
+            .map(|_| {
+                (
+                    u16::try_from(self.random.index(self.shards.into())).expect("small"),
+                    self.random.below(3) * 10,
+                )
+            })
             .collect();
         self.next_name += 1;
         let name = format!("t{}", self.next_name);
@@ -149,7 +154,7 @@ impl World {
     fn some_partition(&mut self) -> (String, u32, PartitionId) {
         let topic = &self.topics[self.random.index(self.topics.len())];
         let number = self.random.index(topic.partitions.len());
-        (topic.name.clone(), number as u32, topic.partitions[number].id)
+        (topic.name.clone(), u32::try_from(number).expect("small"), topic.partitions[number].id)
     }
 
     fn ask(&mut self, at: usize) {
@@ -160,7 +165,7 @@ impl World {
         let (frame, asked) = if self.random.one_in(2) {
             let producer_id = self.next_producer;
             self.next_producer += 1;
-            let ack_every_batches = 1 + self.random.below(3) as u32;
+            let ack_every_batches = 1 + u32::try_from(self.random.below(3)).expect("small");
             let open = Open {
                 topic,
                 partition,
