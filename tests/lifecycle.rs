@@ -116,6 +116,18 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
+fn it_starts_again_at_its_addresses_at_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start_in(directory.path(), &["--shards", "2"]);
+    for signal in ["TERM", "KILL", "KILL", "TERM", "KILL"] {
+        let (data, admin) = (server.data, server.admin);
+        server.signal(signal);
+        server.wait();
+        server = Server::start_at(directory.path(), data, admin, &["--shards", "2"]);
+    }
+}
+
+#[test]
 fn hangup_reloads() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("uringest.toml");

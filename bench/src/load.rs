@@ -16,6 +16,8 @@ use crate::socket::{connect, descriptor, own_cpu_ns, read_some, wait, write_some
 const HEADER: usize = 64;
 const FRAME_MAX: u32 = 4 * 1024 * 1024;
 const WARM_UP: Duration = Duration::from_secs(1);
+/// How long the load looks for room and answers before it sleeps.
+const LOOK_ON: Duration = Duration::from_micros(200);
 /// Frames encoded ahead for one write.
 const WRITE_BYTES: usize = 64 * 1024;
 /// A consumer's credit is renewed when less than this is left.
@@ -272,6 +274,7 @@ pub(crate) fn drive(run: &Run, server: &Server) -> Result<Measured, Box<dyn Erro
 
 fn step_for(time: Duration, producers: &mut [Producer], consumers: &mut [Consumer]) -> io::Result<()> {
     let until = Instant::now() + time;
+    let mut idle_since = None;
     while Instant::now() < until {
         let mut moved = false;
         for producer in &mut *producers {
@@ -280,7 +283,10 @@ fn step_for(time: Duration, producers: &mut [Producer], consumers: &mut [Consume
         for consumer in &mut *consumers {
             moved |= consumer.step()?;
         }
-        if !moved {
+        // Sleeping costs more than the server takes to make room: look on for a moment first.
+        if moved {
+            idle_since = None;
+        } else if idle_since.get_or_insert_with(Instant::now).elapsed() > LOOK_ON {
             let writers = producers.iter().map(|p| (descriptor(&p.stream), p.wants_to_write()));
             let sockets: Vec<_> =
                 writers.chain(consumers.iter().map(|c| (descriptor(&c.stream), false))).collect();

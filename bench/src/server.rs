@@ -89,7 +89,11 @@ impl Server {
         std::thread::sleep(Duration::from_millis(1_100)); // the shard publishes its copies once a second
         let page = self.http("GET", "/metrics", "")?;
         let samples = page.lines().filter(|line| line.starts_with("uringest_copied_bytes_total{"));
-        Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64)
+        let mut sum = 0;
+        for sample in samples {
+            sum += sample.rsplit(' ').next().ok_or("a sample without a value")?.parse::<u64>()?;
+        }
+        Ok(sum)
     }
 }
 

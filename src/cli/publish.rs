@@ -22,6 +22,8 @@ use crate::limits::FRAME_BYTES_MAX_CEILING;
 const READ_BYTES: usize = 256 * 1024;
 /// How often the checkpoint and the progress line are brought up to date.
 const KEEP_EVERY: Duration = Duration::from_millis(50);
+/// How often an interrupted `pub` looks whether the last record in hand is sent.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How long an interrupted `pub` waits for what is on the way.
 const INTERRUPTED_FLUSH: Duration = Duration::from_secs(2);
 const GENERATED_BYTES_DEFAULT: u64 = 128;
@@ -34,7 +36,8 @@ const GENERATED_PER_ROUND: u64 = 1024;
     --checkpoint trades.done\n  uringest pub load --count 1000000 --size 512\n\nWith --checkpoint a later run goes on \
     behind the last record known to be acknowledged. After kill -9 up to 100 ms of records may be published \
     twice; after SIGINT or SIGTERM none.\n\nExit codes: 0 everything is acknowledged; 1 failed; 2 wrong command \
-    line; 3 server not reachable; 4 refused by the server; 130 ended by SIGINT."))]
+    line; 3 server not reachable; 4 refused by the server; 130 ended by SIGINT, \
+    143 by SIGTERM."))]
 pub struct PubArgs {
     /// The topic; created by the server if its policy allows.
     topic: String,
@@ -105,6 +108,7 @@ pub fn run(args: PubArgs) -> Outcome {
         producer: &producer,
         interrupt: &interrupt,
         stopping: &stopping,
+        sending: Mutex::new(()),
         skip,
         since: Instant::now(),
     };
@@ -165,6 +169,8 @@ struct Job<'a> {
     interrupt: &'a Interrupt,
     /// A batch was refused for good.
     stopping: &'a AtomicBool,
+    /// Held while records are handed to the producer.
+    sending: Mutex<()>,
     /// Records acknowledged in earlier runs.
     skip: u64,
     since: Instant,
@@ -233,10 +239,15 @@ impl Job<'_> {
                 bytes.set(bytes.get() + line.len() as u64);
                 Record { payload: line, key: self.key_of(line), ..Record::default() }
             });
-        let sent = self.producer.send_all(records);
+        let sent = self.send(records);
         *lines = counted.get();
         sent.map_err(|(_, error)| refused(error, counted.get()))?;
         Ok(bytes.get())
+    }
+
+    fn send<'r>(&self, records: impl IntoIterator<Item = Record<'r>>) -> Result<u64, (u64, SendError)> {
+        let _sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        self.producer.send_all(records)
     }
 
     fn key_of<'l>(&self, line: &'l [u8]) -> Option<&'l [u8]> {
@@ -268,28 +279,24 @@ impl Job<'_> {
                     payloads.chunks_exact(size).take(usize::try_from(round).expect("a small number"));
                 Box::new(pieces.map(Record::new))
             };
-            let sent = self.producer.send_all(records.take_while(|_| !self.is_ending()));
+            let sent = self.send(records.take_while(|_| !self.is_ending()));
             sent.map_err(|(before, error)| refused(error, next + before + 1))?;
             next += taken;
         }
         Ok((next - self.skip.min(next)) * size as u64)
     }
 
-    /// Keeps the checkpoint and the progress line up to date until it is over; after a signal, waits a little for
-    /// what is on the way and ends the process.
+    /// Keeps the checkpoint and the progress line up to date until it is over or a signal came.
     fn keep(&self, over: &AtomicBool) {
         let mut saved = None;
         let terminal = io::stderr().is_terminal();
         let (lock, tick) = (Mutex::new(()), std::sync::Condvar::new());
-        while !over.load(Ordering::Acquire) {
+        loop {
             if let Some(code) = self.interrupt.exit_code() {
-                // What the feeding thread had in hand is in the producer, or never will be.
-                let flushed = self.producer.flush(Some(INTERRUPTED_FLUSH));
-                self.save();
-                let acked = self.producer.acknowledged_prefix();
-                let rest = if flushed.is_ok() { "" } else { "; not all of what was sent is" };
-                eprintln!("uringest: interrupted: {acked} records are acknowledged{rest}");
-                std::process::exit(i32::from(code));
+                self.end_interrupted(code);
+            }
+            if over.load(Ordering::Acquire) {
+                break;
             }
             let acked = self.producer.acknowledged_prefix();
             if saved != Some(acked) {
@@ -306,6 +313,24 @@ impl Job<'_> {
         if terminal {
             eprint!("\r\x1b[K");
         }
+    }
+
+    /// After a signal: waits a little for what is on the way, and ends the process.
+    fn end_interrupted(&self, code: u8) -> ! {
+        let deadline = Instant::now() + INTERRUPTED_FLUSH;
+        // A record that the feeding thread has in hand while it waits for room is still to come; with the lock in
+        // this thread's hands none is.
+        let mut sending = self.sending.try_lock();
+        while sending.is_err() && Instant::now() < deadline {
+            std::thread::park_timeout(LOOK_AGAIN); // nobody unparks: it only keeps the time
+            sending = self.sending.try_lock();
+        }
+        let flushed = self.producer.flush(Some(deadline.saturating_duration_since(Instant::now())));
+        self.save();
+        let acked = self.producer.acknowledged_prefix();
+        let rest = if flushed.is_ok() { "" } else { "; not all of what was sent is" };
+        eprintln!("uringest: interrupted: {acked} records are acknowledged{rest}");
+        std::process::exit(i32::from(code));
     }
 
     /// Writes the checkpoint, whole or not at all.

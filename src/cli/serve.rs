@@ -12,7 +12,7 @@ const EXAMPLE: &str = "Examples:\n  uringest serve\n  uringest serve --config ur
     uringest serve --config uringest.toml --explain-memory\n\nSIGTERM or SIGINT drains, within drain_deadline_ms, and \
     ends with 0; a second one ends at once. SIGHUP reads the configuration again.";
 const CODES: &str = "Exit codes: 0 done, all delivered; 1 failed; 2 wrong command line or configuration; \
-    5 the drain's deadline came before all was delivered.";
+    5 the drain's deadline came before all was delivered; 130 or 143 ended at once by a second SIGINT or SIGTERM.";
 
 /// `serve`.
 #[derive(Debug, Args)]

@@ -250,7 +250,7 @@ impl Rig {
         let (ready_sender, ready) = std_mpsc::channel();
         let control =
             std::thread::spawn(move || run(spec, move |ready| ready_sender.send(ready).expect("heard")));
-        let ready = ready.recv_timeout(Duration::from_secs(20)).expect("ready or not");
+        let ready = ready.recv_timeout(Duration::from_secs(60)).expect("ready or not");
         Rig { admin: admin_address, stop, pokes, seen, control, ready }
     }
 
@@ -265,7 +265,7 @@ impl Rig {
 
     fn raw(&self, method: &str, path: &str, body: &str, headers: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin).expect("connect");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
         let length = body.len();
         write!(
             stream,
@@ -286,12 +286,12 @@ impl Rig {
     }
 
     fn seen(&self, shard: usize) -> Seen {
-        self.seen[shard].recv_timeout(Duration::from_secs(20)).expect("the shard was told")
+        self.seen[shard].recv_timeout(Duration::from_secs(60)).expect("the shard was told")
     }
 
     /// Asks until the answer is as wanted.
     fn until(&self, path: &str, wanted: impl Fn(u16, &Value) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let (status, value) = self.call("GET", path, "");
             if wanted(status, &value) {
@@ -466,7 +466,7 @@ fn offsets_and_commits_survive() {
     rig.poke(shard, Poke::Report(Report::LogEnds { shard: ShardId(1), ends }));
     rig.poke(shard, Poke::Report(Report::Committed { partition: id, name: "who".into(), offset: 4_000 }));
     // The commit is saved without a stop.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let saved = || catalogue_file(directory.path())["catalogue"]["topics"][0]["partitions"][0].clone();
     while saved()["committed"]["who"] != json!(4_000) {
         assert!(Instant::now() < deadline);

@@ -9,8 +9,7 @@ use crate::limits;
 use crate::topic::TopicKind;
 
 /// Bytes of a header, as spans count them.
-#[allow(clippy::cast_possible_truncation)] // 64
-pub(super) const HEADER_BYTES: u32 = limits::HEADER_BYTES as u32;
+pub(super) const HEADER_BYTES: u32 = limits::HEADER_BYTES_U32;
 
 /// Where a frame begins (or the log ends), and the offset of the record that is (or will be) first there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -29,7 +29,7 @@ pub struct Hello {
 
 /// Server to client, the answer to hello.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // docs/protocol.md, section of the kind
 pub struct Welcome {
     pub server: String,
     pub version: u8,
@@ -51,7 +51,7 @@ pub struct Welcome {
 
 /// Client to server: a producer's channel on one partition. `header.sequence` is the request id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // docs/protocol.md, section of the kind
 pub struct Open {
     pub topic: String,
     pub partition: u32,
@@ -66,7 +66,7 @@ pub struct Open {
 
 /// Server to client: the channel is `header.channel`, the request id `header.sequence`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // docs/protocol.md, section of the kind
 pub struct Opened {
     pub partition_id: u32,
     pub partition_count: u32,
@@ -94,7 +94,7 @@ pub enum Start {
 
 /// Client to server: `header.sequence` is the request id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // docs/protocol.md, section of the kind
 pub struct Subscribe {
     pub topic: String,
     pub partition: u32,
@@ -109,7 +109,7 @@ pub struct Subscribe {
 
 /// Server to client. The request id is `header.sequence`, the partition id `header.channel`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // docs/protocol.md, section of the kind
 pub struct Subscribed {
     pub partition_count: u32,
     pub shard: u16,
@@ -120,7 +120,7 @@ pub struct Subscribed {
 
 /// Client to server: the records below `offset` are dealt with. `header.channel` is the partition id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // docs/protocol.md, section of the kind
 pub struct Commit {
     pub name: String,
     pub offset: u64,
@@ -129,7 +129,7 @@ pub struct Commit {
 /// The body of `nack`, `error` and `close`. For `nack` the header has channel and sequence; for `error`
 /// the request id (0 when the connection itself is refused).
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // docs/protocol.md, section of the kind
 pub struct Refusal {
     pub code: Code,
     /// Not before this long; 0 where it makes no difference.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -12,6 +13,12 @@ use crate::config::Config;
 const BACKLOG: i32 = 4096;
 /// Of the admin address.
 const ADMIN_BACKLOG: i32 = 128;
+
+/// How long a port that is in use is asked for again: the kernel takes the rings of a killed server apart after the
+/// process has ended, and its listeners with them. Whoever starts it again at once should not have to know.
+const PORT_RELEASE: Duration = Duration::from_secs(2);
+/// From one such attempt to the next.
+const PORT_AGAIN: Duration = Duration::from_millis(20);
 
 /// See the module.
 pub(super) struct Listeners {
@@ -69,7 +76,20 @@ fn probe(address: SocketAddr) -> io::Result<()> {
         return Ok(());
     }
     let socket = stream_socket(address)?;
-    socket.bind(&address.into())
+    bind_when_released(&socket, address)
+}
+
+/// See [`PORT_RELEASE`].
+fn bind_when_released(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    let deadline = Instant::now() + PORT_RELEASE;
+    loop {
+        match socket.bind(&address.into()) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(PORT_AGAIN);
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
@@ -97,7 +117,7 @@ fn data_socket(address: SocketAddr, config: &Config, setting: &'static str) -> R
 
 fn admin_socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = stream_socket(address)?;
-    socket.bind(&address.into())?;
+    bind_when_released(&socket, address)?;
     socket.listen(ADMIN_BACKLOG)?;
     Ok(socket.into())
 }

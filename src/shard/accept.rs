@@ -81,7 +81,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Stops accepting: the listeners are closed when their accepts have ended.
+    /// Stops accepting: the listeners are closed with the backend.
     pub(super) fn stop_accepting(&mut self) {
         for listener in 0..self.listeners.len() {
             let index = u32::try_from(listener).expect("a few listeners");

@@ -256,7 +256,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn frame_bytes_at(&self, span: Span) -> u32 {
-        self.whole_frame_bytes(span).unwrap_or(crate::limits::HEADER_BYTES as u32)
+        self.whole_frame_bytes(span).unwrap_or(crate::limits::HEADER_BYTES_U32)
     }
 
     /// Whether a region could not be read into for want of room since the last look.

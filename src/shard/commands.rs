@@ -45,9 +45,8 @@ impl<I: Io> Shard<I> {
             }
             Command::Describe { ticket, topic } => self.describe(ticket, topic),
             Command::PauseServer { paused } => {
-                if self.state != State::Draining {
-                    self.state = if paused { State::Paused } else { State::Running };
-                }
+                // A server that drains stays with it; asked for twice, it stays as it is.
+                let _left = self.state.advance(if paused { State::Paused } else { State::Running });
             }
             Command::Access(access) => self.access = access,
             Command::Drain { deadline_ns } => self.drain(deadline_ns),
@@ -85,15 +84,16 @@ impl<I: Io> Shard<I> {
             dirty: false,
             pinning: false,
             starving: false,
-            starved: Vec::new(),
-            owed: Vec::new(),
+            starved: Vec::with_capacity(super::topics::WAITING),
+            owed: Vec::with_capacity(super::topics::WAITING),
             reported_end: partition.first_offset,
         });
     }
 
     fn pause_topic(&mut self, topic: TopicId, paused: bool) {
         if let Some(known) = self.topics.by_id(topic) {
-            known.paused = paused;
+            // Asked for twice, it stays as it is.
+            let _left = known.state.advance(if paused { State::Paused } else { State::Running });
         }
         for slot in self.topics.slots() {
             let Some(owned) = self.topics.get_mut(slot) else { continue };
@@ -209,10 +209,9 @@ impl<I: Io> Shard<I> {
 
     /// The server is going: no new batch is taken, what subscribers have yet to get is delivered.
     fn drain(&mut self, deadline_ns: u64) {
-        if self.state == State::Draining {
+        if self.state.advance(State::Draining).is_err() {
             return;
         }
-        self.state = State::Draining;
         self.drain_deadline_ns = Some(deadline_ns);
         self.stop_accepting();
         for id in self.conns.ids() {
@@ -231,7 +230,8 @@ impl<I: Io> Shard<I> {
     }
 
     /// Whether the drain has come to its end: all is delivered and acknowledged, or the time is up. Then every
-    /// peer is told that the server goes, and control once they have been.
+    /// peer is told that the server goes, and control once they have been. What other shards' partitions hold for
+    /// connections of this one counts too: each shard tells all others when its own partitions are done.
     pub(super) fn check_drain(&mut self) {
         let Some(deadline_ns) = self.drain_deadline_ns else { return };
         if self.drained {

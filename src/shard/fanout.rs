@@ -11,6 +11,8 @@ use super::topics::PartitionSlot;
 
 /// Bytes lent to another shard at once for one subscriber: what it can hope to send in one go.
 const LEND_BYTES_MAX: u32 = 256 * 1024;
+/// Spans of such a loan.
+const LEND_SPANS_MAX: usize = SPANS_PER_SEND / 4;
 
 impl<I: Io> Shard<I> {
     /// Marks every connection that a changed partition has something for.
@@ -52,23 +54,21 @@ impl<I: Io> Shard<I> {
         }
         let owner = &mut self.topics[slot].partition;
         let continues_frame = owner.in_frame(subscriber);
-        let mut spans = Vec::with_capacity(SPANS_PER_SEND / 4);
-        let taken = owner.take(&mut self.buffers, subscriber, LEND_BYTES_MAX, SPANS_PER_SEND / 4, &mut spans);
+        let mut loan = self.remote_consumers[index]
+            .loan
+            .take()
+            .unwrap_or_else(|| Box::new(RemoteDeliver::empty(to, partition, index, LEND_SPANS_MAX)));
+        loan.spans.clear();
+        let taken =
+            owner.take(&mut self.buffers, subscriber, LEND_BYTES_MAX, LEND_SPANS_MAX, &mut loan.spans);
         if taken.bytes == 0 && taken.gap.is_none() {
+            self.remote_consumers[index].loan = Some(loan);
             return;
         }
-        let message = Message::RemoteDeliver(Box::new(RemoteDeliver {
-            to,
-            partition,
-            subscriber: index,
-            gap: taken.gap,
-            spans,
-            bytes: taken.bytes,
-            records: taken.records,
-            continues_frame,
-        }));
+        (loan.bytes, loan.records, loan.gap) = (taken.bytes, taken.records, taken.gap);
+        loan.continues_frame = continues_frame;
         self.remote_consumers[index].lent = true;
-        self.send_surely(usize::from(to.shard.0), message);
+        self.send_surely(usize::from(to.shard.0), Message::RemoteDeliver(loan));
     }
 
     /// Makes `live` partitions let go of receive memory that slow subscribers pin.

@@ -5,7 +5,7 @@ use crate::buf::Span;
 use crate::ids::ConnId;
 use crate::io::Io;
 use crate::lifecycle::State;
-use crate::limits::HEADER_BYTES;
+use crate::limits::{HEADER_BYTES, HEADER_BYTES_U32};
 use crate::metrics::Counter;
 use crate::partition::{Admission, ProducerSlot, Source};
 use crate::proto::code::Code;
@@ -53,7 +53,7 @@ impl<I: Io> Shard<I> {
                     return run.bytes;
                 }
             };
-            let frame_bytes = HEADER_BYTES as u32 + header.body_bytes;
+            let frame_bytes = HEADER_BYTES_U32 + header.body_bytes;
             if rest.bytes < frame_bytes {
                 break;
             }
@@ -113,7 +113,7 @@ impl<I: Io> Shard<I> {
                 self.topics[slot].partition.ungrant(u64::from(granted));
                 self.list_channel(handle);
             }
-            Home::Remote { .. } => self.lend_batch(id, handle, home, frame, granted, header, verified),
+            Home::Remote { .. } => self.lend_batch(id, handle, frame, granted, header, verified),
             Home::Gone | Home::Nowhere | Home::Opening { .. } => {
                 self.nack(id, handle, header.sequence, Code::NoSuchTopicNow.into());
             }

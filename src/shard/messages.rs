@@ -74,8 +74,9 @@ pub enum Message {
     },
     /// Bytes to send; they stay valid until `RemoteSent` gives them back. At most one is outstanding.
     RemoteDeliver(Box<RemoteDeliver>),
-    /// How many of them were sent. `blocked`: the socket is full; wait for `RemoteWritable`.
-    RemoteSent { partition: PartitionId, subscriber: u32, from: ConnRef, bytes: u32, blocked: bool },
+    /// How many of them were sent; the loan itself goes back, for the next one. `blocked`: the socket is full; wait
+    /// for `RemoteWritable`.
+    RemoteSent { loan: Box<RemoteDeliver>, bytes: u32, blocked: bool },
     /// The short send ended where a frame ends (`cut: false`), or the frame's rest is lost (`cut: true`).
     RemoteWhole { to: ConnRef, partition: PartitionId, subscriber: u32, cut: bool },
     /// The socket takes bytes again.
@@ -172,6 +173,24 @@ pub struct RemoteDeliver {
     pub records: u32,
     /// The first span continues a frame whose beginning was sent before.
     pub continues_frame: bool,
+}
+
+impl RemoteDeliver {
+    /// For the loans to one subscriber: nothing yet, with room for so many spans.
+    #[must_use]
+    pub fn empty(to: ConnRef, partition: PartitionId, subscriber: u32, spans_max: usize) -> Self {
+        let spans = Vec::with_capacity(spans_max);
+        RemoteDeliver {
+            to,
+            partition,
+            subscriber,
+            gap: None,
+            spans,
+            bytes: 0,
+            records: 0,
+            continues_frame: false,
+        }
+    }
 }
 
 /// From control to a shard. Every command with a ticket is answered by a report with the same ticket.

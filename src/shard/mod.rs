@@ -263,7 +263,7 @@ impl<I: Io> Shard<I> {
             dirty_conns: Vec::with_capacity(connections),
             departing: Vec::new(),
             doomed: Vec::new(),
-            credit_list: Vec::new(),
+            credit_list: Vec::with_capacity(64),
             accept_after_ns: 0,
             flights: (0..SENDS_IN_FLIGHT).map(|_| Flight::new()).collect(),
             spans: Vec::with_capacity(SPANS_PER_SEND),

@@ -5,7 +5,7 @@ use crate::buf::{CopyReason, Span};
 use crate::ids::{ConnId, ShardId};
 use crate::io::{Io, Op, TokenKind};
 use crate::lifecycle::State;
-use crate::limits::HEADER_BYTES;
+use crate::limits::HEADER_BYTES_U32;
 use crate::metrics::Counter;
 use crate::proto::code::Code;
 
@@ -146,7 +146,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn feed_rest(&mut self, id: ConnId, rest: Span) {
-        let wanted = self.whole_frame_bytes(rest).unwrap_or(HEADER_BYTES as u32).max(rest.bytes);
+        let wanted = self.whole_frame_bytes(rest).unwrap_or(HEADER_BYTES_U32).max(rest.bytes);
         let Some(block) = self.buffers.receive.block(wanted) else {
             return self.fail(id, Code::StraddleExhausted, String::new());
         };

@@ -307,7 +307,7 @@ impl<I: Io> Shard<I> {
             full |= !passed && matches!(self.subscriptions[index].feed, Feed::Remote { .. });
             !passed
         });
-        self.credit_list.append(&mut listed);
+        self.credit_list = listed;
         self.busy |= full;
     }
 
@@ -403,8 +403,8 @@ impl<I: Io> Shard<I> {
                 self.topics[slot].partition.unsubscribe(&mut self.buffers, subscriber);
             }
             Feed::Remote { shard, subscriber, lent } => {
-                if lent.is_some() {
-                    self.give_back(id, shard, partition, subscriber, 0, true);
+                if let Some(loan) = lent {
+                    self.give_back(shard, loan, 0, true);
                 }
                 let from = self.conn_ref(id);
                 let message = Message::RemoteUnsubscribe { partition, subscriber, from };

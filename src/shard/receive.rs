@@ -8,7 +8,7 @@
 use crate::buf::{CopyReason, Span};
 use crate::ids::ConnId;
 use crate::io::{Completion, Io, IoError, Op, Outcome, TokenKind};
-use crate::limits::{BULK_FRAME_BYTES, HEADER_BYTES};
+use crate::limits::{BULK_FRAME_BYTES, HEADER_BYTES, HEADER_BYTES_U32};
 use crate::metrics::Counter;
 use crate::proto::code::Code;
 use crate::proto::header::FrameHeader;
@@ -137,7 +137,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn move_to_block(&mut self, id: ConnId) -> bool {
         let Partial::InRing(held) = self.conns[id].partial else { return true };
         // The header was checked when it was whole: `ingest` refuses a frame that is too large.
-        let wanted = self.whole_frame_bytes(held).unwrap_or(HEADER_BYTES as u32).max(held.bytes);
+        let wanted = self.whole_frame_bytes(held).unwrap_or(HEADER_BYTES_U32).max(held.bytes);
         let Some(block) = self.buffers.receive.block(wanted) else { return false };
         let (to, _) = block.split_at(held.bytes);
         self.buffers.memory.copy(held, to, CopyReason::Straddle);

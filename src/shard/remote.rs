@@ -23,7 +23,7 @@ use super::messages::{
     ConnRef, Message, RemoteAck, RemoteChannel, RemoteDeliver, RemoteSubscribe, RemoteSubscription,
 };
 use super::session::owner_key;
-use super::subscriptions::{Feed, Lent, Place, RemoteConsumer, Table};
+use super::subscriptions::{Feed, Place, RemoteConsumer, Table};
 use super::topics::PartitionSlot;
 
 /// Credit a remote channel is kept at: it crosses the mesh, so it starts with more than a local one.
@@ -96,10 +96,8 @@ impl<I: Io> Shard<I> {
             Message::RemoteSubscribed { to, request, partition, result } => {
                 self.remote_subscribed(to, from, request, partition, result);
             }
-            Message::RemoteDeliver(deliver) => self.remote_deliver(from, *deliver),
-            Message::RemoteSent { partition, subscriber, from, bytes, blocked } => {
-                self.remote_sent(partition, subscriber, from, bytes, blocked);
-            }
+            Message::RemoteDeliver(deliver) => self.remote_deliver(from, deliver),
+            Message::RemoteSent { loan, bytes, blocked } => self.remote_sent(loan, bytes, blocked),
             Message::RemoteWritable { partition, subscriber, from } => {
                 self.remote_writable(partition, subscriber, from)
             }
@@ -323,13 +321,12 @@ impl<I: Io> Shard<I> {
         &mut self,
         id: ConnId,
         handle: u32,
-        home: Home,
         frame: Span,
         granted: u32,
         header: &FrameHeader,
         verified: Result<(), BatchRefused>,
     ) {
-        let Home::Remote { shard, partition, owner_slot } = home else { return };
+        let Home::Remote { shard, partition, owner_slot } = self.channels[handle].home else { return };
         let waiting_for = self.channels[handle].turned_away;
         if waiting_for != 0 && header.sequence > waiting_for {
             return self.turn_batch_away(id, handle, granted, header.sequence, Code::OutOfSequence);
@@ -486,11 +483,13 @@ impl<I: Io> Shard<I> {
             .is_some_and(|c| c.used && c.partition == partition && c.to == from)
     }
 
-    fn remote_sent(&mut self, partition: PartitionId, index: u32, from: ConnRef, bytes: u32, blocked: bool) {
-        if !self.remote_consumer(index, partition, from) {
+    fn remote_sent(&mut self, loan: Box<RemoteDeliver>, bytes: u32, blocked: bool) {
+        let index = loan.subscriber;
+        if !self.remote_consumer(index, loan.partition, loan.to) {
             return;
         }
         self.remote_consumers[index].lent = false;
+        self.remote_consumers[index].loan = Some(loan);
         let (slot, subscriber) = (self.remote_consumers[index].slot, self.remote_consumers[index].subscriber);
         let owner = &mut self.topics[slot].partition;
         owner.sent(&mut self.buffers, subscriber, bytes);
@@ -638,20 +637,17 @@ impl<I: Io> Shard<I> {
         None
     }
 
-    fn remote_deliver(&mut self, owner: usize, deliver: RemoteDeliver) {
+    fn remote_deliver(&mut self, owner: usize, loan: Box<RemoteDeliver>) {
         let shard = ShardId(u16::try_from(owner).expect("shards are few"));
-        let fed = |id| self.fed_by(id, deliver.partition, deliver.subscriber);
-        let index = self.conns.by_ref(deliver.to).and_then(fed);
+        let fed = |id| self.fed_by(id, loan.partition, loan.subscriber);
+        let index = self.conns.by_ref(loan.to).and_then(fed);
         let Some(index) = index else {
             // Gone meanwhile: everything goes back.
-            let (partition, subscriber, from) = (deliver.partition, deliver.subscriber, deliver.to);
-            return self
-                .answer(shard, Message::RemoteSent { partition, subscriber, from, bytes: 0, blocked: true });
+            return self.give_back(shard, loan, 0, true);
         };
         let id = self.subscriptions[index].conn;
         if let Feed::Remote { lent, .. } = &mut self.subscriptions[index].feed {
-            let RemoteDeliver { spans, bytes, records, gap, continues_frame, .. } = deliver;
-            *lent = Some(Lent { spans, bytes, records, gap, continues_frame });
+            *lent = Some(loan);
         }
         let conn = &self.conns[id];
         let full = conn.blocked && conn.sending.is_none();
@@ -678,14 +674,12 @@ impl<I: Io> Shard<I> {
     }
 
     /// A loan that held nothing but a gap has been told.
-    pub(super) fn return_empty_loan(&mut self, id: ConnId, index: u32) {
-        let entry = &mut self.subscriptions[index];
-        let partition = entry.partition;
-        if let Feed::Remote { shard, subscriber, lent } = &mut entry.feed
-            && lent.take_if(|lent| lent.bytes == 0).is_some()
+    pub(super) fn return_empty_loan(&mut self, index: u32) {
+        if let Feed::Remote { shard, lent, .. } = &mut self.subscriptions[index].feed
+            && let Some(loan) = lent.take_if(|lent| lent.bytes == 0)
         {
-            let (shard, subscriber) = (*shard, *subscriber);
-            self.give_back(id, shard, partition, subscriber, 0, false);
+            let shard = *shard;
+            self.give_back(shard, loan, 0, false);
         }
     }
 
@@ -707,29 +701,21 @@ impl<I: Io> Shard<I> {
     pub(super) fn return_lent(&mut self, id: ConnId, index: u32) {
         let entry = &mut self.subscriptions[index];
         let partition = entry.partition;
-        if let Feed::Remote { shard, subscriber, lent } = &mut entry.feed {
-            // A gap that was not told yet stays: it is the owner's to tell, so it is told at once.
-            let gap = lent.take().and_then(|lent| lent.gap);
-            let (shard, subscriber) = (*shard, *subscriber);
-            if let Some(gap) = gap {
+        if let Feed::Remote { shard, lent, .. } = &mut entry.feed
+            && let Some(mut loan) = lent.take()
+        {
+            let shard = *shard;
+            // The owner tells a gap once, so it is told now.
+            if let Some(gap) = loan.gap.take() {
                 self.queue_gap(id, partition.0, gap);
             }
-            self.give_back(id, shard, partition, subscriber, 0, true);
+            self.give_back(shard, loan, 0, true);
         }
     }
 
     /// Answers a loan: this many bytes were sent.
-    pub(super) fn give_back(
-        &mut self,
-        id: ConnId,
-        shard: ShardId,
-        partition: PartitionId,
-        subscriber: u32,
-        bytes: u32,
-        blocked: bool,
-    ) {
-        let from = self.conn_ref(id);
-        self.answer(shard, Message::RemoteSent { partition, subscriber, from, bytes, blocked });
+    pub(super) fn give_back(&mut self, shard: ShardId, loan: Box<RemoteDeliver>, bytes: u32, blocked: bool) {
+        self.answer(shard, Message::RemoteSent { loan, bytes, blocked });
     }
 
     pub(super) fn say_writable(

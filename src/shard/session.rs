@@ -72,9 +72,7 @@ impl<I: Io> Shard<I> {
             self.greeting(id, frame, header);
             return Verdict::Done;
         }
-        if header.kind.is_header_only() && header.body_bytes != 0
-            || header.kind == Kind::Close && header.body_bytes != 0
-        {
+        if (header.kind.is_header_only() || header.kind == Kind::Close) && header.body_bytes != 0 {
             self.fail(id, Code::BadLength, format!("{:?} has no body", header.kind));
             return Verdict::Done;
         }

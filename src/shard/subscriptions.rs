@@ -1,11 +1,9 @@
 //! Subscriptions, from the connection's side and (for consumers of other shards) from the partition's.
 
-use crate::buf::Span;
 use crate::ids::{ConnId, PartitionId, ShardId, SubscriberId};
-use crate::partition::Gap;
 
 use super::conn::NONE;
-use super::messages::ConnRef;
+use super::messages::{ConnRef, RemoteDeliver};
 use super::topics::PartitionSlot;
 
 /// Where a subscription's bytes come from.
@@ -18,17 +16,7 @@ pub(super) enum Feed {
     /// Asked for at another shard.
     Asked { request: u64 },
     /// A partition of another shard; what it has lent, if anything.
-    Remote { shard: ShardId, subscriber: u32, lent: Option<Lent> },
-}
-
-/// Bytes lent by the owner of a partition until they are sent or given back.
-#[derive(Debug)]
-pub(super) struct Lent {
-    pub spans: Vec<Span>,
-    pub bytes: u32,
-    pub records: u32,
-    pub gap: Option<Gap>,
-    pub continues_frame: bool,
+    Remote { shard: ShardId, subscriber: u32, lent: Option<Box<RemoteDeliver>> },
 }
 
 /// One subscription of a connection of this shard.
@@ -139,6 +127,8 @@ pub(super) struct RemoteConsumer {
     pub subscriber: SubscriberId,
     /// Bytes lent and not answered for.
     pub lent: bool,
+    /// The loan that came back last: its memory serves the next one.
+    pub loan: Option<Box<RemoteDeliver>>,
     /// Unsubscribed while bytes were lent.
     pub ending: bool,
     /// The slot is in use.
@@ -156,6 +146,7 @@ impl RemoteConsumer {
             partition: PartitionId(0),
             subscriber: SubscriberId(0),
             lent: false,
+            loan: None,
             ending: false,
             used: false,
         }

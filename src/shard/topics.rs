@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::ids::{PartitionId, ShardId, TopicId};
+use crate::lifecycle::State;
 use crate::partition::Partition;
 use crate::proto::code::Code;
 use crate::topic::Topic;
@@ -14,6 +15,9 @@ use crate::topic::Topic;
 /// Index of a partition this shard owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PartitionSlot(pub u32);
+
+/// Producers that may wait for credit of one partition before its lists of them grow.
+pub(super) const WAITING: usize = 16;
 
 /// A partition of this shard.
 pub(super) struct Owned {
@@ -39,9 +43,8 @@ pub(super) struct Owned {
 /// A topic as the shard knows it.
 pub(super) struct Known {
     pub topic: Arc<Topic>,
-    pub paused: bool,
-    /// Every shard knows it; before, clients wait.
-    pub ready: bool,
+    /// INIT until every shard knows the topic: before, clients wait.
+    pub state: State,
 }
 
 /// See the module.
@@ -68,7 +71,7 @@ impl TopicTable {
     }
 
     pub(super) fn by_name(&self, name: &str) -> Option<&Known> {
-        self.by_id.get(self.by_name.get(name)?).filter(|known| known.ready)
+        self.by_id.get(self.by_name.get(name)?).filter(|known| known.state != State::Init)
     }
 
     /// Whether a topic of this name is about to be ready.
@@ -79,7 +82,7 @@ impl TopicTable {
     /// Clients may have the topic from now on; says its name.
     pub(super) fn ready(&mut self, id: TopicId) -> Option<String> {
         let known = self.by_id.get_mut(&id)?;
-        known.ready = true;
+        known.state.advance(State::Running).ok()?;
         Some(known.topic.name.clone())
     }
 
@@ -107,7 +110,7 @@ impl TopicTable {
             self.newest = self.newest.max(partition.id);
         }
         self.by_name.insert(topic.name.clone(), topic.id);
-        self.by_id.insert(topic.id, Known { topic, paused: false, ready: false });
+        self.by_id.insert(topic.id, Known { topic, state: State::Init });
     }
 
     pub(super) fn forget(&mut self, id: TopicId) -> Option<Known> {

@@ -256,7 +256,7 @@ impl<I: Io> Shard<I> {
             _ => (bytes, records),
         };
         if bytes == 0 {
-            self.return_empty_loan(id, subscription);
+            self.return_empty_loan(subscription);
         }
         self.load_spans(list, &spans);
         if bytes > 0 {
@@ -362,17 +362,16 @@ impl<I: Io> Shard<I> {
                     self.conns[id].resume = subscription;
                 }
             }
-            Feed::Remote { shard, subscriber, lent } => {
-                let lent = lent.take().expect("what is in flight was lent");
-                let (shard, subscriber) = (*shard, *subscriber);
+            Feed::Remote { shard, lent, .. } => {
+                let loan = lent.take().expect("what is in flight was lent");
+                let shard = *shard;
                 // Where a short send ended, only the owner can tell: it answers with the rest of the frame, or
                 // with `RemoteWhole` when there is none.
-                let inside = if done == 0 { lent.continues_frame } else { !all };
-                let partition = entry.partition;
+                let inside = if done == 0 { loan.continues_frame } else { !all };
                 if inside && !closing {
                     self.conns[id].resume = subscription;
                 }
-                self.give_back(id, shard, partition, subscriber, done, !all);
+                self.give_back(shard, loan, done, !all);
             }
             Feed::Nowhere | Feed::Asked { .. } => unreachable!("only a fed subscription is in flight"),
         }

@@ -18,7 +18,8 @@ macro_rules! conformance {
         crate::cases::conformance!(races, $backend: cancels_what_is_armed cancels_what_has_ended
             cancels_race_with_bytes sockets_are_reused wakes_from_a_thread wakes_from_another_backend
             sockets_change_backends many_connections a_full_table_refuses connections_beyond_the_table
-            more_operations_than_the_queues_hold dropped_with_everything_in_flight);
+            more_operations_than_the_queues_hold dropped_with_everything_in_flight
+            its_port_is_free_when_it_is_gone);
         #[test]
         fn out_of_descriptors() {
             crate::races::out_of_descriptors::<$backend>(concat!(module_path!(), "::out_of_descriptors"));

@@ -448,3 +448,14 @@ pub fn out_of_descriptors<B: Backend>(name: &str) {
     assert!(matches!(world.next(accept).outcome, Outcome::Accepted { .. }));
     world.settled();
 }
+
+/// Whoever starts a server again at once finds the port free: no listener outlives its backend.
+pub fn its_port_is_free_when_it_is_gone<B: Backend>() {
+    let mut world = world!(B);
+    let accept = world.listen();
+    let connection = world.connect(accept);
+    let address = world.address;
+    drop(world);
+    drop(connection);
+    std::net::TcpListener::bind(address).expect("nobody listens");
+}

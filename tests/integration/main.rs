@@ -2,6 +2,11 @@
 //!
 //! Every wait has a deadline, and every failure says what reruns it. Sizes are for a debug build on two processors.
 
+mod access;
+mod checkpoint;
+mod connections;
+mod drain;
+mod idle;
 mod lines;
 mod proxy;
 mod raw;
@@ -10,3 +15,4 @@ mod rig;
 mod slow;
 #[path = "../support/mod.rs"]
 mod support;
+mod topics;

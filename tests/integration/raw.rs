@@ -46,12 +46,17 @@ impl Peer {
 
     /// Subscribes with as much credit as there is, and will never read again.
     pub fn stuck(address: SocketAddr, topic: &str, name: &str) -> Peer {
+        Peer::stuck_with_credit(address, topic, name, u64::MAX / 2)
+    }
+
+    /// Subscribes with so many bytes of credit, and will never read again.
+    pub fn stuck_with_credit(address: SocketAddr, topic: &str, name: &str, credit: u64) -> Peer {
         let mut peer = Peer::greeted(address);
         let subscribe = Subscribe {
             topic: topic.to_owned(),
             start: Start::Latest,
             name: name.to_owned(),
-            credit: u64::MAX / 2,
+            credit,
             ..Subscribe::default()
         };
         peer.send(&subscribe.frame(1));

@@ -41,7 +41,8 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES, after_long_help = concat!(
     "Example:\n  uringest demo --seconds 10\n\nNothing is left behind: the server has a temporary directory and free \
-    loopback ports.\n\nExit codes: 0 every record arrived once and in order; 1 something did not; 130 ended by SIGINT."))]
+    loopback ports.\n\nExit codes: 0 every record arrived once and in order; 1 something did not; 130 ended by SIGINT, \
+    143 by SIGTERM."))]
 pub struct DemoArgs {
     /// How long, for both phases together.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]

@@ -8,7 +8,7 @@ const HEADERS_MAX: usize = 64;
 
 /// The methods the admin API knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // the methods of HTTP
 pub enum Method {
     Get,
     Head,

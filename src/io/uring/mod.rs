@@ -679,7 +679,9 @@ fn new_event() -> std::io::Result<OwnedFd> {
 
 impl Drop for UringIo {
     fn drop(&mut self) {
-        if !self.quiesce() {
+        if self.quiesce() {
+            self.sockets.leave_table(&self.ring);
+        } else {
             // The kernel may still write to this memory: it is left mapped for the rest of the process.
             self.regions.leak();
             let lists = std::mem::replace(&mut self.lists, SpanLists::none());

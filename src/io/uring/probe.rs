@@ -347,18 +347,21 @@ fn registration(report: &HostReport, features: &Features) -> Option<Finding> {
 }
 
 fn open_files(report: &HostReport) -> Finding {
-    let wanted = u64::from(CONNECTIONS_MAX_DEFAULT) * u64::from(report.cpus);
-    match report.open_files.soft {
-        Some(soft) if soft < wanted => finding(
+    // `serve` raises the soft limit itself as far as the hard one goes.
+    let wanted = u64::from(CONNECTIONS_MAX_DEFAULT) + 256;
+    match report.open_files.hard {
+        Some(hard) if hard < wanted => finding(
             Level::Warn,
-            format!("at most {soft} open files; {wanted} connections on {} shards need more", report.cpus),
+            format!(
+                "at most {hard} open files; the default limit of {CONNECTIONS_MAX_DEFAULT} connections needs {wanted}"
+            ),
             "connections above the limit are refused",
             format!(
                 "ulimit -n {}; systemd: LimitNOFILE={0}; docker run --ulimit nofile={0}",
                 (wanted + 1024).next_power_of_two()
             ),
         ),
-        Some(soft) => finding(Level::Ok, format!("{soft} open files"), "", ""),
+        Some(hard) => finding(Level::Ok, format!("{hard} open files"), "", ""),
         None => finding(Level::Ok, "no limit of open files", "", ""),
     }
 }

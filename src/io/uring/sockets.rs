@@ -97,6 +97,15 @@ impl Sockets {
         unsafe { OwnedFd::from_raw_fd(fd) }
     }
 
+    /// Empties the ring's own table. The kernel takes a closed ring apart at its leisure, also after the process has
+    /// ended: until then its table would keep listeners listening, and their port from the next server.
+    pub(super) fn leave_table(&self, ring: &Ring) {
+        if self.direct {
+            // Should it fail, the table goes with the ring.
+            let _ = ring.submitter().unregister_files();
+        }
+    }
+
     /// Ends this side's direction; the errno when that fails.
     pub(super) fn shut_down_write(&self, sock: SockId) -> Result<(), i32> {
         let fd = self.slots[sock.index()].fd;

@@ -1,5 +1,7 @@
 //! Every way a peer can be wrong: its code, at most its connection, and nothing leaked.
 
+#![allow(clippy::cast_possible_truncation)] // patterns of bytes and small lengths are cut on purpose
+
 use super::rig::*;
 use crate::ids::SockId;
 use crate::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};

@@ -160,8 +160,7 @@ fn large_frames_promote_by_themselves_and_small_reads_demote() {
         rig.run();
     }
     assert_eq!(rig.shards[0].conns[id].receive, Receive::Shared);
-    let last =
-        rig.heard(producer).into_iter().filter(|(h, _)| h.kind == Kind::Ack).next_back().expect("acks").0;
+    let last = rig.heard(producer).into_iter().rfind(|(h, _)| h.kind == Kind::Ack).expect("acks").0;
     assert_eq!(last.sequence, sequence);
     rig.disconnect_all();
     rig.assert_nothing_leaked();

@@ -1,6 +1,8 @@
 //! Some shards with control's end of their mesh in the test's hands, stepped in turn, and clients that speak the
 //! protocol.
 
+#![allow(clippy::cast_possible_truncation)] // patterns of bytes and small lengths are cut on purpose
+
 use std::sync::Arc;
 
 use crate::access::Access;

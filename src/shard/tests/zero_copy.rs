@@ -1,5 +1,7 @@
 //! Where the bytes lie: what a `live` topic sends is the memory it was received into.
 
+#![allow(clippy::cast_possible_truncation)] // patterns of bytes and small lengths are cut on purpose
+
 use super::rig::*;
 use crate::buf::CopyReason;
 use crate::proto::control::{Start, Subscribe};

@@ -68,10 +68,10 @@ fn each_shortcoming_names_its_remedy() {
     );
 
     let mut report = good();
-    report.open_files.soft = Some(1024);
+    report.open_files.hard = Some(1024);
     let finding = worst(&report);
     assert_eq!(finding.level, Level::Warn);
-    assert!(finding.remedy.contains("ulimit -n 65536"), "{finding:?}");
+    assert!(finding.remedy.contains("ulimit -n 32768"), "{finding:?}");
 
     let mut report = good();
     report.huge_pages = HugePages::default();

@@ -1,0 +1,77 @@
+//! The server's end while everybody is at work.
+
+use crate::rig::{Case, Program, assert_each_once, numbers, wait_for_number};
+use crate::support::{Server, http, wait_for};
+
+/// What a program that lost its server wrote: numbers from `first` without a hole.
+#[track_caller]
+fn whole_from(out: &[u8], first: u64) -> u64 {
+    assert!(out.is_empty() || out.ends_with(b"\n"), "it ends with a whole line");
+    let got = numbers(out);
+    let last = *got.last().expect("something was delivered");
+    assert_each_once(&got, first..=last);
+    last
+}
+
+fn what_is_acknowledged_is_delivered(server_args: &[&str], kind: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let checkpoint = directory.path().join("done");
+    let checkpoint_argument = checkpoint.to_str().expect("UTF-8");
+    let mut server = Server::start(&[server_args, &["--topics-auto-create-kind", kind]].concat());
+    let url = server.url();
+    let mut sub = Program::attached(&server, "busy", &["--retry-for", "0.2"]);
+    let mut other = Program::attached(&server, "busy", &["--retry-for", "0.2"]);
+    let args = ["pub", "busy", "--size", "100", "--checkpoint", checkpoint_argument, "--retry-for", "0.2"];
+    let mut publisher = Program::start(&[&args[..], &["--server", &url]].concat());
+    wait_for_number(&checkpoint, 20_000);
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    assert!(!server.log().contains("drain_incomplete"), "{}", server.log());
+    assert_eq!(publisher.wait(), Some(3), "{}", publisher.err());
+    let acknowledged: u64 =
+        std::fs::read_to_string(&checkpoint).expect("written").trim().parse().expect("a number");
+    for program in [&mut sub, &mut other] {
+        assert_eq!(program.wait(), Some(3), "the server is gone: {}", program.err());
+        let last = whole_from(&program.out(), 0);
+        assert!(
+            last + 1 >= acknowledged,
+            "{acknowledged} records acknowledged, the last delivered is {last}"
+        );
+        assert!(!program.err().contains("gap"), "{}", program.err());
+    }
+}
+
+#[test]
+fn a_drain_delivers_what_was_acknowledged() {
+    let _case = Case::begin();
+    what_is_acknowledged_is_delivered(&["--shards", "2"], "memory");
+}
+
+#[test]
+fn a_drain_delivers_what_was_acknowledged_on_tier_1_with_one_shard() {
+    let _case = Case::begin();
+    what_is_acknowledged_is_delivered(&["--shards", "1", "--io-tier", "1"], "memory");
+}
+
+#[test]
+fn a_drain_delivers_what_was_acknowledged_of_a_live_topic() {
+    let _case = Case::begin();
+    what_is_acknowledged_is_delivered(&["--shards", "2"], "live");
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_who_does_not_read() {
+    let _case = Case::begin();
+    let mut server = Server::start(&["--shards", "2", "--drain-deadline-ms", "600000"]);
+    let stuck = crate::raw::Peer::stuck_with_credit(server.data, "busy", "stuck", 1);
+    let args = ["pub", "busy", "--count", "20000", "--server", &server.url()];
+    let mut publisher = Program::start(&args);
+    assert_eq!(publisher.wait(), Some(0), "{}", publisher.err());
+    server.signal("TERM");
+    wait_for("the drain", || server.log().contains("\"draining\"").then_some(()));
+    let (status, body) = http(server.admin, "GET", "/readyz", "").expect("it still answers");
+    assert!(status == 503 && body.contains("draining"), "{status} {body}");
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(143), "{}", server.log());
+    drop(stuck);
+}
