@@ -114,28 +114,51 @@ fn a_short_send_ends_anywhere_and_the_connection_goes_on() {
 #[test]
 fn a_socket_that_is_full_pins_no_other_topic() {
     let mut rig = Rig::with_shards(2);
-    for topic in ["a", "b"] {
+    let topics: Vec<String> = (0..8).map(|number| format!("t{number}")).collect();
+    let mut producers = Vec::new();
+    for (topic, id) in topics.iter().zip(1..) {
         rig.topic_on(topic, TopicKind::Memory, Overflow::DropOldest, MIB, &[(1, 0)]);
+        producers.push(producer_of(&mut rig, 1, topic, id));
     }
+    publish_all(&mut rig, &mut producers, 12, 30_000);
+    // All loans come in one tick: more than one send takes, and of that send the socket takes a little.
     let sock = rig.settled_client(0);
-    for topic in ["a", "b"] {
-        rig.subscribe(sock, all_of(topic));
-    }
-    let mut producers = [producer_of(&mut rig, 1, "a", 5), producer_of(&mut rig, 1, "b", 6)];
-    // The loan of the second comes while the first one's send, which is short, is in flight.
-    rig.set_room(sock, 500);
-    for producer in &mut producers {
-        producer.step(&mut rig, 1_000);
-        rig.tick_shard(1);
-        rig.tick_shard(0);
+    rig.set_room(sock, 2_000);
+    for (topic, request) in topics.iter().zip(10..) {
+        rig.send(sock, &all_of(topic).frame(request));
     }
     rig.run();
-    publish_all(&mut rig, &mut producers, 120, 20_000);
-    for producer in &producers {
-        assert_eq!(producer.accepted, 120);
-    }
+    publish_all(&mut rig, &mut producers, 60, 30_000);
+    assert!(producers.iter().all(|producer| producer.accepted == 60));
     rig.disconnect_all();
     rig.assert_nothing_leaked();
+}
+
+#[test]
+fn a_frame_that_was_begun_is_finished_before_the_end() {
+    for half_close in [false, true] {
+        let mut rig = Rig::with_shards(2);
+        rig.topic_on("t", TopicKind::Memory, Overflow::Block, MIB, &[(1, 0)]);
+        let sock = rig.settled_client(0);
+        rig.subscribe(sock, all_of("t"));
+        rig.set_room(sock, 500);
+        let mut producers = [producer_of(&mut rig, 1, "t", 5)];
+        publish_all(&mut rig, &mut producers, 3, 1_000);
+        rig.send(sock, &header_only(Kind::Close, 0));
+        rig.run();
+        rig.shards[0].io.peer(sock).ended = half_close;
+        rig.run();
+        rig.set_room(sock, usize::MAX);
+        rig.run();
+        let mut consumer = Consumer::from(0);
+        consumer.listen(&mut rig, sock);
+        assert!(consumer.records >= 1, "half closed: {half_close}");
+        let peer = rig.shards[0].io.peer(sock);
+        assert!(peer.outbound.is_empty() && (peer.finished || peer.closed), "half closed: {half_close}");
+        drop(peer);
+        rig.disconnect_all();
+        rig.assert_nothing_leaked();
+    }
 }
 
 #[test]
