@@ -8,6 +8,7 @@
 mod load;
 mod server;
 mod socket;
+mod stats;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::json;
