@@ -4,6 +4,11 @@
 //! so whatever starts in the first copy and is at most R long lies side by side, whether or not it crosses
 //! the seam. It is one memfd mapped twice over a reserved range.
 //!
+//! A `MAP_FIXED` that fails may have unmapped its target already: the kernel clears the range before it asks the
+//! file's driver, and hugetlbfs refuses there when it has no pages. Any thread's next mapping may then lie at these
+//! addresses. So huge pages are secured before the reservation is touched, and what a failed `MAP_FIXED` was aimed at
+//! is nobody's afterwards: it is not unmapped.
+//!
 //! A mapping owns its addresses from construction to drop. It hands out a raw base pointer only; who may
 //! read or write which bytes is decided by `Memory`, `ReceiveMemory` and the I/O backend.
 #![allow(unsafe_code)]
@@ -140,6 +145,7 @@ impl Mapping {
         let bytes = page_multiple(bytes)?;
         if wants_huge(bytes, pages)
             && let Ok(fd) = memfd(bytes, libc::MFD_HUGETLB | libc::MFD_HUGE_2MB)
+            && let Ok(_pages) = Range::anywhere(bytes, &fd)
             && let Ok(range) = Range::mirrored(bytes, &fd, HUGE_PAGE_BYTES)
         {
             return Ok(Mapping { range, bytes, mirrored: true, huge: true });
@@ -191,7 +197,7 @@ impl Mapping {
     /// The first byte, for I/O backends. Valid for `address_bytes` bytes until the mapping is dropped.
     #[must_use]
     pub fn base(&self) -> *mut u8 {
-        self.range.base.as_ptr()
+        self.range.base()
     }
 
     /// Writes to every page without changing it; an atomic no-op, in case another thread uses the memory.
@@ -207,7 +213,7 @@ impl Mapping {
 
 /// A mapped range of addresses; unmapped on drop.
 #[derive(Debug)]
-struct Range {
+pub(super) struct Range {
     base: NonNull<u8>,
     bytes: usize,
 }
@@ -228,8 +234,18 @@ impl Range {
         Range::adopt(base, bytes).ok_or_else(|| MapError::last(MapStep::Map, bytes))
     }
 
+    /// Maps `fd`'s `bytes` bytes anywhere: its pages are reserved, so that mapping it again needs none.
+    fn anywhere(bytes: usize, fd: &OwnedFd) -> Result<Range, MapError> {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+        let base = unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            libc::mmap(ptr::null_mut(), bytes, access, libc::MAP_SHARED, fd.as_raw_fd(), 0)
+        };
+        Range::adopt(base, bytes).ok_or_else(|| MapError::last(MapStep::Map, bytes))
+    }
+
     /// Maps `fd`'s `bytes` bytes twice, back to back, at a multiple of `align` (a power of two).
-    fn mirrored(bytes: usize, fd: &OwnedFd, align: usize) -> Result<Range, MapError> {
+    pub(super) fn mirrored(bytes: usize, fd: &OwnedFd, align: usize) -> Result<Range, MapError> {
         let range = Range::reserved(2 * bytes, align).map_err(|error| MapError { bytes, ..error })?;
         for copy in 0..2 {
             // SAFETY: `range` is a reservation of 2 * bytes that nothing else uses; MAP_FIXED replaces one half
@@ -245,14 +261,26 @@ impl Range {
                 )
             };
             if at == libc::MAP_FAILED {
-                return Err(MapError::last(MapStep::Map, bytes));
+                let error = MapError::last(MapStep::Map, bytes);
+                range.give_up_half(copy);
+                return Err(error);
             }
         }
         Ok(range)
     }
 
+    /// A `MAP_FIXED` onto half `lost` has failed: whose addresses these are now, nobody can say. Only the other half is
+    /// given back. At worst addresses without memory are lost.
+    pub(super) fn give_up_half(self, lost: usize) {
+        let bytes = self.bytes / 2;
+        // SAFETY: the other half is inside the range.
+        let base = unsafe { self.base.add((1 - lost) * bytes) };
+        std::mem::forget(self);
+        drop(Range { base, bytes });
+    }
+
     /// Addresses without memory, at a multiple of `align`.
-    fn reserved(bytes: usize, align: usize) -> Result<Range, MapError> {
+    pub(super) fn reserved(bytes: usize, align: usize) -> Result<Range, MapError> {
         let with_slack = bytes + align;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
@@ -268,6 +296,10 @@ impl Range {
         let trimmed = unmap(start, before).and_then(|()| unmap(end, after));
         trimmed.map_err(|source| MapError { step: MapStep::Reserve, bytes, source })?;
         Ok(range)
+    }
+
+    pub(super) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
     }
 
     fn adopt(base: *mut libc::c_void, bytes: usize) -> Option<Range> {

@@ -1,5 +1,7 @@
+use super::super::mapping::Range;
 use super::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn attached(mapping: Mapping) -> Memory {
     let mut memory = Memory::new();
@@ -68,6 +70,69 @@ fn prefaulting_makes_every_page_present_and_changes_none() {
         assert_eq!(memory.bytes(span(0, 5 * 4096, 4)), b"abc\0");
         assert_eq!(memory.bytes(span(0, 69 * 4096, 4)), b"abc\0");
     }
+}
+
+/// Whether a reservation covers the page at this address.
+fn reserved_at(address: usize) -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains(" ---p ")).any(|line| {
+        let (from, rest) = line.split_once('-').unwrap();
+        let number = |text| usize::from_str_radix(text, 16).unwrap();
+        (number(from)..number(rest.split(' ').next().unwrap())).contains(&address)
+    })
+}
+
+#[test]
+fn what_a_failed_map_fixed_was_aimed_at_is_not_unmapped() {
+    const HALF: usize = 5 << 30; // that no mapping of another test fits in what is left by chance
+    for lost in 0..2 {
+        let range = Range::reserved(2 * HALF, 4096).unwrap();
+        let base = range.base() as usize;
+        assert!(reserved_at(base) && reserved_at(base + HALF));
+        range.give_up_half(lost);
+        assert_eq!((reserved_at(base), reserved_at(base + HALF)), (lost == 0, lost == 1));
+    }
+    // A file that may not be written is refused before anything is unmapped: half of the reservation stays.
+    let reservations = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains(" ---p ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = reservations();
+    let file = std::fs::File::open("/proc/self/exe").unwrap().into();
+    assert_eq!(Range::mirrored(HALF, &file, 4096).unwrap_err().step, MapStep::Map);
+    assert_ne!(reservations(), before);
+}
+
+/// Huge pages that are refused leave a hole where they were to be, and other threads' memory lands in it. Where the host
+/// has huge pages, this tests nothing.
+#[test]
+fn huge_pages_that_are_refused_cost_nobody_their_memory() {
+    const THREADS: u64 = 4;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 1..=THREADS {
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let mut memory = attached(Mapping::plain(HUGE_PAGE_BYTES, Pages::Small).unwrap());
+                    let places = [0, HUGE_PAGE_BYTES as u64 / 2, HUGE_PAGE_BYTES as u64 - 8];
+                    for at in places {
+                        memory.bytes_mut(span(0, at, 8)).copy_from_slice(&thread.to_le_bytes());
+                    }
+                    for _ in 0..20 {
+                        std::thread::yield_now();
+                        for at in places {
+                            assert_eq!(memory.bytes(span(0, at, 8)), thread.to_le_bytes());
+                        }
+                    }
+                }
+            });
+        }
+        for _ in 0..10_000 {
+            drop(Mapping::mirrored(HUGE_PAGE_BYTES, Pages::HugeIfAvailable).unwrap());
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }
 
 /// Pages of the mapping that this process has mapped, both copies: bit 63 of `/proc/self/pagemap`, proc(5).
