@@ -68,7 +68,7 @@ impl<I: Io> Shard<I> {
         if over || last_said {
             return;
         }
-        if conn.outbox.push(&mut self.blocks, &mut self.buffers.memory, frame) {
+        if conn.outbox.push(&mut self.blocks, &mut self.buffers.memory, frame, conn.blocked) {
             self.mark_dirty(id);
         } else {
             // Its channels and subscriptions may be in use by the caller: it goes when the phase is over.

@@ -104,7 +104,7 @@ const ROWS: &[(Code, Act)] = &[
     (Code::PeerReset, |rig, sock, _| rig.shards[0].io.peer(sock).reset = true),
     (Code::PeerNotReading, |rig, sock, _| {
         rig.shards[0].io.peer(sock).room = 0;
-        for _ in 0..2_000 {
+        for _ in 0..20_000 {
             rig.send(sock, &FrameHeader::new(Kind::Ping).alone());
         }
     }),

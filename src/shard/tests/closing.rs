@@ -6,13 +6,16 @@ use crate::ids::{ConnId, SockId};
 use crate::proto::code::Code;
 use crate::proto::control::{Open, Subscribe};
 use crate::proto::header::{FrameHeader, Kind};
+use crate::shard::ShardLimits;
 use crate::shard::conn::Phase;
 use crate::shard::messages::Command;
 use crate::topic::{Overflow, TopicKind};
 
 const MIB: u64 = 1024 * 1024;
-/// Pongs that fill a connection's outbox.
-const PONGS_MAX: usize = 512;
+/// Blocks of a shard in which nobody may have more than 8 once half of them are taken.
+const BLOCKS: u32 = 16;
+/// Pongs that fill a connection's outbox then.
+const PONGS_MAX: usize = (BLOCKS as usize / 2 + 1) * 64;
 
 fn pings(count: usize) -> Vec<u8> {
     FrameHeader::new(Kind::Ping).alone().repeat(count)
@@ -34,7 +37,7 @@ enum Last {
 }
 
 fn fill_and_say(last: Last, owner: u16, count: usize) {
-    let mut rig = Rig::with_shards(2);
+    let mut rig = Rig::with_limits(2, 256, ShardLimits { control_blocks: BLOCKS, ..limits() });
     let topic = rig.topic_on("t", TopicKind::Memory, Overflow::DropOldest, MIB, &[(owner, 0)]);
     let partition = topic.partitions[0].id;
     let sock = rig.settled_client(0);

@@ -1,6 +1,7 @@
 //! The shard in a scripted world: every split of the input, every refusal, where the bytes lie, and what several
 //! shards do together.
 
+mod answers;
 mod bad_input;
 mod clients;
 mod closing;
@@ -8,6 +9,7 @@ mod consuming;
 mod crossing;
 mod draining;
 mod flow;
+mod outbox;
 mod random;
 mod receive;
 mod rig;

@@ -43,14 +43,14 @@ struct Receive {
 }
 
 impl Receive {
-    fn new(shard: u16) -> Receive {
+    fn new(shard: u16, control_blocks: u32) -> Receive {
         let region = |number| RegionId(u32::from(shard) * REGIONS_PER_SHARD + number);
         let mirrored = |bytes| Arc::new(Mapping::mirrored(bytes, Pages::Small).expect("memory for a test"));
         let plain = |bytes| Arc::new(Mapping::plain(bytes, Pages::Small).expect("memory for a test"));
         Receive {
             shared: (region(0), mirrored(256 * 1024)),
             blocks: (region(1), plain(1024 * 1024)),
-            control: (region(2), plain((limits().control_blocks * CONTROL_BLOCK_BYTES) as usize)),
+            control: (region(2), plain((control_blocks * CONTROL_BLOCK_BYTES) as usize)),
             bulk: (3..5).map(|number| (region(number), mirrored(BULK_REGION_BYTES as usize))).collect(),
         }
     }
@@ -86,7 +86,7 @@ pub(super) fn limits() -> ShardLimits {
         handshake_timeout_ms: 5_000,
         frame_timeout_ms: 10_000,
         idle_timeout_ms: 120_000,
-        control_blocks: 128,
+        control_blocks: 1024,
         bulk_regions: 2,
     }
 }
@@ -102,7 +102,12 @@ impl Rig {
 
     /// The mesh's rings hold `messages` each.
     pub(super) fn with_mesh(count: u16, messages: usize) -> Rig {
-        let receive: Vec<Receive> = (0..count).map(Receive::new).collect();
+        Rig::with_limits(count, messages, limits())
+    }
+
+    pub(super) fn with_limits(count: u16, messages: usize, limits: ShardLimits) -> Rig {
+        let receive: Vec<Receive> =
+            (0..count).map(|shard| Receive::new(shard, limits.control_blocks)).collect();
         let mut ends = MeshEnd::build(usize::from(count) + 1, messages);
         let control = ends.pop().expect("control's end");
         let census = Arc::new(Census::new(32, 0));
@@ -114,7 +119,7 @@ impl Rig {
             let spec = ShardSpec {
                 id,
                 shards: count,
-                limits: limits(),
+                limits,
                 access: Arc::new(Access::open_to_all()),
                 peers: (0..=count).map(|_| io.wake_handle()).collect(),
                 mesh,
@@ -363,14 +368,14 @@ pub(super) fn all_of(topic: &str) -> Subscribe {
 /// Takes whole frames off the front of `bytes`.
 pub(super) fn frames(bytes: &mut Vec<u8>) -> Vec<(FrameHeader, Vec<u8>)> {
     let mut out = Vec::new();
-    while let Some(first) = bytes.first_chunk::<HEADER_BYTES>() {
+    let mut rest = &bytes[..];
+    while let Some(first) = rest.first_chunk::<HEADER_BYTES>() {
         let header = FrameHeader::parse(first, FRAME_BYTES_MAX).expect("the server's frames are well formed");
-        if bytes.len() < header.frame_bytes() {
-            break;
-        }
-        let rest = bytes.split_off(header.frame_bytes());
-        out.push((header, std::mem::replace(bytes, rest)));
+        let Some((frame, after)) = rest.split_at_checked(header.frame_bytes()) else { break };
+        out.push((header, frame.to_vec()));
+        rest = after;
     }
+    bytes.drain(..bytes.len() - rest.len());
     out
 }
 
