@@ -19,12 +19,17 @@ use std::sync::Arc;
 use crate::buf::{Mapping, Span};
 use crate::ids::{BufId, RegionId, SockId};
 
+pub mod epoll;
+mod errors;
 pub mod host;
 #[cfg(test)]
 pub mod scripted;
+mod socket;
+mod spans;
 pub mod uring;
 
 mod token;
+pub use errors::SetupError;
 pub use token::{Token, TokenKind};
 
 /// Where a vectored send's bytes are: a list in the backend's keeping, filled by the shard.

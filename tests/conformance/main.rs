@@ -3,6 +3,7 @@
 //! A backend this host cannot have is skipped with a line that says why (`--nocapture` shows it).
 
 mod cases;
+mod epoll;
 mod races;
 mod uring;
 mod world;

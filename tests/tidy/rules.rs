@@ -38,6 +38,7 @@ pub const MODULES: &[Module] = modules! {
     "metrics" uses ["buf", "ids", "lifecycle", "limits", "proto", "time"];
     "partition" uses ["buf", "ids", "limits", "proto", "topic"];
     "io" uses ["buf", "ids", "limits", "log", "time"];
+    "io::epoll" uses ["buf", "ids", "io", "limits", "log", "time"];
     "io::uring" uses ["buf", "ids", "io", "limits", "log", "time"];
     "config" uses ["access", "ids", "io", "limits", "log", "topic"];
     "shard" uses [

@@ -8,10 +8,12 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use io_uring::cqueue;
 
 use crate::ids::BufId;
+use crate::io::errors::{accept_error_of, accepting_goes_on, error_of};
+use crate::io::socket::write_event;
 use crate::io::{Completion, Completions, IoError, Outcome, Token};
 
-use super::ops::{Kind, OpArgument, Part, Tag, error_of};
-use super::{HUNG_UP, Shared, UringIo, drain_event, poll_bits, write_event};
+use super::ops::{Kind, OpArgument, Part, Tag};
+use super::{HUNG_UP, Shared, UringIo, drain_event, poll_bits};
 
 impl UringIo {
     /// Takes one completion of the kernel. `out` has room for at least one more.
@@ -163,20 +165,11 @@ impl UringIo {
         if more {
             return;
         }
-        let error = match error_of(-result) {
-            IoError::NoBuffers => IoError::NoMemory,
-            other => other,
-        };
-        match error {
-            // The connection went away before it was taken, or a firewall refused it; see accept(2).
-            IoError::PeerGone
-            | IoError::WouldBlock
-            | IoError::Os(libc::EPROTO | libc::EPERM | libc::EINTR)
-                if !last =>
-            {
-                self.arm(index);
-            }
-            error => self.finish(index, Outcome::Failed(error), out),
+        let error = accept_error_of(-result);
+        if accepting_goes_on(error) && !last {
+            self.arm(index);
+        } else {
+            self.finish(index, Outcome::Failed(error), out);
         }
     }
 

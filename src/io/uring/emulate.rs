@@ -13,9 +13,10 @@ use io_uring::{opcode, types};
 
 use crate::buf::Span;
 use crate::ids::{BufId, RegionId};
+use crate::io::errors::error_of;
 use crate::io::{Completions, IoError, Outcome};
 
-use super::ops::{NONE, Part, Tag, error_of};
+use super::ops::{NONE, Part, Tag};
 use super::{HUNG_UP, READABLE, Shared, UringIo};
 
 /// Bytes one connection may take before the next ready one has its turn.

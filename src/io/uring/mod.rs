@@ -16,7 +16,7 @@
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use io_uring::{opcode, squeue, types};
@@ -25,6 +25,9 @@ use crate::buf::{Mapping, Span};
 use crate::ids::{BufId, RegionId, SockId};
 use crate::limits::{COMPLETIONS_PER_TICK, SENDS_IN_FLIGHT, SHARDS_MAX};
 
+use super::errors::error_of;
+use super::socket::{self, Listeners, clock_ns, write_event};
+use super::spans::{Regions, SpanLists};
 use super::{
     Capabilities, Clock, Completion, Completions, Io, IoError, IoFatal, Op, Outcome, Refused, SocketHandle,
     SpanListId, Token, Wait, WakeHandle,
@@ -37,18 +40,17 @@ mod features;
 mod ops;
 pub mod probe;
 mod ring;
-mod sends;
 mod setup;
 mod sockets;
 
+pub use super::errors::SetupError;
 pub use features::Features;
-pub use setup::{SetupError, UringSpec};
+pub use setup::UringSpec;
 
 use buffer_ring::BufferRing;
 use emulate::Emulated;
 use ops::{Kind, NONE, OpArgument, Ops, Part, Tag};
 use ring::{Entered, Ring};
-use sends::{Regions, SpanLists};
 use sockets::Sockets;
 
 /// What the backend has done since it was made.
@@ -89,7 +91,7 @@ pub struct UringIo {
     // Dropped first: what the kernel may touch comes after it.
     ring: Ring,
     shared: Shared,
-    regions: Regions,
+    regions: Regions<Option<u16>>,
     lists: SpanLists,
     ops: Ops,
     sockets: Sockets,
@@ -140,7 +142,7 @@ impl UringIo {
     /// # Errors
     /// As [`UringIo::new`].
     pub fn detect() -> Result<Features, SetupError> {
-        features::detect().map_err(|error| SetupError::new("probing io_uring", error))
+        features::detect().map_err(|error| setup::failed("probing io_uring", error))
     }
 
     /// What is used of what the kernel does.
@@ -297,7 +299,7 @@ impl UringIo {
         }
         let outcome = match self.sockets.shut_down_write(sock) {
             Ok(()) => Outcome::Done,
-            Err(errno) => Outcome::Failed(ops::error_of(errno)),
+            Err(errno) => Outcome::Failed(error_of(errno)),
         };
         self.ready.push_back(Completion { token, outcome, more: false });
         true
@@ -477,13 +479,6 @@ const READABLE: u32 = poll_bits(libc::POLLIN | libc::POLLRDHUP);
 /// The peer's side is closed or broken: reading will find the end.
 const HUNG_UP: u32 = poll_bits(libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR);
 
-fn clock_ns(clock: libc::clockid_t) -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is valid for writes; both clocks used here exist on every Linux.
-    unsafe { libc::clock_gettime(clock, &raw mut now) };
-    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
-}
-
 impl Io for UringIo {
     fn submit(&mut self, op: Op, token: Token) -> Result<(), Refused> {
         let taken = match op {
@@ -557,7 +552,7 @@ impl Io for UringIo {
 
     fn attach(&mut self, socket: SocketHandle) -> Result<SockId, (IoError, SocketHandle)> {
         let SocketHandle::Fd(fd) = socket else { return Err((IoError::Os(libc::ENOTSOCK), socket)) };
-        if let Err(error) = sockets::set_mode(&fd) {
+        if let Err(error) = socket::set_mode(&fd, Listeners::Blocking) {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             return Err((IoError::Os(errno), SocketHandle::Fd(fd)));
         }
@@ -660,32 +655,14 @@ fn drain_event(event: &OwnedFd) {
     unsafe { libc::read(event.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
 }
 
-fn write_event(event: &OwnedFd) {
-    let one = 1u64.to_ne_bytes();
-    // SAFETY: the descriptor is open and `one` is valid for reads of its length. A full counter (EAGAIN) means
-    // that the peer has a wake-up pending already.
-    unsafe { libc::write(event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-}
-
-fn new_event() -> std::io::Result<OwnedFd> {
-    // SAFETY: no memory is involved; the descriptor returned is new and owned by nobody else.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: as above.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 impl Drop for UringIo {
     fn drop(&mut self) {
         if self.quiesce() {
             self.sockets.leave_table(&self.ring);
         } else {
             // The kernel may still write to this memory: it is left mapped for the rest of the process.
-            self.regions.leak();
-            let lists = std::mem::replace(&mut self.lists, SpanLists::none());
-            std::mem::forget(lists);
+            std::mem::forget(std::mem::take(&mut self.regions));
+            std::mem::forget(std::mem::take(&mut self.lists));
         }
     }
 }

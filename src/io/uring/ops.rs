@@ -4,7 +4,7 @@
 //! and never attributed to another operation. `Cancel` names a token: entries are chained by their token's
 //! index, a short walk since one connection has a handful of operations at once.
 
-use crate::io::{IoError, Outcome, Token};
+use crate::io::{Outcome, Token};
 
 /// No entry.
 pub(super) const NONE: u32 = u32::MAX;
@@ -303,24 +303,5 @@ impl std::ops::Index<u32> for Ops {
 impl std::ops::IndexMut<u32> for Ops {
     fn index_mut(&mut self, index: u32) -> &mut OpEntry {
         &mut self.entries[index as usize]
-    }
-}
-
-/// How an `errno` is reported.
-pub(super) fn error_of(errno: i32) -> IoError {
-    match errno {
-        libc::EAGAIN => IoError::WouldBlock,
-        libc::ENOBUFS => IoError::NoBuffers,
-        libc::ECANCELED => IoError::Cancelled,
-        libc::ECONNRESET
-        | libc::EPIPE
-        | libc::ECONNABORTED
-        | libc::ETIMEDOUT
-        | libc::ENOTCONN
-        | libc::EHOSTUNREACH
-        | libc::ENETUNREACH => IoError::PeerGone,
-        libc::EMFILE | libc::ENFILE => IoError::NoDescriptors,
-        libc::ENOMEM => IoError::NoMemory,
-        other => IoError::Os(other),
     }
 }

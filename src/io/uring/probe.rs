@@ -14,7 +14,7 @@ use crate::limits::{BULK_REGION_BYTES, BULK_REGIONS_DEFAULT, CONNECTIONS_MAX_DEF
 
 use super::features::{self, Features};
 use super::ring::{Ring, RingShape};
-use super::setup::{SetupError, disabled_by_sysctl};
+use super::setup::{disabled_by_sysctl, failed};
 
 /// What a host gives. See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -133,7 +133,7 @@ pub struct Finding {
 /// Looks at this host. Takes some ten milliseconds, and leaves nothing behind.
 #[must_use]
 pub fn probe() -> HostReport {
-    let features = features::try_all().map_err(|error| SetupError::new("making a ring", error));
+    let features = features::try_all().map_err(|error| failed("making a ring", error));
     let io_uring = Availability {
         available: features.is_ok(),
         error: features.as_ref().err().map(|error| error.source.to_string()),

@@ -1,7 +1,6 @@
 //! Making a `UringIo`: which tier, which flags, and what to say when the kernel will not.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -9,7 +8,9 @@ use io_uring::types;
 
 use crate::buf::Mapping;
 use crate::ids::RegionId;
-use crate::io::Capabilities;
+use crate::io::errors::SetupError;
+use crate::io::spans::{Regions, SpanLists};
+use crate::io::{Capabilities, host};
 use crate::limits::{
     COMPLETIONS_PER_TICK, SHARDS_MAX, SHARED_BUFFERS_INCREMENTAL, SHARED_BUFFERS_PLAIN, SUBMISSIONS_PER_TICK,
 };
@@ -19,9 +20,8 @@ use super::emulate::Emulated;
 use super::features::{self, Features};
 use super::ops::Ops;
 use super::ring::{Ring, RingShape};
-use super::sends::{Regions, SpanLists};
 use super::sockets::Sockets;
-use super::{READY_MAX, Shared, UringIo, UringStats, new_event};
+use super::{READY_MAX, Shared, UringIo, UringStats};
 
 /// Completion queue entries at most: 64 Ki of 16 bytes each.
 const CQ_ENTRIES_MAX: u32 = 64 * 1024;
@@ -64,34 +64,10 @@ impl UringSpec {
     }
 }
 
-/// Why there is no io_uring backend, and what would help.
-#[derive(Debug)]
-pub struct SetupError {
-    /// The step that failed.
-    pub doing: &'static str,
-    /// What the kernel said.
-    pub source: io::Error,
-    /// What to do about it.
-    pub remedy: String,
-}
-
-impl fmt::Display for SetupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.doing, self.source, self.remedy)
-    }
-}
-
-impl std::error::Error for SetupError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-impl SetupError {
-    pub(super) fn new(doing: &'static str, source: io::Error) -> SetupError {
-        let remedy = remedy(&source);
-        SetupError { doing, source, remedy }
-    }
+/// A `SetupError` with what helps against this error.
+pub(super) fn failed(doing: &'static str, source: io::Error) -> SetupError {
+    let remedy = remedy(&source);
+    SetupError { doing, source, remedy }
 }
 
 /// `kernel.io_uring_disabled`, where the kernel has it: 0 allows, 1 all but a group, 2 nobody.
@@ -124,7 +100,7 @@ fn remedy(error: &io::Error) -> String {
 
 /// Makes the backend.
 pub(super) fn build(spec: UringSpec) -> Result<UringIo, SetupError> {
-    let found = features::detect().map_err(|error| SetupError::new("probing io_uring", error))?;
+    let found = features::detect().map_err(|error| failed("probing io_uring", error))?;
     let found = spec.limit.map_or(found, |limit| found.and(limit));
     let (tier, features) = choose(spec.tier, found)?;
     let mut degradations = degradations(tier, spec.tier, &found);
@@ -133,7 +109,7 @@ pub(super) fn build(spec: UringSpec) -> Result<UringIo, SetupError> {
         cq_entries: cq_entries(spec.sq_entries, spec.connections_max),
         modern: tier >= 2,
     };
-    let ring = Ring::new(shape).map_err(|error| SetupError::new("making the ring", error))?;
+    let ring = Ring::new(shape).map_err(|error| failed("making the ring", error))?;
     let got = ring.parameters().cq_entries();
     if got < shape.cq_entries {
         degradations.push(format!(
@@ -148,9 +124,9 @@ pub(super) fn build(spec: UringSpec) -> Result<UringIo, SetupError> {
     let (region, mapping) = spec.shared;
     let (shared, buffers) =
         shared_ring(&ring, tier, &features, region, &mapping, spec.shared_bytes, sockets_max)
-            .map_err(|error| SetupError::new("laying out the shared receive ring", error))?;
+            .map_err(|error| failed("laying out the shared receive ring", error))?;
     let region_slots = register_region_table(&ring, &features, &mut degradations);
-    let event = new_event().map_err(|error| SetupError::new("making the wake-up descriptor", error))?;
+    let event = host::event().map_err(|error| failed("making the wake-up descriptor", error))?;
     let capabilities = Capabilities {
         backend: "uring",
         tier,

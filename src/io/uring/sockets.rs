@@ -1,12 +1,13 @@
 //! The socket table: `SockId` to descriptor, and on newer kernels to the ring's own table at the same index.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use io_uring::squeue;
 
 use crate::ids::SockId;
 use crate::io::IoError;
+use crate::io::socket::{self, PeerAddress};
 
 use super::ring::Ring;
 
@@ -110,11 +111,8 @@ impl Sockets {
     pub(super) fn shut_down_write(&self, sock: SockId) -> Result<(), i32> {
         let fd = self.slots[sock.index()].fd;
         assert!(fd != CLOSED, "operations name attached sockets");
-        // SAFETY: a system call on a descriptor this table owns; no memory is involved.
-        if unsafe { libc::shutdown(fd, libc::SHUT_WR) } == 0 {
-            return Ok(());
-        }
-        Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+        // SAFETY: this table owns the descriptor, which stays open during the call.
+        socket::shut_down_write(unsafe { BorrowedFd::borrow_raw(fd) })
     }
 
     /// What an operation on this socket names, and with which flags.
@@ -159,25 +157,11 @@ impl Sockets {
 
     /// The peer's address; unspecified when the socket has lost it already.
     pub(super) fn peer(&self, sock: SockId) -> IpAddr {
-        // SAFETY: `sockaddr_storage` is plain data for which all zeroes is a value.
-        let mut address: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-        let mut bytes = libc::socklen_t::try_from(size_of::<libc::sockaddr_storage>()).unwrap_or(0);
+        let mut peer = PeerAddress::new();
+        let (address, bytes) = peer.pointers();
         // SAFETY: the descriptor is open; address and length are valid for writes and match each other.
-        let named = unsafe {
-            libc::getpeername(self.slots[sock.index()].fd, (&raw mut address).cast(), &raw mut bytes)
-        };
-        let family = i32::from(address.ss_family);
-        if named == 0 && family == libc::AF_INET {
-            // SAFETY: the kernel has written a `sockaddr_in`, as the family says, into larger aligned storage.
-            let address = unsafe { &*(&raw const address).cast::<libc::sockaddr_in>() };
-            IpAddr::from(address.sin_addr.s_addr.to_ne_bytes())
-        } else if named == 0 && family == libc::AF_INET6 {
-            // SAFETY: as above, a `sockaddr_in6`.
-            let address = unsafe { &*(&raw const address).cast::<libc::sockaddr_in6>() };
-            IpAddr::from(address.sin6_addr.s6_addr).to_canonical()
-        } else {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-        }
+        unsafe { libc::getpeername(self.slots[sock.index()].fd, address, bytes) };
+        peer.ip()
     }
 }
 
@@ -190,32 +174,4 @@ impl Drop for Sockets {
             }
         }
     }
-}
-
-/// Makes a descriptor close-on-exec, and blocking if it is a listener, non-blocking if not.
-pub(super) fn set_mode(fd: &OwnedFd) -> std::io::Result<()> {
-    let raw = fd.as_raw_fd();
-    let mut listening: libc::c_int = 0;
-    let mut bytes = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
-    // SAFETY: the descriptor is open; value and length are valid for writes and match each other.
-    let asked = unsafe {
-        libc::getsockopt(
-            raw,
-            libc::SOL_SOCKET,
-            libc::SO_ACCEPTCONN,
-            (&raw mut listening).cast(),
-            &raw mut bytes,
-        )
-    };
-    if asked != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: fcntl on an open descriptor with integer arguments touches no memory.
-    let set = unsafe {
-        let flags = libc::fcntl(raw, libc::F_GETFL);
-        let wanted = if listening != 0 { flags & !libc::O_NONBLOCK } else { flags | libc::O_NONBLOCK };
-        let mode = if flags < 0 || flags == wanted { flags } else { libc::fcntl(raw, libc::F_SETFL, wanted) };
-        if mode < 0 { mode } else { libc::fcntl(raw, libc::F_SETFD, libc::FD_CLOEXEC) }
-    };
-    if set < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }

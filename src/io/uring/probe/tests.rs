@@ -90,7 +90,7 @@ fn tiers_are_told_apart() {
     assert_eq!(finding.level, Level::Warn);
     assert!(finding.what.contains("tier 1") && finding.what.contains("no multishot receive"), "{finding:?}");
 
-    let error = SetupError::new("making a ring", std::io::Error::from_raw_os_error(libc::EPERM));
+    let error = failed("making a ring", std::io::Error::from_raw_os_error(libc::EPERM));
     report.tier = 0;
     report.features = None;
     report.seccomp = Seccomp::Filter;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a list's iovecs and message header stay where they are from `Send` to its completion: both
 //! live in slabs that are never resized, and a list is free again only at the completion.
+#![allow(unsafe_code)]
 
 use std::sync::Arc;
 
@@ -10,41 +11,46 @@ use crate::ids::RegionId;
 use crate::limits::{REGIONS_MAX, SENDS_IN_FLIGHT, SPANS_PER_SEND};
 
 /// One region.
-struct Region {
+struct Region<N> {
     mapping: Arc<Mapping>,
-    /// Index in the ring's table of registered buffers.
-    registered: Option<u16>,
+    note: N,
 }
 
-/// The regions spans may name. Keeps their memory mapped.
-#[derive(Default)]
-pub(super) struct Regions {
-    by_id: Vec<Option<Region>>,
+/// The regions spans may name, each with what a backend notes of it. Keeps their memory mapped.
+pub(super) struct Regions<N> {
+    by_id: Vec<Option<Region<N>>>,
 }
 
-impl Regions {
-    pub(super) fn attach(&mut self, id: RegionId, mapping: Arc<Mapping>, registered: Option<u16>) {
+impl<N> Default for Regions<N> {
+    fn default() -> Self {
+        Regions { by_id: Vec::new() }
+    }
+}
+
+impl<N: Copy> Regions<N> {
+    pub(super) fn attach(&mut self, id: RegionId, mapping: Arc<Mapping>, note: N) {
         let index = id.index();
         assert!(index < REGIONS_MAX, "region {id} is within the table");
         if self.by_id.len() <= index {
             self.by_id.resize_with(index + 1, || None);
         }
         assert!(self.by_id[index].is_none(), "a region is attached once");
-        self.by_id[index] = Some(Region { mapping, registered });
+        self.by_id[index] = Some(Region { mapping, note });
     }
 
-    /// Forgets a region; its index in the ring's table, if it has one.
-    pub(super) fn detach(&mut self, id: RegionId) -> Option<u16> {
-        let region = self.by_id[id.index()].take();
-        assert!(region.is_some(), "a region is detached once");
-        region.and_then(|region| region.registered)
+    /// Forgets a region; what was noted of it.
+    ///
+    /// # Panics
+    /// When it is not attached.
+    pub(super) fn detach(&mut self, id: RegionId) -> N {
+        self.by_id[id.index()].take().expect("a region is detached once").note
     }
 
-    /// Address of a span's first byte, and the index of its region among the registered buffers.
+    /// Address of a span's first byte, and what was noted of its region.
     ///
     /// # Panics
     /// When the region is not attached or the span reaches outside it.
-    pub(super) fn address(&self, span: Span) -> (*mut u8, Option<u16>) {
+    pub(super) fn address(&self, span: Span) -> (*mut u8, N) {
         let Some(region) = self.by_id.get(span.region.index()).and_then(Option::as_ref) else {
             panic!("a span names an attached region: {span:?}");
         };
@@ -56,18 +62,12 @@ impl Regions {
         let at = usize::try_from(span.at).unwrap_or(usize::MAX);
         // SAFETY: `at` is at most the mapping's length (asserted above), so the result is inside the mapping or
         // one past its end, and the mapping lives as long as it is in this table.
-        (unsafe { region.mapping.base().add(at) }, region.registered)
-    }
-
-    /// Lets go of the memory without unmapping it, for when the kernel may still write to it.
-    pub(super) fn leak(&mut self) {
-        for region in self.by_id.drain(..).flatten() {
-            std::mem::forget(region.mapping);
-        }
+        (unsafe { region.mapping.base().add(at) }, region.note)
     }
 }
 
-/// See the module.
+/// See the module. The default has no lists: it stands in for others that must never be freed.
+#[derive(Default)]
 pub(super) struct SpanLists {
     iovecs: Box<[libc::iovec]>,
     headers: Box<[libc::msghdr]>,
@@ -90,11 +90,6 @@ impl SpanLists {
             used: vec![NOT_TAKEN; SENDS_IN_FLIGHT].into_boxed_slice(),
             free: (0..lists).rev().collect(),
         }
-    }
-
-    /// Lists to stand in for others that must never be freed.
-    pub(super) fn none() -> SpanLists {
-        SpanLists { iovecs: Box::default(), headers: Box::default(), used: Box::default(), free: Vec::new() }
     }
 
     pub(super) fn take(&mut self) -> Option<u32> {
@@ -133,16 +128,31 @@ impl SpanLists {
         self.used[list as usize] += 1;
     }
 
+    /// The iovecs of a list that is about to be sent.
+    ///
+    /// # Panics
+    /// When there is nothing to send.
+    pub(super) fn iovecs(&self, list: u32) -> &[libc::iovec] {
+        let used = usize::from(self.used[list as usize]);
+        assert!(self.used[list as usize] != NOT_TAKEN && used > 0, "a list that is sent has spans");
+        let first = list as usize * SPANS_PER_SEND;
+        &self.iovecs[first..first + used]
+    }
+
+    /// Bytes of a list.
+    pub(super) fn bytes(&self, list: u32) -> usize {
+        self.iovecs(list).iter().map(|iovec| iovec.iov_len).sum()
+    }
+
     /// The message header of a list that is about to be sent.
     ///
     /// # Panics
     /// When there is nothing to send.
     pub(super) fn message(&mut self, list: u32) -> *const libc::msghdr {
-        let used = usize::from(self.used[list as usize]);
-        assert!(self.used[list as usize] != NOT_TAKEN && used > 0, "a list that is sent has spans");
-        let first = list as usize * SPANS_PER_SEND;
+        let iovecs = self.iovecs(list);
+        let (first, used) = (iovecs.as_ptr().cast_mut(), iovecs.len());
         let header = &mut self.headers[list as usize];
-        header.msg_iov = &raw mut self.iovecs[first];
+        header.msg_iov = first;
         header.msg_iovlen = used as _;
         std::ptr::from_ref(header)
     }
