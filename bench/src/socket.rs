@@ -1,25 +1,65 @@
-//! Sockets of the load: non-blocking, cubic, no delay; and the CPU the load runs on.
+//! Sockets of the load: non-blocking, cubic, no delay.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connects with cubic, whatever the machine's default is.
-pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+use crate::host::CONGESTION_CONTROL;
+
+/// Connections from one source address before the next one is used: well below the ports that there are.
+const PER_SOURCE_ADDRESS: usize = 4_000;
+/// How long a handshake may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connects connection number `number` of the run, with cubic whatever the machine's default is. To a server on
+/// IPv4 loopback, every few thousand connections come from another address of 127.0.0.0/8, as one has not
+/// enough ports for all. The socket blocks until [`run_free`].
+///
+/// # Errors
+/// The server does not listen, or the kernel does not have cubic.
+pub fn connect(address: SocketAddr, number: usize) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_tcp_congestion(b"cubic")?;
+    socket.set_tcp_congestion(CONGESTION_CONTROL.as_bytes()).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("{CONGESTION_CONTROL} on a socket ({error}): modprobe tcp_cubic"),
+        )
+    })?;
     socket.set_tcp_nodelay(true)?;
+    if let IpAddr::V4(ip) = address.ip()
+        && ip.is_loopback()
+        && let Ok(block @ 1..) = u8::try_from(number / PER_SOURCE_ADDRESS)
+    {
+        let source = SocketAddr::from((Ipv4Addr::new(127, 0, block, 1), 0));
+        socket.set_reuse_address(true)?;
+        socket.bind(&source.into())?;
+    }
     socket.connect(&address.into())?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// The handshake is over: from now on the socket never blocks.
+///
+/// # Errors
+/// None that a socket of [`connect`] knows.
+pub fn run_free(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(true)
 }
 
 /// Reads what is there: 0 when nothing is.
-pub(crate) fn read_some(stream: &mut TcpStream, into: &mut [u8]) -> io::Result<usize> {
+///
+/// # Errors
+/// The server closed the connection, or it broke.
+#[inline]
+pub fn read_some(mut stream: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
     match stream.read(into) {
-        Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed a connection")),
+        Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it")),
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
         Err(error) => Err(error),
@@ -27,7 +67,11 @@ pub(crate) fn read_some(stream: &mut TcpStream, into: &mut [u8]) -> io::Result<u
 }
 
 /// Writes what fits: 0 when nothing does.
-pub(crate) fn write_some(stream: &mut TcpStream, from: &[u8]) -> io::Result<usize> {
+///
+/// # Errors
+/// The connection broke.
+#[inline]
+pub fn write_some(mut stream: &TcpStream, from: &[u8]) -> io::Result<usize> {
     match stream.write(from) {
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -35,8 +79,12 @@ pub(crate) fn write_some(stream: &mut TcpStream, from: &[u8]) -> io::Result<usiz
     }
 }
 
-/// Waits until one of the sockets is ready for what it waits for, at most this long.
-pub(crate) fn wait(sockets: &[(RawFd, bool)], timeout_ms: i32) -> io::Result<()> {
+/// Waits until one of the sockets is ready for what it waits for (`true`: to be written to as well), at most
+/// this long.
+///
+/// # Errors
+/// None but for want of memory.
+pub fn wait(sockets: &[(RawFd, bool)], timeout: Duration) -> io::Result<()> {
     let mut polls: Vec<libc::pollfd> = sockets
         .iter()
         .map(|&(fd, write)| libc::pollfd {
@@ -45,30 +93,36 @@ pub(crate) fn wait(sockets: &[(RawFd, bool)], timeout_ms: i32) -> io::Result<()>
             revents: 0,
         })
         .collect();
+    let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the pointer and length are of the vector above, which lives over the call.
-    let ready = unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout_ms) };
-    if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let ready = unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout) };
+    let error = io::Error::last_os_error();
+    if ready < 0 && error.kind() != io::ErrorKind::Interrupted { Err(error) } else { Ok(()) }
 }
 
-pub(crate) fn descriptor(stream: &TcpStream) -> RawFd {
+/// The socket's descriptor.
+#[must_use]
+pub fn descriptor(stream: &TcpStream) -> RawFd {
     stream.as_raw_fd()
 }
 
-/// Pins the calling thread.
-pub(crate) fn pin_to(cpu: usize) -> io::Result<()> {
-    // SAFETY: a zeroed cpu_set_t is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is ours; CPU_SET ignores numbers beyond its size.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: the set is read over the call; 0 is the calling thread.
-    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// Tries to connect until somebody listens or the time is up.
+#[must_use]
+pub fn listens_within(address: SocketAddr, time: Duration) -> bool {
+    let deadline = Instant::now() + time;
+    while Instant::now() < deadline {
+        if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
 }
 
-/// CPU time of this process so far.
-pub(crate) fn own_cpu_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a local that lives over the call.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+/// A port of loopback that was free a moment ago.
+///
+/// # Errors
+/// There is none.
+pub fn free_address() -> io::Result<SocketAddr> {
+    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

@@ -1,0 +1,45 @@
+//! The command line. Results go to standard output, everything else to standard error.
+
+mod run;
+mod scenarios;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::subject::end_all_on_signal;
+
+/// Measures uringest on this host: what a record costs, and how long it takes.
+#[derive(Debug, Parser)]
+#[command(name = "uringest-bench", version = crate::outcome::COMMIT, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs one scenario and prints what it found.
+    Run(Box<run::RunArguments>),
+    /// Lists the scenarios, or explains one.
+    Scenarios(scenarios::ScenariosArguments),
+}
+
+/// Runs what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    end_all_on_signal();
+    let done = match &arguments.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Scenarios(arguments) => scenarios::list(arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("uringest-bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! `run`: one scenario, once.
+
+use crate::failure::Failure;
+use crate::host::Placement;
+use crate::measure::{measure, prepare};
+use crate::outcome::Outcome;
+use crate::progress::Progress;
+use crate::scenario::{Overrides, Scenario, Work};
+use crate::subject::{Uringest, UringestOptions};
+
+use super::show;
+
+/// See the module.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  uringest-bench run ingest --payload 128 --connections 16 --json\n  \
+    uringest-bench run latency --rate 20000 --io epoll\n  uringest-bench run my-scenario.toml")]
+pub(super) struct RunArguments {
+    /// A scenario's name (`uringest-bench scenarios` lists them), or the path of a scenario file.
+    scenario: String,
+    #[command(flatten)]
+    with: Overrides,
+    #[command(flatten)]
+    subject: UringestOptions,
+    #[command(flatten)]
+    placement: Placement,
+    /// Prints one JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    let work = Scenario::find(&arguments.scenario)?.work(&arguments.with)?;
+    let warning = arguments.placement.apply()?;
+    let mut outcome = once(&work, &arguments.subject, &arguments.placement)?;
+    outcome.warnings.extend(warning);
+    show::warnings(&outcome);
+    if arguments.json {
+        println!("{}", show::json(&outcome));
+    } else {
+        print!("{}", show::text(&outcome));
+    }
+    Ok(())
+}
+
+/// Starts a server, measures, ends it.
+pub(super) fn once(
+    work: &Work,
+    options: &UringestOptions,
+    placement: &Placement,
+) -> Result<Outcome, Failure> {
+    prepare(work)?;
+    let server = Uringest::start(options, work, placement)?;
+    let mut progress = Progress::new(&format!("{} on {}", work.scenario, options.io));
+    measure(work, placement, &server, &mut progress)
+}

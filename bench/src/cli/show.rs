@@ -1,0 +1,206 @@
+//! Outcomes for people and for programs.
+
+use std::fmt::Write as _;
+
+use crate::outcome::{FlowOutcome, Latency, LatencyOf, Outcome};
+
+/// Says on standard error what the figures should not be believed without.
+pub(super) fn warnings(outcome: &Outcome) {
+    for warning in &outcome.warnings {
+        eprintln!("uringest-bench: WARNING: {warning}");
+    }
+}
+
+/// One line.
+pub(super) fn json(outcome: &Outcome) -> String {
+    serde_json::to_string(outcome).expect("an outcome has no maps and no numbers that JSON does not know")
+}
+
+/// A page.
+pub(super) fn text(outcome: &Outcome) -> String {
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _ = head(&mut out, outcome);
+    let _ = figures(&mut out, outcome);
+    let _ = special(&mut out, outcome);
+    let _ = foot(&mut out, outcome);
+    out
+}
+
+fn head(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
+    writeln!(
+        out,
+        "{} on {} {} ({}, {} topic, {} shard{})",
+        outcome.scenario,
+        outcome.subject,
+        outcome.subject_version,
+        outcome.io,
+        outcome.kind,
+        outcome.shards,
+        if outcome.shards == 1 { "" } else { "s" }
+    )
+}
+
+fn figures(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
+    if outcome.flows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  server CPU   {:.1} ns a record", outcome.server_cpu_ns_per_record)?;
+    if let Some(ns) = outcome.server_cpu_ns_per_delivery {
+        writeln!(out, "               {ns:.1} ns a delivery")?;
+    }
+    writeln!(
+        out,
+        "  rate         {} records/s taken, {} delivered, {:.1} MB/s of payload",
+        grouped(outcome.records_per_s),
+        grouped(outcome.delivered_per_s),
+        outcome.bytes_per_s / 1e6
+    )?;
+    for flow in &outcome.flows {
+        flow_line(out, flow)?;
+    }
+    writeln!(
+        out,
+        "  busy         server {:.0} % of a CPU, load {:.0} % of its thread",
+        outcome.server_cpu_share * 100.0,
+        outcome.load_cpu_share * 100.0
+    )?;
+    if let Some(ratio) = outcome.copied_bytes_ratio {
+        writeln!(out, "  copied       {ratio:.3} of the frame bytes")?;
+    }
+    writeln!(out, "  fairness     {:.2}", outcome.fairness)
+}
+
+fn flow_line(out: &mut String, flow: &FlowOutcome) -> std::fmt::Result {
+    let name = if flow.name.is_empty() { "flow" } else { &flow.name };
+    writeln!(
+        out,
+        "  {name:<12} {} B in batches of {}, {} to {} connections{}",
+        flow.payload_bytes,
+        flow.batch_records,
+        flow.connections,
+        flow.consumers,
+        if flow.rate_per_s > 0 { format!(", {}/s", grouped(flow.rate_per_s as f64)) } else { String::new() }
+    )?;
+    let Some(latency) = &flow.latency_us else { return Ok(()) };
+    let of = if flow.latency_of == Some(LatencyOf::Ack) { "acknowledgement" } else { "delivery" };
+    writeln!(out, "               {of}: {}", percentiles(latency))?;
+    if let Some(ratio) = flow.tail_over_mean {
+        writeln!(out, "               p99 over mean {ratio:.1}")?;
+    }
+    Ok(())
+}
+
+fn percentiles(latency: &Latency) -> String {
+    let Latency { p50, p90, p99, p999, max, .. } = latency;
+    format!("p50 {p50:.1} us, p90 {p90:.1}, p99 {p99:.1}, p99.9 {p999:.1}, max {max:.1}")
+}
+
+fn special(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
+    for step in &outcome.steps {
+        writeln!(
+            out,
+            "  {:>12}/s  taken {:>12}/s  p50 {:>8.1} us  p99 {:>9.1} us  {:>7.1} ns a record  load {:>3.0} %{}",
+            grouped(step.rate_per_s as f64),
+            grouped(step.records_per_s),
+            step.latency_us.p50,
+            step.latency_us.p99,
+            step.server_cpu_ns_per_record,
+            step.load_cpu_share * 100.0,
+            if step.within_bound { "" } else { "  beyond" }
+        )?;
+    }
+    if let Some(knee) = &outcome.knee {
+        let rate = |rate: Option<u64>| {
+            rate.map_or("none tried".to_owned(), |rate| format!("{}/s", grouped(rate as f64)))
+        };
+        writeln!(
+            out,
+            "  knee         p99 within {} us up to {}, beyond at {}",
+            knee.bound_us,
+            rate(knee.within_per_s),
+            rate(knee.beyond_per_s)
+        )?;
+    }
+    if let Some(drift) = &outcome.drift {
+        writeln!(
+            out,
+            "  drift        memory {:+.2} %, rate {:+.2} %, p99 {:+.2} %, CPU {:+.2} % over {:.0} s",
+            drift.server_rss * 100.0,
+            drift.records_per_s * 100.0,
+            drift.p99 * 100.0,
+            drift.server_cpu_ns_per_record * 100.0,
+            outcome.seconds
+        )?;
+    }
+    if let Some(crossing) = &outcome.crossing {
+        writeln!(
+            out,
+            "  crossing     {:.2} times the {:.1} ns a record of the own shard",
+            crossing.cpu_ratio, crossing.own_server_cpu_ns_per_record
+        )?;
+    }
+    for idle in &outcome.idle {
+        writeln!(
+            out,
+            "  {:>6} connections: {:>7.1} MiB resident{}, {:.4} % of a CPU",
+            idle.connections,
+            idle.server_rss_bytes as f64 / 1_048_576.0,
+            idle.rss_bytes_per_connection.map_or(String::new(), |bytes| format!(", {bytes:.0} B each")),
+            idle.server_cpu_share * 100.0
+        )?;
+    }
+    if let Some(limit) = &outcome.limit {
+        writeln!(
+            out,
+            "  limit        {:.2} times the {:.1} ns of {}",
+            limit.ratio,
+            limit.server_cpu_ns_per_delivery.unwrap_or(limit.server_cpu_ns_per_record),
+            limit.name
+        )?;
+    }
+    Ok(())
+}
+
+fn foot(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
+    writeln!(
+        out,
+        "  {:.1} s after {:.1} s, server on CPU {}, load on CPU {}, {}, {:.0} MiB resident",
+        outcome.seconds,
+        outcome.warm_up_seconds,
+        outcome.server_cpus,
+        outcome.load_cpus,
+        outcome.congestion_control,
+        outcome.server_rss_bytes as f64 / 1_048_576.0
+    )?;
+    writeln!(
+        out,
+        "  kernel {}, {}, benchmark {}",
+        outcome.machine.kernel, outcome.machine.cpu_model, outcome.commit
+    )
+}
+
+/// A count with commas between thousands.
+fn grouped(count: f64) -> String {
+    let digits = format!("{count:.0}");
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        for (count, text) in [(0.0, "0"), (999.4, "999"), (1_000.0, "1,000"), (12_345_678.0, "12,345,678")] {
+            assert_eq!(grouped(count), text);
+        }
+    }
+}

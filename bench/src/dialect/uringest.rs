@@ -1,0 +1,182 @@
+//! uringest's protocol (docs/protocol.md), spoken with the server's own codec.
+
+mod consumer;
+mod patch;
+mod producer;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use uringest::proto::control::{Hello, Open, Opened, Refusal, Start, Subscribe};
+use uringest::proto::header::{FrameHeader, Kind};
+
+use super::{Dialect, Role};
+use crate::scenario::AckPace;
+use crate::socket::connect;
+
+use patch::Tables;
+
+pub use consumer::UringestConsumer;
+pub use producer::UringestProducer;
+
+const HEADER: usize = 64;
+/// More than any server's `frame_bytes_max`.
+const FRAME_BYTES_MAX: u32 = 4 * 1024 * 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub struct UringestDialect {
+    address: SocketAddr,
+    topics: Vec<Place>,
+    /// Those made so far: one for each length of frame.
+    tables: Mutex<Vec<Arc<Tables>>>,
+}
+
+/// A partition, and one on another shard.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition that takes the records.
+    pub partition: u32,
+    /// A partition of the same topic whose owner is another shard: a connection that names it first stays there.
+    pub elsewhere: Option<u32>,
+}
+
+impl UringestDialect {
+    /// For a server at `address` and the topic and partition of each flow.
+    #[must_use]
+    pub fn new(address: SocketAddr, topics: Vec<Place>) -> UringestDialect {
+        UringestDialect { address, topics, tables: Mutex::default() }
+    }
+
+    fn tables(&self, frame_bytes: usize) -> Arc<Tables> {
+        let mut all = self.tables.lock().expect("nobody panics while holding it");
+        if let Some(found) = all.iter().find(|tables| tables.frame_bytes() == frame_bytes) {
+            return Arc::clone(found);
+        }
+        let made = Arc::new(Tables::new(frame_bytes));
+        all.push(Arc::clone(&made));
+        made
+    }
+
+    fn connect(&self, number: usize) -> io::Result<TcpStream> {
+        let mut stream = connect(self.address, number)?;
+        let hello =
+            Hello { client: "uringest-bench".into(), version_min: 1, version_max: 1, ..Hello::default() };
+        ask(&mut stream, &hello.frame(0), Kind::Welcome)?;
+        Ok(stream)
+    }
+
+    /// The shard that owns a partition.
+    ///
+    /// # Errors
+    /// The server is not there, or refuses.
+    pub fn owner(&self, topic: &str, partition: u32) -> io::Result<u16> {
+        let mut stream = self.connect(0)?;
+        let (_, opened) = open(&mut stream, topic, partition, u64::MAX, &AckPace::EACH)?;
+        Ok(opened.shard)
+    }
+
+    /// Ties the connection to the shard that does not own the partition.
+    fn cross(&self, stream: &mut TcpStream, role: &Role) -> io::Result<()> {
+        let place = &self.topics[role.flow];
+        let Some(elsewhere) = place.elsewhere else {
+            return Err(io::Error::other("there is no partition on another shard"));
+        };
+        open(stream, &place.topic, elsewhere, producer_id(role) | 1 << 32, &role.acks).map(|_| ())
+    }
+}
+
+impl Dialect for UringestDialect {
+    type Producer = UringestProducer;
+    type Consumer = UringestConsumer;
+
+    fn producer(&self, role: &Role) -> io::Result<(TcpStream, UringestProducer)> {
+        let mut stream = self.connect(role.number)?;
+        if role.crossed {
+            self.cross(&mut stream, role)?;
+        }
+        let place = &self.topics[role.flow];
+        let (header, opened) =
+            open(&mut stream, &place.topic, place.partition, producer_id(role), &role.acks)?;
+        let batch = producer::batch(role, producer_id(role), header.channel);
+        let tables = self.tables(batch.0.len());
+        Ok((stream, UringestProducer::new(role, batch, tables, opened.credit)))
+    }
+
+    fn consumer(&self, role: &Role) -> io::Result<(TcpStream, UringestConsumer)> {
+        let mut stream = self.connect(role.number)?;
+        if role.crossed {
+            self.cross(&mut stream, role)?;
+        }
+        let place = &self.topics[role.flow];
+        let subscribe = Subscribe {
+            topic: place.topic.clone(),
+            partition: place.partition,
+            start: Start::Latest,
+            credit: consumer::CREDIT_BYTES,
+            ..Subscribe::default()
+        };
+        let (header, _) = ask(&mut stream, &subscribe.frame(2), Kind::Subscribed)?;
+        Ok((stream, UringestConsumer::new(header.channel)))
+    }
+
+    fn idler(&self, number: usize) -> io::Result<TcpStream> {
+        self.connect(number)
+    }
+}
+
+/// A producer id for each connection, never 0, and others for connections that cross: the server remembers.
+fn producer_id(role: &Role) -> u64 {
+    0x1000 + role.number as u64 + (u64::from(role.crossed) << 24)
+}
+
+fn open(
+    stream: &mut TcpStream,
+    topic: &str,
+    partition: u32,
+    producer_id: u64,
+    acks: &AckPace,
+) -> io::Result<(FrameHeader, Opened)> {
+    let open = Open {
+        topic: topic.to_owned(),
+        partition,
+        producer_id,
+        ack_every_batches: acks.every_batches,
+        ack_every_us: acks.every_us,
+        ..Open::default()
+    };
+    let (header, body) = ask(stream, &open.frame(1), Kind::Opened)?;
+    let opened = Opened::decode(&body).map_err(|code| io::Error::other(code.name()))?;
+    Ok((header, opened))
+}
+
+/// Sends a request on a socket that blocks, and reads until its answer.
+fn ask(stream: &mut TcpStream, frame: &[u8], kind: Kind) -> io::Result<(FrameHeader, Vec<u8>)> {
+    stream.write_all(frame)?;
+    loop {
+        let mut head = [0; HEADER];
+        stream.read_exact(&mut head)?;
+        let header =
+            FrameHeader::parse(&head, FRAME_BYTES_MAX).map_err(|code| io::Error::other(code.name()))?;
+        let mut body = vec![0; header.body_bytes as usize];
+        stream.read_exact(&mut body)?;
+        if header.kind == kind {
+            return Ok((header, body));
+        }
+        refused(&header, &body)?;
+    }
+}
+
+/// A refusal as an error; anything else passes.
+fn refused(header: &FrameHeader, body: &[u8]) -> io::Result<()> {
+    if !matches!(header.kind, Kind::Nack | Kind::Error | Kind::Close) {
+        return Ok(());
+    }
+    let refusal = Refusal::decode(body).map_err(|code| io::Error::other(code.name()))?;
+    Err(io::Error::other(format!("the server refused: {}: {}", refusal.code.name(), refusal.detail)))
+}

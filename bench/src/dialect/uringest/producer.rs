@@ -1,0 +1,131 @@
+//! The sending side: one batch encoded ahead, as often as one write takes it.
+
+use std::io;
+use std::sync::Arc;
+
+use uringest::proto::header::{FrameHeader, Kind};
+use uringest::wire::batch::BatchBuilder;
+
+use super::patch::{Patch, Tables};
+use super::{FRAME_BYTES_MAX, HEADER, refused};
+use crate::dialect::{Producer, Role, WRITE_BYTES};
+
+/// Batches in flight: the protocol's bound, as an acknowledgement every 64 batches has to be reached.
+const IN_FLIGHT_MAX: u64 = 64;
+
+/// See the module.
+#[derive(Debug)]
+pub struct UringestProducer {
+    /// The same frame, one after the other, as many as one write takes.
+    frames: Vec<u8>,
+    frame_bytes: usize,
+    patch: Patch,
+    records: u64,
+    /// Bytes of `frames` that the last encoding is.
+    encoded: usize,
+    /// Batches encoded, which is the last one's sequence.
+    pub(super) sequence: u64,
+    pub(super) acked: u64,
+    /// Frame bytes sent, and how many may be.
+    used: u64,
+    pub(super) limit: u64,
+}
+
+/// A batch of the role's shape, and its records.
+pub(super) fn batch(role: &Role, producer_id: u64, channel: u32) -> (Vec<u8>, u64) {
+    let mut builder = BatchBuilder::new();
+    let payload = vec![0x5a; role.payload_bytes];
+    while builder.is_empty() || builder.bytes_with(&payload, None, 0, &[]) <= role.batch_bytes {
+        builder.push(&payload, None, 0, &[]);
+    }
+    let records = builder.len() as u64;
+    (builder.finish(producer_id, 1, channel), records)
+}
+
+impl UringestProducer {
+    pub(super) fn new(
+        role: &Role,
+        (frame, records): (Vec<u8>, u64),
+        tables: Arc<Tables>,
+        credit: u64,
+    ) -> UringestProducer {
+        let fit = (WRITE_BYTES / frame.len()).min(role.units_at_once).max(1);
+        UringestProducer {
+            patch: Patch::new(&frame, tables),
+            frames: frame.repeat(fit),
+            frame_bytes: frame.len(),
+            records,
+            encoded: 0,
+            sequence: 0,
+            acked: 0,
+            used: 0,
+            limit: credit,
+        }
+    }
+
+    /// Units that credit and the bound on batches in flight allow.
+    fn allowed(&self) -> u64 {
+        let in_flight = self.sequence - self.acked;
+        let by_credit = self.limit.saturating_sub(self.used) / self.frame_bytes as u64;
+        // A channel with nothing in flight may always send one frame.
+        let by_credit = if in_flight == 0 { by_credit.max(1) } else { by_credit };
+        by_credit.min(IN_FLIGHT_MAX - in_flight)
+    }
+}
+
+impl Producer for UringestProducer {
+    fn unit_records(&self) -> u64 {
+        self.records
+    }
+
+    fn unit_bytes(&self) -> u64 {
+        self.frame_bytes as u64
+    }
+
+    #[inline]
+    fn encode(&mut self, units: u64, stamp_ns: u64) -> u64 {
+        let fit = (self.frames.len() / self.frame_bytes) as u64;
+        let units = units.min(fit).min(self.allowed());
+        self.encoded = 0;
+        for _ in 0..units {
+            self.sequence += 1;
+            let end = self.encoded + self.frame_bytes;
+            self.patch.set(&mut self.frames[self.encoded..end], self.sequence, stamp_ns);
+            self.encoded = end;
+        }
+        self.used += self.encoded as u64;
+        units
+    }
+
+    #[inline]
+    fn encoded(&self) -> &[u8] {
+        &self.frames[..self.encoded]
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut at = 0;
+        while let Some(head) = bytes[at..].first_chunk::<HEADER>() {
+            let header =
+                FrameHeader::parse(head, FRAME_BYTES_MAX).map_err(|code| io::Error::other(code.name()))?;
+            let end = at + header.frame_bytes();
+            if end > bytes.len() {
+                break;
+            }
+            match header.kind {
+                Kind::Ack => self.acked = self.acked.max(header.sequence),
+                Kind::Credit => self.limit = self.limit.max(header.offset),
+                _ => refused(&header, &bytes[at + HEADER..end])?,
+            }
+            at = end;
+        }
+        Ok(at)
+    }
+
+    fn sent(&self) -> u64 {
+        self.sequence
+    }
+
+    fn acked(&self) -> u64 {
+        self.acked
+    }
+}

@@ -1,0 +1,170 @@
+//! A connection that sends.
+
+use std::io;
+use std::net::TcpStream;
+
+use crate::dialect::Producer;
+use crate::histogram::Histogram;
+use crate::socket::write_some;
+
+use super::pace::Pace;
+use super::tap::read_with;
+
+/// Stamps that are kept for acknowledgements: more batches than are ever in flight with latencies of interest.
+const STAMPS: usize = 128;
+/// A batch sent this long after it was due is late.
+const LATE_NS: u64 = 1_000_000;
+
+/// See the module.
+pub(super) struct Lane<P> {
+    pub(super) stream: TcpStream,
+    pub(super) producer: P,
+    pub(super) flow: usize,
+    /// Its number in the flow.
+    index: usize,
+    /// Bytes of what is encoded that are written.
+    written: usize,
+    /// What the last read left over.
+    held: Vec<u8>,
+    replies: Vec<u8>,
+    /// Stamps of the latest batches, by their number.
+    stamps: Box<[u64; STAMPS]>,
+    /// Batches sent since the window began.
+    turns: u64,
+    /// Batches with a time, and those sent late.
+    pub(super) timed: u64,
+    pub(super) late: u64,
+    /// `acked` and `sent` when the measured part began.
+    before: (u64, u64),
+}
+
+/// Where a batch's stamp is kept.
+fn place(unit: u64) -> usize {
+    usize::try_from(unit % STAMPS as u64).expect("less than a usize")
+}
+
+impl<P: Producer> Lane<P> {
+    pub(super) fn new(stream: TcpStream, producer: P, flow: usize, index: usize) -> Lane<P> {
+        Lane {
+            stream,
+            producer,
+            flow,
+            index,
+            written: 0,
+            held: Vec::new(),
+            replies: Vec::new(),
+            stamps: Box::new([0; STAMPS]),
+            turns: 0,
+            timed: 0,
+            late: 0,
+            before: (0, 0),
+        }
+    }
+
+    /// A window begins: times are counted anew.
+    pub(super) fn begin(&mut self) {
+        self.turns = 0;
+    }
+
+    /// The measured part begins.
+    pub(super) fn mark(&mut self) {
+        self.before = (self.producer.acked(), self.producer.sent());
+        (self.timed, self.late) = (0, 0);
+    }
+
+    /// Batches since [`Lane::mark`]: acknowledged, or sent.
+    pub(super) fn since_mark(&self) -> (u64, u64) {
+        (self.producer.acked() - self.before.0, self.producer.sent() - self.before.1)
+    }
+
+    /// Whether something encoded is not written yet.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.written < self.producer.encoded().len() || !self.replies.is_empty()
+    }
+
+    /// When the next batch is due.
+    #[inline]
+    pub(super) fn due_ns(&self, pace: &Pace) -> Option<u64> {
+        pace.due_ns(self.index, self.turns)
+    }
+
+    /// Sends what its pace and the server allow; says whether anything was.
+    #[inline]
+    pub(super) fn pump(&mut self, pace: &Pace, now_ns: u64) -> io::Result<bool> {
+        let mut moved = self.is_stuck() && self.write()?;
+        match pace {
+            Pace::AtWill => moved |= self.send(u64::MAX, now_ns)?,
+            Pace::Turn => moved |= self.send(1, now_ns)?,
+            Pace::Timed { .. } => {
+                while let Some(due) = self.due_ns(pace).filter(|due| *due <= now_ns) {
+                    if !self.send(1, due)? {
+                        break;
+                    }
+                    self.timed += 1;
+                    self.late += u64::from(now_ns - due > LATE_NS);
+                    moved = true;
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Encodes and writes once, where nothing is stuck.
+    #[inline]
+    fn send(&mut self, units: u64, stamp_ns: u64) -> io::Result<bool> {
+        if self.is_stuck() {
+            return Ok(false);
+        }
+        let first = self.producer.sent();
+        let encoded = self.producer.encode(units, stamp_ns);
+        self.written = 0;
+        if encoded == 0 {
+            return Ok(false);
+        }
+        for unit in first..first + encoded {
+            self.stamps[place(unit)] = stamp_ns;
+        }
+        self.turns += encoded;
+        self.write()?;
+        Ok(true)
+    }
+
+    /// Writes replies once nothing encoded is left, as they must not come inside of a batch.
+    fn write(&mut self) -> io::Result<bool> {
+        let encoded = self.producer.encoded();
+        let mut written = 0;
+        if self.written < encoded.len() {
+            written = write_some(&self.stream, &encoded[self.written..])?;
+            self.written += written;
+        }
+        if self.written == self.producer.encoded().len() && !self.replies.is_empty() {
+            let replied = write_some(&self.stream, &self.replies)?;
+            self.replies.drain(..replied);
+            written += replied;
+        }
+        Ok(written > 0)
+    }
+
+    /// Reads answers; says whether any came. The latency of the last batch that they name is counted: that of
+    /// the ones before it depends on how far apart acknowledgements are asked for.
+    #[inline]
+    pub(super) fn listen(
+        &mut self,
+        buffer: &mut [u8],
+        latencies: &mut Histogram,
+        clock: impl Fn() -> u64,
+    ) -> io::Result<bool> {
+        let before = self.producer.acked();
+        let producer = &mut self.producer;
+        let came = read_with(&self.stream, &mut self.held, buffer, |bytes| producer.take(bytes))?;
+        if came {
+            self.producer.replies(&mut self.replies);
+            let acked = self.producer.acked();
+            if P::ANSWERED && acked > before && self.producer.sent() - acked < STAMPS as u64 {
+                let stamp = self.stamps[place(acked - 1)];
+                latencies.add(clock().saturating_sub(stamp));
+            }
+        }
+        Ok(came)
+    }
+}

@@ -1,0 +1,260 @@
+//! One thread of the load, and the connections that it goes over.
+
+use std::io;
+use std::time::Duration;
+
+use crate::dialect::{Dialect, Producer, Tally};
+use crate::histogram::Histogram;
+use crate::host::now_ns;
+use crate::socket::{descriptor, wait};
+use crate::subject::Process;
+
+use super::lane::Lane;
+use super::pace::Pace;
+use super::ready::Ready;
+use super::tap::Tap;
+use super::{FlowMeasured, Measured};
+
+/// One read takes this much, into the same memory for all connections: it stays in the cache.
+const READ_BYTES: usize = 256 * 1024;
+/// With more connections than this, readiness is asked for, and not each socket.
+const TRY_EACH_MAX: usize = 32;
+/// Connections that are served before answers are looked at again.
+const LOOK_EVERY: usize = 32;
+/// Without times to keep, the thread looks for room and answers this long before it sleeps: sleeping costs more than
+/// the server takes to make room.
+const LOOK_ON_NS: u64 = 200_000;
+const SLEEP: Duration = Duration::from_millis(10);
+
+/// When a window begins, when its measured part does, and when it ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hours {
+    pub(super) begin_ns: u64,
+    pub(super) from_ns: u64,
+    pub(super) to_ns: u64,
+}
+
+/// See the module.
+pub(super) struct Team<D: Dialect> {
+    pub(super) lanes: Vec<Lane<D::Producer>>,
+    pub(super) taps: Vec<Tap<D::Consumer>>,
+    /// By flow: its lanes, in the order of their numbers, and whose turn it is.
+    turns: Vec<(Vec<usize>, usize)>,
+    /// Lanes whose socket is full.
+    stuck: Vec<usize>,
+    /// Of lanes (by their place) and taps (behind them), where there are many.
+    ready: Option<Ready>,
+    buffer: Vec<u8>,
+    found: Vec<Found>,
+    /// Sockets found readable.
+    readable: Vec<usize>,
+}
+
+/// What is counted for a flow.
+#[derive(Default)]
+struct Found {
+    tally: Tally,
+    delivered_before: u64,
+    missed_before: u64,
+    ack: Histogram,
+    delivery: Histogram,
+}
+
+impl<D: Dialect> Team<D> {
+    pub(super) fn new(flows: usize) -> Team<D> {
+        Team {
+            lanes: Vec::new(),
+            taps: Vec::new(),
+            turns: vec![(Vec::new(), 0); flows],
+            stuck: Vec::new(),
+            ready: None,
+            buffer: vec![0; READ_BYTES],
+            found: (0..flows).map(|_| Found::default()).collect(),
+            readable: Vec::new(),
+        }
+    }
+
+    pub(super) fn add_lane(&mut self, lane: Lane<D::Producer>) {
+        self.turns[lane.flow].0.push(self.lanes.len());
+        self.lanes.push(lane);
+    }
+
+    /// Every connection is there.
+    pub(super) fn ready(&mut self) -> io::Result<()> {
+        if self.lanes.len() + self.taps.len() <= TRY_EACH_MAX {
+            return Ok(());
+        }
+        let mut ready = Ready::new()?;
+        let lanes = self.lanes.iter().map(|lane| &lane.stream);
+        for (number, stream) in lanes.chain(self.taps.iter().map(|tap| &tap.stream)).enumerate() {
+            ready.add(descriptor(stream), number)?;
+        }
+        self.ready = Some(ready);
+        Ok(())
+    }
+
+    /// Runs the load until the window ends.
+    pub(super) fn run(&mut self, paces: &[Pace], hours: Hours, process: &Process) -> io::Result<Measured> {
+        let timed = paces.iter().any(|pace| matches!(pace, Pace::Timed { .. }));
+        for lane in &mut self.lanes {
+            lane.begin();
+        }
+        self.turns.iter_mut().for_each(|(_, next)| *next = 0);
+        while now_ns() < hours.begin_ns {
+            std::hint::spin_loop();
+        }
+        let (mut last, mut moved_last, mut idle_since) = (now_ns(), false, None);
+        let (mut busy_ns, mut mark) = (0, None);
+        loop {
+            let now = now_ns();
+            if moved_last {
+                busy_ns += now - last;
+            }
+            last = now;
+            if mark.is_none() && now >= hours.from_ns {
+                self.mark();
+                busy_ns = 0;
+                mark = Some((now_ns(), process.cpu_ns()));
+            }
+            if let Some((from, cpu)) = mark.filter(|_| now >= hours.to_ns) {
+                let server_cpu_ns = process.cpu_ns() - cpu;
+                return Ok(self.measured(paces, now_ns() - from, server_cpu_ns, busy_ns));
+            }
+            moved_last = self.step(paces, now)?;
+            if moved_last {
+                idle_since = None;
+            } else if !timed && now - *idle_since.get_or_insert(now) > LOOK_ON_NS {
+                self.sleep()?;
+            }
+        }
+    }
+
+    /// Goes over the connections once; says whether anything could be done.
+    fn step(&mut self, paces: &[Pace], now: u64) -> io::Result<bool> {
+        let mut moved = false;
+        for at in (0..self.stuck.len()).rev() {
+            let lane = &mut self.lanes[self.stuck[at]];
+            moved |= lane.pump(&paces[lane.flow], now)?;
+            if !lane.is_stuck() {
+                self.stuck.swap_remove(at);
+            }
+        }
+        for (flow, pace) in paces.iter().enumerate() {
+            moved |= self.send(flow, pace, now)?;
+        }
+        moved |= self.listen(paces)?;
+        Ok(moved)
+    }
+
+    /// Lets the flow's connections send, beginning with the one whose turn it is.
+    fn send(&mut self, flow: usize, pace: &Pace, now: u64) -> io::Result<bool> {
+        let count = self.turns[flow].0.len();
+        let mut moved = false;
+        for _ in 0..count.min(LOOK_EVERY) {
+            let (lanes, next) = &mut self.turns[flow];
+            let number = lanes[*next];
+            let lane = &mut self.lanes[number];
+            if lane.due_ns(pace).is_some_and(|due| due > now) {
+                break; // those behind it are due later
+            }
+            *next = (*next + 1) % count;
+            let was_stuck = lane.is_stuck();
+            moved |= lane.pump(pace, now)?;
+            if lane.is_stuck() && !was_stuck {
+                self.stuck.push(number);
+            }
+        }
+        Ok(moved)
+    }
+
+    fn listen(&mut self, paces: &[Pace]) -> io::Result<bool> {
+        let mut readable = std::mem::take(&mut self.readable);
+        readable.clear();
+        match &mut self.ready {
+            Some(ready) => readable.extend(ready.look(Duration::ZERO)?),
+            None => readable.extend(0..self.lanes.len() + self.taps.len()),
+        }
+        let mut moved = false;
+        for number in &readable {
+            moved |= self.listen_to(*number, paces)?;
+        }
+        self.readable = readable;
+        Ok(moved)
+    }
+
+    fn listen_to(&mut self, number: usize, paces: &[Pace]) -> io::Result<bool> {
+        let Some(lane) = self.lanes.get_mut(number) else {
+            let tap = &mut self.taps[number - self.lanes.len()];
+            let found = &mut self.found[tap.flow];
+            let came = tap.listen(&mut self.buffer, &mut found.tally)?;
+            if !found.tally.stamps.is_empty() {
+                let now = now_ns();
+                for stamp in found.tally.stamps.drain(..) {
+                    found.delivery.add(now.saturating_sub(stamp));
+                }
+            }
+            return Ok(came);
+        };
+        if !D::Producer::ANSWERED {
+            return Ok(false);
+        }
+        let (was_stuck, pace) = (lane.is_stuck(), &paces[lane.flow]);
+        let came = lane.listen(&mut self.buffer, &mut self.found[lane.flow].ack, now_ns)?;
+        // An answer makes room for what waited for it; without times, its turn comes anyway.
+        if came && matches!(pace, Pace::Timed { .. }) {
+            lane.pump(pace, now_ns())?;
+        }
+        if lane.is_stuck() && !was_stuck {
+            self.stuck.push(number);
+        }
+        Ok(came)
+    }
+
+    /// Waits until something can be done.
+    fn sleep(&mut self) -> io::Result<()> {
+        if let Some(ready) = &mut self.ready {
+            // A full socket may become writable meanwhile: not for long.
+            let time = if self.stuck.is_empty() { SLEEP } else { Duration::from_millis(1) };
+            return ready.look(time).map(|_| ());
+        }
+        let lanes = self.lanes.iter().map(|lane| (descriptor(&lane.stream), lane.is_stuck()));
+        let taps = self.taps.iter().map(|tap| (descriptor(&tap.stream), false));
+        wait(&lanes.chain(taps).collect::<Vec<_>>(), SLEEP)
+    }
+
+    /// The measured part begins.
+    fn mark(&mut self) {
+        for lane in &mut self.lanes {
+            lane.mark();
+        }
+        for found in &mut self.found {
+            (found.delivered_before, found.missed_before) = (found.tally.records, found.tally.missed);
+            found.ack.clear();
+            found.delivery.clear();
+        }
+    }
+
+    fn measured(&self, paces: &[Pace], elapsed_ns: u64, server_cpu_ns: u64, busy_ns: u64) -> Measured {
+        let mut measured = Measured { elapsed_ns, server_cpu_ns, busy_ns, ..Measured::default() };
+        for found in &self.found {
+            measured.missed += found.tally.missed - found.missed_before;
+            measured.flows.push(FlowMeasured {
+                delivered: found.tally.records - found.delivered_before,
+                ack: found.ack.clone(),
+                delivery: found.delivery.clone(),
+                ..FlowMeasured::default()
+            });
+        }
+        for lane in &self.lanes {
+            let (acked, sent) = lane.since_mark();
+            let units = if matches!(paces[lane.flow], Pace::AtWill) { acked } else { sent };
+            let flow = &mut measured.flows[lane.flow];
+            flow.units.push(units);
+            flow.unit_records = lane.producer.unit_records();
+            flow.records += units * flow.unit_records;
+            measured.timed += lane.timed;
+            measured.late += lane.late;
+        }
+        measured
+    }
+}

@@ -1,0 +1,67 @@
+//! A work done on a subject: connections, windows, and what they come to.
+
+mod assemble;
+mod crossing;
+mod idle;
+mod plain;
+mod soak;
+mod step;
+
+use crate::cpus::CpuList;
+use crate::failure::Failure;
+use crate::host::{Placement, allow_open_files};
+use crate::outcome::Outcome;
+use crate::progress::Progress;
+use crate::scenario::{Drive, Work};
+use crate::subject::Subject;
+
+/// Files that the server has open besides its connections, and the load besides its own.
+const OPEN_FILES_BESIDES: u64 = 512;
+/// A side with less of its time left than this is at its limit.
+const FULL: f64 = 0.95;
+
+/// Measures. The subject was started for this work, and nothing was done with it before.
+///
+/// # Errors
+/// A connection breaks, the server refuses something, or it ends.
+pub fn measure<S: Subject>(
+    work: &Work,
+    placement: &Placement,
+    subject: &S,
+    progress: &mut Progress,
+) -> Result<Outcome, Failure> {
+    let run = Run { work, placement, subject };
+    let mut outcome = match work.drive {
+        Drive::Saturate | Drive::Rounds | Drive::Open => plain::measure(&run, progress)?,
+        Drive::Step => step::measure(&run, progress)?,
+        Drive::Soak => soak::measure(&run, progress)?,
+        Drive::Crossing => crossing::measure(&run, progress)?,
+        Drive::Idle => idle::measure(&run, progress)?,
+    };
+    outcome.judge();
+    Ok(outcome)
+}
+
+/// Lets this process and the server have the files open that the work needs: to be called before the server is
+/// started, which inherits it.
+///
+/// # Errors
+/// The host does not allow it.
+pub fn prepare(work: &Work) -> Result<(), Failure> {
+    let idle = work.idle_connections.iter().copied().max().unwrap_or(0);
+    let busy: usize = work.flows.iter().map(|flow| flow.connections + flow.consumers).sum();
+    allow_open_files((idle + busy) as u64 + OPEN_FILES_BESIDES)
+}
+
+/// What every kind of measurement needs.
+struct Run<'a, S> {
+    work: &'a Work,
+    placement: &'a Placement,
+    subject: &'a S,
+}
+
+impl<S: Subject> Run<'_, S> {
+    fn load_cpus(&self) -> &CpuList {
+        &self.placement.load_cpus
+    }
+}

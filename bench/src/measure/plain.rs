@@ -1,0 +1,18 @@
+//! One window.
+
+use super::Run;
+use crate::engine::Session;
+use crate::failure::Failure;
+use crate::outcome::Outcome;
+use crate::progress::Progress;
+use crate::subject::Subject;
+
+pub(super) fn measure<S: Subject>(run: &Run<S>, progress: &mut Progress) -> Result<Outcome, Failure> {
+    let mut session = Session::open(run.subject.dialect(), run.work, run.load_cpus(), false)?;
+    let window = run.work.window();
+    let measured =
+        session.window(run.subject.process(), &window, &mut |passed| progress.at(passed, window.whole()))?;
+    let mut outcome = run.outcome(&measured)?;
+    outcome.copied_bytes_ratio = run.copied_ratio(0, session.sent_bytes())?;
+    Ok(outcome)
+}

@@ -1,0 +1,235 @@
+//! Scenarios: what is done and measured, as data.
+//!
+//! A scenario is a TOML file, `bench/scenarios/NAME.toml`; those are built into the program, and a path to a
+//! file of one's own is accepted wherever a name is. Unknown keys are refused, with the names that are allowed.
+//! A scenario together with what the command line changes of it ([`Overrides`]) makes a [`Work`], which is
+//! checked: whoever has a `Work` need not look at scenarios again.
+
+mod parse;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use work::{AckPace, Work};
+
+/// The scenarios built in, in the order in which they are listed and reported.
+const BUILT_IN: [&str; 10] = [
+    include_str!("../scenarios/ingest.toml"),
+    include_str!("../scenarios/deliver.toml"),
+    include_str!("../scenarios/fanout.toml"),
+    include_str!("../scenarios/swarm.toml"),
+    include_str!("../scenarios/latency.toml"),
+    include_str!("../scenarios/mix.toml"),
+    include_str!("../scenarios/step.toml"),
+    include_str!("../scenarios/soak.toml"),
+    include_str!("../scenarios/crossing.toml"),
+    include_str!("../scenarios/idle.toml"),
+];
+
+/// How the load is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Drive {
+    /// Every producer sends as much as its credit and its socket take.
+    Saturate,
+    /// One batch on each connection in turn, at the flow's rate (or, where that is 0, as fast as the load's
+    /// thread writes), each by a write of its own. What is late is sent late and not made up by larger writes.
+    Rounds,
+    /// Batches at fixed times, whatever the server does: latency counts from the time a batch was due.
+    Open,
+    /// `open` at a rate that is raised until the 99th percentile passes the bound.
+    Step,
+    /// `open` for long, in intervals that are compared: what drifts.
+    Soak,
+    /// `saturate` on partitions of the other shard, beside the same on the connections' own.
+    Crossing,
+    /// Connections that have said hello and nothing more.
+    Idle,
+}
+
+/// What kind of topic takes the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Sent from the memory it was received into, nothing kept.
+    #[default]
+    Live,
+    /// Kept in the partition's ring.
+    Memory,
+}
+
+impl Kind {
+    /// As the server and the JSON spell it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Live => "live",
+            Kind::Memory => "memory",
+        }
+    }
+}
+
+/// Producers and consumers of one topic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    /// Names it where a scenario has several.
+    #[serde(default)]
+    pub name: String,
+    /// Bytes of a record's payload.
+    pub payload_bytes: usize,
+    /// Most bytes of a batch, header included; 0 for one record at a time.
+    #[serde(default)]
+    pub batch_bytes: usize,
+    /// Producers, each on a connection of its own.
+    pub connections: usize,
+    /// Consumers, each on a connection of its own; each gets every record.
+    #[serde(default)]
+    pub consumers: usize,
+    /// Records a second that are offered over all connections; 0 for as many as possible.
+    #[serde(default)]
+    pub rate_per_s: u64,
+}
+
+/// What the command line or a variant changes of a scenario. `None` leaves it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct Overrides {
+    /// Bytes of a record's payload.
+    #[arg(long = "payload", value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_bytes: Option<usize>,
+    /// Most bytes of a batch, header included; 0 for one record at a time.
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_bytes: Option<usize>,
+    /// Producers, each on a connection of its own (`idle`: idle connections).
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<usize>,
+    /// Consumers, each on a connection of its own.
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumers: Option<usize>,
+    /// Records a second offered over all connections; 0 for as many as possible.
+    #[arg(long = "rate", value_name = "PER_SECOND")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_s: Option<u64>,
+    /// Kind of the topic.
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// One acknowledgement for every batch, at once, instead of acknowledgements far apart.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acked: Option<bool>,
+    /// Seconds measured, after the warm-up.
+    #[arg(long, value_name = "S")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// `step`: the 99th percentile that ends it, in microseconds.
+    #[arg(long, value_name = "US")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bound_us: Option<f64>,
+}
+
+/// One line of what `report` runs of a scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// As it is named in tables and charts; unique in its scenario.
+    pub label: String,
+    /// What it changes.
+    #[serde(default)]
+    pub with: Overrides,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// As in `run NAME`.
+    pub name: String,
+    /// One sentence: what is done.
+    pub description: String,
+    /// How the load is applied.
+    pub drive: Drive,
+    /// Kind of the topics.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Seconds measured.
+    pub seconds: f64,
+    /// Seconds of the same load before the measured ones.
+    pub warm_up_seconds: f64,
+    /// Shards of the server.
+    #[serde(default = "one")]
+    pub shards: u16,
+    /// An acknowledgement after this many batches of a connection ...
+    pub ack_every_batches: u32,
+    /// ... or this long after the first that has none.
+    pub ack_every_us: u32,
+    /// `step`: the 99th percentile that ends it, in microseconds.
+    #[serde(default)]
+    pub bound_us: f64,
+    /// `step`: each rate is the one before times this.
+    #[serde(default)]
+    pub step_factor: f64,
+    /// `soak`: intervals that are compared.
+    #[serde(default)]
+    pub intervals: u32,
+    /// `idle`: how many connections, in the order in which they are measured.
+    #[serde(default)]
+    pub idle_connections: Vec<usize>,
+    /// The work, a topic each. The first is the one that the JSON's flat fields are about.
+    #[serde(default, rename = "flow")]
+    pub flows: Vec<Flow>,
+    /// What `report` runs.
+    #[serde(default, rename = "variant")]
+    pub variants: Vec<Variant>,
+}
+
+const fn one() -> u16 {
+    1
+}
+
+/// Why there is no such scenario, or none that can be run.
+#[derive(Debug)]
+pub enum ScenarioError {
+    /// Neither a built-in name nor a file.
+    Unknown(String),
+    /// The file cannot be read.
+    Read(PathBuf, std::io::Error),
+    /// It is not a scenario.
+    Syntax(String, toml::de::Error),
+    /// It is one, and what it says, or what was asked for on top, cannot be done.
+    Invalid(String, String),
+}
+
+impl std::fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ScenarioError::Unknown(name) => write!(
+                f,
+                "there is no scenario {name}: take one of {}, or give the path of a scenario file",
+                Scenario::names().join(", ")
+            ),
+            ScenarioError::Read(path, error) => write!(f, "{}: {error}", path.display()),
+            ScenarioError::Syntax(name, error) => write!(f, "scenario {name}: {error}"),
+            ScenarioError::Invalid(name, what) => write!(f, "scenario {name}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for ScenarioError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ScenarioError::Read(_, error) => Some(error),
+            ScenarioError::Syntax(_, error) => Some(error),
+            ScenarioError::Unknown(_) | ScenarioError::Invalid(..) => None,
+        }
+    }
+}

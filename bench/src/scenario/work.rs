@@ -1,0 +1,163 @@
+//! A scenario with what was asked for on top: checked, and all that a run needs to know.
+
+use serde::Serialize;
+
+use super::{Drive, Flow, Kind, Overrides, Scenario, ScenarioError};
+
+/// When producers are acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct AckPace {
+    /// After this many batches of a connection ...
+    pub every_batches: u32,
+    /// ... or this long after the first that has none, in microseconds; 0: at once.
+    pub every_us: u32,
+}
+
+impl AckPace {
+    /// One acknowledgement for each batch.
+    pub const EACH: AckPace = AckPace { every_batches: 1, every_us: 0 };
+}
+
+/// What one run does.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Work {
+    /// The scenario's name.
+    pub scenario: String,
+    /// How the load is applied.
+    pub drive: Drive,
+    /// Kind of the topics.
+    pub kind: Kind,
+    /// Shards of the server.
+    pub shards: u16,
+    /// When producers are acknowledged.
+    pub acks: AckPace,
+    /// Seconds measured.
+    pub seconds: f64,
+    /// Seconds before that.
+    pub warm_up_seconds: f64,
+    /// `step`: the 99th percentile that ends it.
+    pub bound_us: f64,
+    /// `step`: each rate over the one before.
+    pub step_factor: f64,
+    /// `soak`: intervals.
+    pub intervals: u32,
+    /// `idle`: numbers of connections.
+    pub idle_connections: Vec<usize>,
+    /// The flows, a topic each; none for `idle`.
+    pub flows: Vec<Flow>,
+}
+
+/// Largest payload and batch: what a server takes by default.
+const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+const BATCH_BYTES_MAX: usize = 128 * 1024;
+const CONNECTIONS_MAX: usize = 16_000;
+
+impl Scenario {
+    /// The scenario with the changes.
+    ///
+    /// # Errors
+    /// The scenario has nothing that the change could be about, or the result cannot be run.
+    pub fn work(&self, with: &Overrides) -> Result<Work, ScenarioError> {
+        let invalid = |what: String| ScenarioError::Invalid(self.name.clone(), what);
+        let mut work = Work {
+            scenario: self.name.clone(),
+            drive: self.drive,
+            kind: with.kind.unwrap_or(self.kind),
+            shards: self.shards,
+            acks: AckPace { every_batches: self.ack_every_batches, every_us: self.ack_every_us },
+            seconds: with.seconds.unwrap_or(self.seconds),
+            warm_up_seconds: self.warm_up_seconds.min(with.seconds.unwrap_or(self.seconds)),
+            bound_us: with.bound_us.unwrap_or(self.bound_us),
+            step_factor: self.step_factor,
+            intervals: self.intervals,
+            idle_connections: self.idle_connections.clone(),
+            flows: self.flows.clone(),
+        };
+        if with.acked == Some(true) {
+            work.acks = AckPace::EACH;
+        }
+        work.change_flow(with).map_err(invalid)?;
+        work.check().map_err(invalid)?;
+        Ok(work)
+    }
+}
+
+impl Work {
+    fn change_flow(&mut self, with: &Overrides) -> Result<(), String> {
+        let about_a_flow = with.payload_bytes.is_some()
+            || with.batch_bytes.is_some()
+            || with.consumers.is_some()
+            || with.rate_per_s.is_some();
+        if self.drive == Drive::Idle {
+            if about_a_flow {
+                return Err("nothing is sent: only the number of connections can be changed".into());
+            }
+            if let Some(connections) = with.connections {
+                self.idle_connections = vec![0, connections];
+                self.idle_connections.dedup();
+            }
+            return Ok(());
+        }
+        if !about_a_flow && with.connections.is_none() {
+            return Ok(());
+        }
+        let [flow] = &mut self.flows[..] else {
+            return Err(format!(
+                "it has {} flows, and which one is meant cannot be said on the command line: change a copy of \
+                 its file, and give that file's path",
+                self.flows.len()
+            ));
+        };
+        flow.payload_bytes = with.payload_bytes.unwrap_or(flow.payload_bytes);
+        flow.batch_bytes = with.batch_bytes.unwrap_or(flow.batch_bytes);
+        flow.connections = with.connections.unwrap_or(flow.connections);
+        flow.consumers = with.consumers.unwrap_or(flow.consumers);
+        flow.rate_per_s = with.rate_per_s.unwrap_or(flow.rate_per_s);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !(0.05..=86_400.0).contains(&self.seconds) || !(0.0..=3_600.0).contains(&self.warm_up_seconds) {
+            return Err("seconds are from 0.05 to 86400, warm_up_seconds from 0 to 3600".into());
+        }
+        if self.drive == Drive::Step && self.bound_us <= 0.0 {
+            return Err("bound_us (--bound-us) has to be more than 0".into());
+        }
+        if self.drive == Drive::Crossing && self.shards != 2 {
+            return Err("crossing needs shards = 2".into());
+        }
+        if self.idle_connections.iter().any(|&connections| connections > CONNECTIONS_MAX) {
+            return Err(format!("at most {CONNECTIONS_MAX} connections"));
+        }
+        self.flows.iter().try_for_each(|flow| self.check_flow(flow))
+    }
+
+    fn check_flow(&self, flow: &Flow) -> Result<(), String> {
+        // The first eight bytes of a payload carry the time at which it was sent.
+        if !(8..=PAYLOAD_BYTES_MAX).contains(&flow.payload_bytes) {
+            return Err(format!("a payload is 8 to {PAYLOAD_BYTES_MAX} bytes"));
+        }
+        if flow.batch_bytes > BATCH_BYTES_MAX {
+            return Err(format!("a batch is at most {BATCH_BYTES_MAX} bytes"));
+        }
+        if flow.connections == 0 || flow.connections + flow.consumers > CONNECTIONS_MAX {
+            return Err(format!(
+                "a flow has at least one producer, and at most {CONNECTIONS_MAX} connections"
+            ));
+        }
+        let timed = matches!(self.drive, Drive::Open | Drive::Step | Drive::Soak);
+        if timed && flow.rate_per_s == 0 {
+            return Err("this drive needs a rate (rate_per_s, --rate)".into());
+        }
+        if matches!(self.drive, Drive::Saturate | Drive::Crossing) && flow.rate_per_s != 0 {
+            return Err("this drive sends as much as it can: it has no rate".into());
+        }
+        Ok(())
+    }
+
+    /// The flow that the outcome's flat fields are about; `None` for `idle`.
+    #[must_use]
+    pub fn main_flow(&self) -> Option<&Flow> {
+        self.flows.first()
+    }
+}
