@@ -248,4 +248,10 @@ pub trait Io {
 
     /// What this host gives.
     fn capabilities(&self) -> &Capabilities;
+
+    /// What does not work as well as it could, each with its cause and remedy. Grows only while the backend is
+    /// made and when a region is attached.
+    fn degradations(&self) -> &[String] {
+        &[]
+    }
 }

@@ -157,13 +157,6 @@ impl UringIo {
         UringStats { outstanding: self.ops.live(), sockets: self.sockets.open(), ..self.stats }
     }
 
-    /// What does not work as well as it could, each with its cause and remedy. Grows only at start-up and
-    /// when a region is attached.
-    #[must_use]
-    pub fn degradations(&self) -> &[String] {
-        &self.degradations
-    }
-
     /// Span lists not in flight; all of them when nothing is being sent.
     #[must_use]
     pub fn free_span_lists(&self) -> usize {
@@ -604,6 +597,10 @@ impl Io for UringIo {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn degradations(&self) -> &[String] {
+        &self.degradations
     }
 }
 
