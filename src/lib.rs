@@ -3,6 +3,12 @@
 //! The map, with each module's contract, is `docs/architecture.md`.
 #![deny(unsafe_code)]
 
+#[cfg(not(any(feature = "uring", feature = "epoll")))]
+compile_error!(
+    "uringest needs an I/O backend: build with the default features, or with --no-default-features and --features uring \
+     (io_uring alone) or --features epoll (without io_uring)"
+);
+
 pub mod access;
 pub mod buf;
 pub mod cli;

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use load::{Batches, Load};
-use uringest::config::Config;
+use uringest::config::{Config, IoChoice};
 use uringest::server::{Options, RunningServer, exit, start};
 use uringest::topic::TopicKind;
 
@@ -184,69 +184,86 @@ impl Found {
 const SMALL: Batches = Batches { frame_bytes: 1_024, record_bytes: 100 };
 const BULK: Batches = Batches { frame_bytes: 32 * 1_024, record_bytes: 256 };
 
+/// A backend and its tier.
+type Io = (IoChoice, Option<u8>);
+const BEST: Io = (IoChoice::Auto, None);
+
 /// Ingest with this many consumers on one shard: small batches over the shared ring, large ones over regions.
-fn local_path(kind: TopicKind, consumers: usize, tier: Option<u8>) {
+fn local_path(kind: TopicKind, consumers: usize, io: Io) {
     let server = Server::start(1, |config| {
         config.topics.auto_create_kind = kind;
-        config.io_tier = tier;
+        (config.io, config.io_tier) = io;
     });
     for (topic, batches, producers) in [("small", SMALL, 3), ("bulk", BULK, 2)] {
         let mut load = Load::new(server.running.data_address(), topic, batches);
         load.consume(consumers).produce(producers);
         let found = count(&mut load, 2_000, 6_000);
-        found.assert_none(&format!("{kind:?}, {topic}, {consumers} consumers, tier {tier:?}"));
+        found.assert_none(&format!("{kind:?}, {topic}, {consumers} consumers, {io:?}"));
     }
     server.stop();
 }
 
 #[test]
 fn ingest_to_memory_allocates_nothing() {
-    local_path(TopicKind::Memory, 0, None);
+    local_path(TopicKind::Memory, 0, BEST);
 }
 
 #[test]
 fn ingest_to_live_without_subscribers_allocates_nothing() {
-    local_path(TopicKind::Live, 0, None);
+    local_path(TopicKind::Live, 0, BEST);
 }
 
 #[test]
 fn ingest_to_live_with_a_subscriber_allocates_nothing() {
-    local_path(TopicKind::Live, 1, None);
+    local_path(TopicKind::Live, 1, BEST);
 }
 
 #[test]
 fn delivery_to_one_and_to_eight_allocates_nothing() {
-    local_path(TopicKind::Memory, 1, None);
-    local_path(TopicKind::Memory, 8, None);
-    local_path(TopicKind::Live, 8, None);
+    local_path(TopicKind::Memory, 1, BEST);
+    local_path(TopicKind::Memory, 8, BEST);
+    local_path(TopicKind::Live, 8, BEST);
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn tier_1_allocates_nothing_either() {
-    local_path(TopicKind::Memory, 1, Some(1));
-    local_path(TopicKind::Live, 1, Some(1));
+    local_path(TopicKind::Memory, 1, (IoChoice::Uring, Some(1)));
+    local_path(TopicKind::Live, 1, (IoChoice::Uring, Some(1)));
+}
+
+#[cfg(feature = "epoll")]
+#[test]
+fn epoll_allocates_nothing_either() {
+    local_path(TopicKind::Memory, 1, (IoChoice::Epoll, None));
+    local_path(TopicKind::Live, 2, (IoChoice::Epoll, None));
+    across_shards(TopicKind::Live, IoChoice::Epoll);
 }
 
 /// Producer, consumer and partition on shards of their own accord: batches are lent to the partition's shard, and
 /// bytes to the consumer's, in messages that are reused.
+fn across_shards(kind: TopicKind, io: IoChoice) {
+    let server = Server::start(2, |config| {
+        config.io = io;
+        config.topics.auto_create_kind = kind;
+        config.topics.auto_create_partitions = 2;
+    });
+    for (topic, batches) in [("small", SMALL), ("bulk", BULK)] {
+        let mut load = Load::new(server.running.data_address(), topic, batches);
+        let (connection, partition) = load.consume_across();
+        assert_ne!(connection, partition, "the consumer's connection is on another shard");
+        let (connection, partition) = load.produce_across();
+        assert_ne!(connection, partition, "the producer's connection is on another shard");
+        let found = count(&mut load, 2_000, 6_000);
+        found.assert_none(&format!("{kind:?}, {topic}, across shards, {io:?}"));
+    }
+    server.stop();
+}
+
 #[test]
 fn crossing_shards_allocates_nothing() {
-    for kind in [TopicKind::Memory, TopicKind::Live] {
-        let server = Server::start(2, |config| {
-            config.topics.auto_create_kind = kind;
-            config.topics.auto_create_partitions = 2;
-        });
-        for (topic, batches) in [("small", SMALL), ("bulk", BULK)] {
-            let mut load = Load::new(server.running.data_address(), topic, batches);
-            let (connection, partition) = load.consume_across();
-            assert_ne!(connection, partition, "the consumer's connection is on another shard");
-            let (connection, partition) = load.produce_across();
-            assert_ne!(connection, partition, "the producer's connection is on another shard");
-            let found = count(&mut load, 2_000, 6_000);
-            found.assert_none(&format!("{kind:?}, {topic}, across shards"));
-        }
-        server.stop();
-    }
+    across_shards(TopicKind::Memory, IoChoice::Auto);
+    across_shards(TopicKind::Live, IoChoice::Auto);
 }
 
 /// What the other tests rely on: a shard's allocations are seen, and no other thread's.

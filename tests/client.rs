@@ -171,6 +171,7 @@ fn the_tokio_driver_publishes_and_consumes() {
     });
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn the_tokio_uring_driver_publishes_and_consumes() {
     use uringest::client::uring as driver;

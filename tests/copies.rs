@@ -65,8 +65,8 @@ impl Copied {
 }
 
 /// Sends about this many bytes from so many producers to one consumer, and says what was copied.
-fn copied(kind: &str, producers: usize, batches: Batches, bytes: u64) -> Copied {
-    let server = server(kind, &[]);
+fn copied(kind: &str, producers: usize, batches: Batches, bytes: u64, args: &[&str]) -> Copied {
+    let server = server(kind, args);
     let mut load = Load::new(server.data, "t", batches);
     load.consume(1).produce(producers);
     load.run(bytes / load.frame_bytes());
@@ -74,7 +74,7 @@ fn copied(kind: &str, producers: usize, batches: Batches, bytes: u64) -> Copied 
     wait_for("the counters", || {
         (server.metric("uringest_accepted_bytes_total") >= sent as f64).then_some(())
     });
-    let what = format!("{kind}, {producers} producers, {} KiB", batches.frame_bytes / KIB);
+    let what = format!("{kind}, {producers} producers, {} KiB, {args:?}", batches.frame_bytes / KIB);
     let copied = Copied::read(&server, &what);
     assert!((copied.accepted - sent as f64).abs() < 0.5, "{what}: {} of {sent}", copied.accepted);
     copied
@@ -84,7 +84,7 @@ fn copied(kind: &str, producers: usize, batches: Batches, bytes: u64) -> Copied 
 fn live_copies_nothing_of_bulk_connections() {
     for batches in [BATCHES_16K, BATCHES_64K] {
         for producers in [1, 4] {
-            let copied = copied("live", producers, batches, 192 * MIB);
+            let copied = copied("live", producers, batches, 192 * MIB, &[]);
             assert!(copied.others < 0.01 * copied.accepted, "under 1 %");
             assert!(copied.retain < 0.5, "a live topic retains nothing");
         }
@@ -95,17 +95,30 @@ fn live_copies_nothing_of_bulk_connections() {
 fn live_copies_little_of_many_connections() {
     let connections = std::env::var("URINGEST_TEST_CONNECTIONS").ok();
     let connections = connections.map_or(200, |text| text.parse().expect("a number of connections"));
-    let copied = copied("live", connections, BATCHES_16K, 128 * MIB);
+    let copied = copied("live", connections, BATCHES_16K, 128 * MIB, &[]);
     assert!(copied.others < 0.08 * copied.accepted, "under 8 %");
 }
 
 #[test]
 fn memory_copies_every_byte_once() {
     for (producers, batches) in [(1, BATCHES_16K), (4, BATCHES_64K)] {
-        let copied = copied("memory", producers, batches, 128 * MIB);
+        let copied = copied("memory", producers, batches, 128 * MIB, &[]);
         assert!((copied.retain - copied.accepted).abs() < 0.5, "each byte, once");
         assert!(copied.others < 0.01 * copied.accepted, "under 1 %");
     }
+}
+
+#[cfg(feature = "epoll")]
+#[test]
+fn epoll_copies_no_more_than_io_uring() {
+    let epoll = ["--io", "epoll"];
+    let live = copied("live", 4, BATCHES_64K, 192 * MIB, &epoll);
+    assert!(live.others < 0.01 * live.accepted && live.retain < 0.5, "under 1 %, and nothing retained");
+    let many = copied("live", 200, BATCHES_16K, 128 * MIB, &epoll);
+    assert!(many.others < 0.08 * many.accepted, "under 8 %");
+    let memory = copied("memory", 4, BATCHES_16K, 128 * MIB, &epoll);
+    assert!((memory.retain - memory.accepted).abs() < 0.5, "each byte, once");
+    assert!(memory.others < 0.01 * memory.accepted, "under 1 %");
 }
 
 /// A server under callgrind, which collects inside the shard's tick alone.

@@ -1,6 +1,8 @@
-//! `docs/dependencies.md` has a line for every dependency, and for nothing else.
+//! `docs/dependencies.md` has a line for every dependency, and for nothing else; and the build without io_uring has
+//! nothing of it in its tree.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use toml::{Table, Value};
 
@@ -44,4 +46,35 @@ fn every_dependency_has_its_line() {
     let left_over: Vec<_> = explained.difference(&used).collect();
     assert!(missing.is_empty(), "without a line in {DOCUMENT}: {missing:?}");
     assert!(left_over.is_empty(), "in {DOCUMENT} and not used: {left_over:?}");
+}
+
+/// The crates of the build with these features: this package's and the benchmarks', with all that they are built from
+/// and with what their tests need.
+fn tree(features: &[&str]) -> BTreeSet<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["tree", "--workspace", "--locked", "--offline", "--edges", "normal,build,dev"])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .args(features)
+        .output()
+        .expect("cargo");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).expect("text");
+    lines.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_epoll_build_has_nothing_of_io_uring() {
+    const ALONE: &str = "--no-default-features";
+    let of_uring = |names: &BTreeSet<String>| -> Vec<String> {
+        names.iter().filter(|name| name.contains("uring") && !name.starts_with("uringest")).cloned().collect()
+    };
+    let epoll = tree(&[ALONE, "--features", "epoll"]);
+    assert!(epoll.contains("uringest") && epoll.contains("tokio"), "{epoll:?}");
+    assert_eq!(of_uring(&epoll), Vec::<String>::new());
+    // That it would be seen: the other builds have both.
+    for features in [&[][..], &[ALONE, "--features", "uring"]] {
+        assert_eq!(of_uring(&tree(features)), ["io-uring", "tokio-uring"], "{features:?}");
+    }
 }

@@ -116,6 +116,7 @@ fn upward_dependencies_are_found() {
         "ring.rs:3: partition may not use cli",
     );
     breaks("src/shard/tick.rs", "use crate::io::{Op, uring::Uring};", "shard may not use io::uring");
+    breaks("src/server/seats.rs", "use crate::io::uring::UringIo;", "server may not use io::uring");
     breaks("src/limits.rs", "use crate::ids::ConnId;", "limits may not use ids");
     breaks("src/proto/x.rs", "use super::super::io;", "name it by its path from the crate");
     breaks("src/proto/mod.rs", "use super::io::Op;", "name it by its path from the crate");
@@ -147,6 +148,7 @@ fn foreign_paths_are_found_where_they_do_not_belong() {
         "partition may not use std::time::Instant",
     );
     breaks("src/shard/mod.rs", "use io_uring::IoUring;", "shard may not use io_uring");
+    breaks("src/io/epoll/mod.rs", "use io_uring::IoUring;", "io::epoll may not use io_uring");
     is_fine("src/io/uring/mod.rs", "use io_uring::IoUring; use libc::c_int;");
     is_fine("src/shard/mod.rs", "use crate::ids::io_uring_thing; use std::net::IpAddr;");
 }
@@ -168,6 +170,7 @@ fn banned_calls_are_found() {
     is_fine("src/shard/conn.rs", "struct Conn { topic: Arc<Topic> }");
     breaks("src/shard/conn.rs", "fn f(x: &Mutex<u8>) {}", "`Mutex`");
     breaks("src/shard/conn.rs", "fn f(x: Box<dyn Fn()>) {}", "`Box<dyn`");
+    breaks("src/shard/mod.rs", "#[cfg(feature = \"uring\")]\nfn f() {}", "mod.rs:1: `feature =`");
     breaks("src/shard/messages.rs", "struct M(Box<dyn Fn()>);", "`Box<dyn`");
     is_fine("src/shard/messages.rs", "struct M(Arc<M>);");
     is_fine("src/cli/mod.rs", "fn f() { println!(\"x\"); Instant::now(); }");

@@ -1,10 +1,11 @@
-//! `doctor`: what this host gives io_uring, what is missing, what that costs, and the exact remedy.
+//! `doctor`: what this host gives the I/O backends of this build, what is missing, what that costs, and the exact
+//! remedy.
 
 use clap::Args;
 
 use super::exit::{Output, print, print_json};
 use super::{Exit, Failure, Outcome};
-use crate::io::uring::probe::{Finding, HostReport, Level, findings, probe};
+use crate::io::probe::{Finding, HostReport, Level, findings, probe};
 
 const CODES: &str = "Exit codes: 0 the server can run here, perhaps with less than it could use; 1 something is bad; \
     2 wrong command line.";
@@ -37,9 +38,13 @@ pub fn run(args: &DoctorArgs) -> Outcome {
 }
 
 fn text(report: &HostReport, found: &[Finding]) -> String {
-    let tier =
-        if report.tier == 0 { "no io_uring".to_owned() } else { format!("io_uring tier {}", report.tier) };
-    let mut out = format!("kernel {}, {} CPUs, {tier}\n\n", report.kernel, report.cpus);
+    let mut out = format!(
+        "kernel {}, {} CPUs; backends in this build: {}; `--io auto` takes {}\n\n",
+        report.kernel,
+        report.cpus,
+        report.backends.join(", "),
+        report.auto
+    );
     for finding in found {
         let mark = match finding.level {
             Level::Ok => "ok  ",

@@ -17,6 +17,7 @@ pub mod blocking;
 pub mod core;
 mod shared;
 pub mod tokio;
+#[cfg(feature = "uring")]
 pub mod uring;
 
 pub use core::{

@@ -8,6 +8,7 @@ use super::codec::{Address, Codec, Count, Digest, Directory, Maybe, Millis, Name
 use super::layers::Reader;
 use super::lists::TopicConfig;
 use crate::access::{TenantRules, TokenHash};
+use crate::io::choice::IoChoice;
 use crate::limits;
 use crate::log::{Format, Level};
 use crate::topic::{Overflow, TopicKind};
@@ -111,16 +112,8 @@ macro_rules! settings {
     };
 }
 
-/// Which backend moves the bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IoChoice {
-    /// The best this host gives.
-    Auto,
-    /// io_uring, or refuse to start.
-    Uring,
-}
-
-const IO: Word<IoChoice> = Word(&[("auto", IoChoice::Auto), ("uring", IoChoice::Uring)]);
+const IO: Word<IoChoice> =
+    Word(&[("auto", IoChoice::Auto), ("uring", IoChoice::Uring), ("epoll", IoChoice::Epoll)]);
 pub(super) const KIND: Word<TopicKind> = Word(&[("live", TopicKind::Live), ("memory", TopicKind::Memory)]);
 pub(super) const OVERFLOW: Word<Overflow> =
     Word(&[("block", Overflow::Block), ("drop_oldest", Overflow::DropOldest), ("reject", Overflow::Reject)]);
@@ -163,9 +156,9 @@ settings! {
         data: PathBuf = PathBuf::from("uringest-data"), Directory;
         /// Shards: threads that each own connections, partitions and memory. By default the CPUs this process may use.
         shards: u16 = usable_cpus(), Count(1, SHARDS_MAX);
-        /// I/O backend: `uring` refuses to start where `auto` would degrade.
+        /// I/O backend: `auto` takes io_uring where it works and epoll otherwise, and says so; the others start with theirs or not at all.
         io: IoChoice = IoChoice::Auto, IO;
-        /// Forces a tier of the io_uring backend instead of the best this kernel has.
+        /// Forces a tier of the io_uring backend instead of the best this kernel has; not with `io = "epoll"`.
         io_tier: Option<u8> = None, Maybe(Count::<u8>(1, 2));
         /// Pins each shard's thread to a CPU of its own.
         pin: bool = true, Switch;

@@ -19,11 +19,10 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub use crate::io::choice::IoChoice;
 pub use crate::log::{Format as LogFormat, Level as LogLevel};
 pub use codec::{Codec, Digest, parse_bytes, show_bytes};
-pub use keys::{
-    AccessSettings, Config, IoChoice, Key, Limits, Log, Memory, SECTIONS, TOPIC_NAME, Topics, keys,
-};
+pub use keys::{AccessSettings, Config, Key, Limits, Log, Memory, SECTIONS, TOPIC_NAME, Topics, keys};
 pub use layers::{ConfigError, Fault, Origin, Origins};
 pub use lists::TopicConfig;
 pub use show::{Shown, template};

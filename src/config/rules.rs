@@ -6,6 +6,7 @@ use super::codec::show_bytes;
 use super::layers::{Fault, Origin, Origins};
 use super::{Config, TopicConfig};
 use crate::access::{Access, AccessError};
+use crate::io::choice::{self, IoChoice};
 use crate::limits;
 use crate::topic::TopicKind;
 
@@ -20,12 +21,27 @@ pub(super) fn check(config: &Config, origins: &Origins, faults: &mut Vec<Fault>)
         let origin = origins.get(key).cloned().unwrap_or(Origin::Default);
         faults.push(Fault { key: key.to_owned(), origin, message });
     };
+    backend(config, &mut fault);
     sizes(config, &mut fault);
     addresses(config, &mut fault);
     exposure(config, &mut fault);
     rings(config, &mut fault);
     if let Err(error) = tenants_access(config) {
         fault("tenant", error.to_string());
+    }
+}
+
+fn backend(config: &Config, fault: &mut impl FnMut(&str, String)) {
+    if config.io == IoChoice::Epoll && config.io_tier.is_some() {
+        let message = "tiers are io_uring's and io is epoll: leave io_tier out, or set io = \"uring\"";
+        fault("io_tier", message.to_owned());
+    } else if config.io_tier.is_some() && !choice::is_built("uring") {
+        fault("io_tier", choice::not_built("uring"));
+    } else if config.io == IoChoice::Uring && !choice::is_built("uring") {
+        fault("io", choice::not_built("uring"));
+    }
+    if config.io == IoChoice::Epoll && !choice::is_built("epoll") {
+        fault("io", choice::not_built("epoll"));
     }
 }
 

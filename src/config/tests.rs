@@ -123,7 +123,10 @@ fn a_refused_value_says_what_was_given_where_and_what_is_allowed() {
         refused("[limits]\nframe_bytes_max = \"8MiB\""),
         "limits.frame_bytes_max (u.toml:2): \"8MiB\" is too large; allowed: bytes from 16KiB to 4MiB (as 65536, 64KiB, 1GiB)"
     );
-    assert_eq!(refused("io = \"epol\""), "io (u.toml:1): \"epol\" is none of them; allowed: auto, uring");
+    assert_eq!(
+        refused("io = \"epol\""),
+        "io (u.toml:1): \"epol\" is none of them; allowed: auto, uring, epoll"
+    );
     assert_eq!(refused("shards = [1]"), "shards (u.toml:1): array given; allowed: a number from 1 to 64");
     assert!(refused("listen = \"localhost:1\"").contains("an IP address and port"));
     assert!(refused("listen = \n").starts_with("u.toml:1: is not TOML: "));
@@ -148,6 +151,10 @@ fn rules_between_settings_name_the_one_to_change() {
         (
             "[limits]\nframe_bytes_max = \"4MiB\"\n[memory]\nstraddle_bytes = \"8MiB\"\n[topics]\nretention_bytes = \"64MiB\"",
             "memory.straddle_bytes",
+        ),
+        (
+            "io = \"epoll\"\nio_tier = 1",
+            "io_tier (u.toml:2): tiers are io_uring's and io is epoll: leave io_tier out",
         ),
         ("listen = \"0.0.0.0:7440\"", "insecure-plaintext"),
         ("admin = \"0.0.0.0:7441\"", "needs access.admin_token_sha256"),
@@ -185,6 +192,23 @@ fn rules_between_settings_name_the_one_to_change() {
             .is_ok()
     );
     assert!(loaded(&Given { file: "listen = \"[::1]:1\"", ..NOTHING }).is_ok());
+}
+
+/// What this build has is taken, what it has not is refused with the build that has it.
+#[test]
+fn a_backend_is_asked_for_by_a_build_that_has_it() {
+    for (name, file) in [("uring", "io = \"uring\""), ("uring", "io_tier = 1"), ("epoll", "io = \"epoll\"")] {
+        let result = loaded(&Given { file, ..NOTHING });
+        if crate::io::choice::is_built(name) {
+            assert!(result.is_ok(), "{file}: {result:?}");
+        } else {
+            let message = result.expect_err("not in this build");
+            assert!(
+                message.contains("this build has no") && message.contains(&format!("--features {name}")),
+                "{message}"
+            );
+        }
+    }
 }
 
 #[test]

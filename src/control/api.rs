@@ -118,8 +118,21 @@ pub struct Readiness {
     pub state: String,
     /// Why it is not ready.
     pub reasons: Vec<String>,
+    /// What all shards run on, and why.
+    pub io: IoStatus,
     /// What works worse than it could on this host.
     pub degraded: Vec<Degradation>,
+}
+
+/// What all shards run on, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoStatus {
+    /// `uring` or `epoll`.
+    pub backend: String,
+    /// 1 or 2 for uring, 0 for epoll.
+    pub tier: u8,
+    /// Why this one, for people.
+    pub because: String,
 }
 
 /// Something that works worse than it could, and what to do about it.
@@ -146,6 +159,8 @@ pub struct ServerStatus {
     pub data_address: String,
     /// The admin API's address.
     pub admin_address: String,
+    /// What all shards run on, and why.
+    pub io: IoStatus,
     /// In the order of their numbers.
     pub shards: Vec<ShardStatus>,
     /// What works worse than it could on this host.
@@ -220,6 +235,10 @@ pub struct MemoryItem {
 pub struct ServerSnapshot {
     /// In the life cycle.
     pub state: String,
+    /// What all shards run on, and why.
+    pub io: IoStatus,
+    /// What works worse than it could on this host.
+    pub degraded: Vec<Degradation>,
     /// Counters, summed and by shard.
     pub metrics: Snapshot,
     /// The process.

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 pub(crate) mod sim;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "uring")]
+mod uring;
 
 /// One operation on files. Each may be interrupted by a crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,8 +148,9 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disk {
     /// Through io_uring; only inside a tokio-uring runtime.
+    #[cfg(feature = "uring")]
     Uring,
-    /// Through blocking system calls: at start-up, and where io_uring is forbidden.
+    /// Through blocking system calls: at start-up, and where control runs on plain tokio.
     Blocking,
 }
 
@@ -162,29 +165,10 @@ impl Files for Disk {
 
     async fn apply(&self, step: &Step) -> io::Result<()> {
         match self {
-            Disk::Uring => apply_uring(step).await,
+            #[cfg(feature = "uring")]
+            Disk::Uring => uring::apply(step).await,
             Disk::Blocking => apply_blocking(step),
         }
-    }
-}
-
-async fn apply_uring(step: &Step) -> io::Result<()> {
-    match step {
-        Step::Write { path, bytes } => {
-            let file = tokio_uring::fs::File::create(path).await?;
-            let (written, _bytes) = file.write_all_at(bytes.clone(), 0).await;
-            written?;
-            file.sync_all().await?;
-            file.close().await
-        }
-        Step::Rename { from, to } => tokio_uring::fs::rename(from, to).await,
-        Step::SyncDir { path } => {
-            let directory = tokio_uring::fs::File::open(path).await?;
-            directory.sync_all().await?;
-            directory.close().await
-        }
-        // tokio-uring has no linkat; it changes a directory entry only, like rename.
-        Step::Keep { from, to } => keep(from, to),
     }
 }
 

@@ -19,6 +19,8 @@ mod parse;
 mod stream;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "uring")]
+mod uring;
 
 pub(super) use parse::percent_decoded;
 pub use parse::{Method, Request};

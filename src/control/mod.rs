@@ -3,8 +3,8 @@
 //! It owns the catalogue and its file, the topics' rings, committed offsets' persistence, the admin HTTP
 //! server, signals and the drain. It never touches a record.
 //!
-//! All of it is one thread's: tasks of one runtime (tokio-uring's, or plain tokio's where io_uring is
-//! forbidden) share a [`Control`] and never keep one of its cells borrowed over an await.
+//! All of it is one thread's: tasks of one runtime (tokio-uring's, or plain tokio's where shards run on another
+//! backend; see `runtime`) share a [`Control`] and never keep one of its cells borrowed over an await.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, Notify, mpsc};
 
 use crate::config::{Config, Sources};
 use crate::ids::{PartitionId, ShardId};
+use crate::io::choice::Chosen;
 use crate::io::{Capabilities, IoFatal, WakeHandle};
 use crate::lifecycle::{Lifecycle, State};
 use crate::limits::{CATALOGUE_SAVE_MS, MESH_RETRY_MS, PARTITIONS_MAX};
@@ -40,6 +41,7 @@ mod journal;
 pub(crate) mod registry;
 mod reload;
 mod routes;
+mod runtime;
 mod shards;
 mod signals;
 mod topics;
@@ -52,6 +54,7 @@ use data::DataDir;
 use drain::Drain;
 use files::Disk;
 use registry::Registry;
+pub(crate) use runtime::run;
 use shards::Shards;
 pub(crate) use shards::shard_ids;
 
@@ -77,6 +80,7 @@ pub(crate) struct ControlSpec {
     pub event: OwnedFd,
     pub counters: Vec<Arc<CounterPage>>,
     pub lifecycle: Arc<Lifecycle>,
+    pub io: Chosen,
     pub capabilities: Vec<Capabilities>,
     pub degraded: Vec<Degraded>,
     pub memory: MemoryPlan,
@@ -115,6 +119,7 @@ pub(crate) struct Control {
     disk: Disk,
     lifecycle: Arc<Lifecycle>,
     counters: Vec<Arc<CounterPage>>,
+    io: Chosen,
     capabilities: Vec<Capabilities>,
     degraded: RefCell<Vec<Degraded>>,
     memory: MemoryPlan,
@@ -133,59 +138,7 @@ pub(crate) struct Control {
     stop: Arc<Notify>,
 }
 
-/// Runs control until the server has stopped; the exit status. `ready` is told, once, when the server is
-/// running or why it is not.
-pub(crate) fn run(spec: ControlSpec, ready: impl FnOnce(Result<(), String>)) -> u8 {
-    match tokio_uring::Runtime::new(&tokio_uring::builder()) {
-        Ok(runtime) => runtime.block_on(async {
-            match spec.admin.try_clone() {
-                Ok(admin) => {
-                    let listener = tokio_uring::net::TcpListener::from_std(admin);
-                    main(spec, Disk::Uring, listener, ready).await
-                }
-                Err(error) => {
-                    ready(Err(error.to_string()));
-                    exit::FAILED
-                }
-            }
-        }),
-        Err(error) => run_without_uring(spec, &error, ready),
-    }
-}
-
-fn run_without_uring(
-    mut spec: ControlSpec,
-    error: &std::io::Error,
-    ready: impl FnOnce(Result<(), String>),
-) -> u8 {
-    let detail = format!(
-        "control runs without io_uring ({error}): admin requests and catalogue saves use readiness and blocking \
-         calls; allow io_uring_setup (seccomp profile, kernel.io_uring_disabled)"
-    );
-    journal::note(Level::Warn, "control_without_uring", &detail);
-    spec.degraded.push(Degraded { key: "control_without_uring", detail });
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            ready(Err(error.to_string()));
-            return exit::FAILED;
-        }
-    };
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let listener = spec.admin.try_clone().and_then(|admin| {
-            admin.set_nonblocking(true)?;
-            tokio::net::TcpListener::from_std(admin)
-        });
-        match listener {
-            Ok(listener) => main(spec, Disk::Blocking, listener, ready).await,
-            Err(error) => {
-                ready(Err(error.to_string()));
-                exit::FAILED
-            }
-        }
-    })
-}
-
+/// Runs control's tasks on the runtime that calls this, until the server has stopped; the exit status.
 async fn main<L: http::Listener + 'static>(
     mut spec: ControlSpec,
     disk: Disk,
@@ -248,6 +201,7 @@ impl Control {
             disk,
             lifecycle: spec.lifecycle,
             counters: spec.counters,
+            io: spec.io,
             capabilities: spec.capabilities,
             degraded: RefCell::new(spec.degraded),
             memory: spec.memory,

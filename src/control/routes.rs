@@ -7,11 +7,12 @@
 use std::rc::Rc;
 
 use super::api::{
-    ApiError, CreateTopic, Degradation, ProcessStatus, Readiness, RetentionStatus, ServerSnapshot,
+    ApiError, CreateTopic, Degradation, IoStatus, ProcessStatus, Readiness, RetentionStatus, ServerSnapshot,
     ServerState, ServerStatus, ShardStatus,
 };
 use super::http::{Method, Request, Response, Service, percent_decoded};
 use super::{Control, Degraded, wall_ns};
+use crate::io::Capabilities;
 use crate::lifecycle::State;
 use crate::metrics::{CONTENT_TYPE, ServerGauges, Snapshot, process_gauges, render};
 use crate::shard::messages::Command;
@@ -132,7 +133,8 @@ impl Control {
         };
         let ready = state == State::Running;
         let degraded = self.degradations();
-        let readiness = Readiness { ready, state: state.name().into(), reasons, degraded };
+        let readiness =
+            Readiness { ready, state: state.name().into(), reasons, io: self.io_status(), degraded };
         Response::json(if ready { 200 } else { 503 }, &readiness)
     }
 
@@ -140,11 +142,8 @@ impl Control {
         let (topics, partitions) = self.topic_counts();
         let gauges = ServerGauges {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            io: self
-                .capabilities
-                .first()
-                .map(|shard| format!("{}-t{}", shard.backend, shard.tier))
-                .unwrap_or_default(),
+            io: self.capabilities.first().map(Capabilities::label).unwrap_or_default(),
+            shards_io: self.capabilities.iter().map(|shard| (shard.backend, shard.tier)).collect(),
             state: self.lifecycle.state(),
             topics,
             partitions,
@@ -153,6 +152,14 @@ impl Control {
         };
         let body = render(&self.counters, &gauges).into_bytes();
         Response { status: 200, content_type: CONTENT_TYPE, body, allow: None }
+    }
+
+    fn io_status(&self) -> IoStatus {
+        IoStatus {
+            backend: self.io.backend.name().to_owned(),
+            tier: self.capabilities.first().map_or(0, |shard| shard.tier),
+            because: self.io.why.clone(),
+        }
     }
 
     /// What control knows, and what others have logged as degraded.
@@ -195,6 +202,7 @@ impl Control {
             uptime_seconds: process_gauges().uptime_seconds,
             data_address: self.data_address.to_string(),
             admin_address: self.admin_address.to_string(),
+            io: self.io_status(),
             shards: shards.collect(),
             degraded: self.degradations(),
             memory: self.memory.clone(),
@@ -211,6 +219,8 @@ impl Control {
         let process = process_gauges();
         Ok(ServerSnapshot {
             state: self.lifecycle.state().name().to_owned(),
+            io: self.io_status(),
+            degraded: self.degradations(),
             topics: self.describe_all().await?,
             metrics: Snapshot::take(&self.counters, wall_ns()),
             process: ProcessStatus {

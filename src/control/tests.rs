@@ -14,6 +14,7 @@ use super::registry::{Registry, make_rings};
 use super::*;
 use crate::access::TokenHash;
 use crate::ids::{RegionId, TopicId};
+use crate::io::choice::{BUILT, Chosen};
 use crate::io::host;
 use crate::limits::MESH_RING_MESSAGES;
 use crate::partition::PartitionStatus;
@@ -237,6 +238,7 @@ impl Rig {
             event,
             counters: (0..SHARDS).map(|_| Arc::new(CounterPage::new())).collect(),
             lifecycle: Arc::new(Lifecycle::new()),
+            io: Chosen::after(BUILT, &[]).expect("there is a backend"),
             capabilities: Vec::new(),
             degraded: vec![Degraded { key: "for_a_test", detail: "nothing".into() }],
             memory: MemoryPlan::default(),

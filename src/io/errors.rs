@@ -42,6 +42,7 @@ pub(super) fn accepting_goes_on(error: IoError) -> bool {
 }
 
 /// The last call's `errno`, where it has failed (its result is negative).
+#[cfg(feature = "epoll")]
 pub(super) fn result_of(result: isize) -> Result<usize, i32> {
     usize::try_from(result).map_err(|_| last_errno())
 }

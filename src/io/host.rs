@@ -89,6 +89,26 @@ pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Soft and hard limit on locked memory, in bytes (`RLIMIT_MEMLOCK`); `None` is no limit.
+#[must_use]
+pub fn locked_memory() -> (Option<u64>, Option<u64>) {
+    resource(libc::RLIMIT_MEMLOCK)
+}
+
+/// Soft and hard limit on open files (`RLIMIT_NOFILE`); `None` is no limit.
+#[must_use]
+pub fn open_files() -> (Option<u64>, Option<u64>) {
+    resource(libc::RLIMIT_NOFILE)
+}
+
+fn resource(resource: libc::__rlimit_resource_t) -> (Option<u64>, Option<u64>) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for writes; the resource is one the kernel knows, so the call cannot fail.
+    unsafe { libc::getrlimit(resource, &raw mut limit) };
+    let bounded = |value| (value != libc::RLIM_INFINITY).then_some(value);
+    (bounded(limit.rlim_cur), bounded(limit.rlim_max))
+}
+
 /// `CLOCK_MONOTONIC` in ns, the clock of every deadline that crosses threads.
 #[must_use]
 pub fn monotonic_ns() -> u64 {

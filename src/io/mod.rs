@@ -19,13 +19,17 @@ use std::sync::Arc;
 use crate::buf::{Mapping, Span};
 use crate::ids::{BufId, RegionId, SockId};
 
+pub mod choice;
+#[cfg(feature = "epoll")]
 pub mod epoll;
 mod errors;
 pub mod host;
+pub mod probe;
 #[cfg(test)]
 pub mod scripted;
 mod socket;
 mod spans;
+#[cfg(feature = "uring")]
 pub mod uring;
 
 mod token;
@@ -181,6 +185,14 @@ pub struct Capabilities {
     pub ring_messages: bool,
     /// Sockets are used by index, without a look-up in the descriptor table.
     pub direct_descriptors: bool,
+}
+
+impl Capabilities {
+    /// Backend and tier in short, as `uring-t2` or `epoll`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        if self.tier == 0 { self.backend.to_owned() } else { format!("{}-t{}", self.backend, self.tier) }
+    }
 }
 
 /// Wakes a shard from any thread. Cloned and kept by its peers.

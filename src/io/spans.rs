@@ -140,6 +140,7 @@ impl SpanLists {
     }
 
     /// Bytes of a list.
+    #[cfg(feature = "epoll")]
     pub(super) fn bytes(&self, list: u32) -> usize {
         self.iovecs(list).iter().map(|iovec| iovec.iov_len).sum()
     }

@@ -25,8 +25,9 @@ const COPIED_BYTES_HELP: &str = "Payload bytes copied in user space, by reason."
 const TICK_HELP: &str = "Durations of ticks.";
 
 /// The families of the server as a whole: name, kind, unit, text.
-const SERVER_FAMILIES: [(&str, &str, &str, &str); 10] = [
+const SERVER_FAMILIES: [(&str, &str, &str, &str); 11] = [
     ("uringest_build", "info", "", "The program and the I/O it runs on."),
+    ("uringest_io", "info", "", "The backend of each shard, and its tier: 1 or 2 for uring, 0 for epoll."),
     ("uringest_state", "stateset", "", "The server's state in its life cycle."),
     (
         "uringest_degraded",

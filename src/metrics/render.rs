@@ -17,8 +17,10 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub struct ServerGauges {
     /// The program's version.
     pub version: String,
-    /// The I/O backend and tier, as `uring-t2`.
+    /// The I/O backend and tier, as `uring-t2` or `epoll`.
     pub io: String,
+    /// Each shard's backend and tier.
+    pub shards_io: Vec<(&'static str, u8)>,
     /// The server's state.
     pub state: State,
     /// Topics in the catalogue.
@@ -127,6 +129,12 @@ fn render_server(out: &mut String, extra: &ServerGauges) {
             "uringest_build" => {
                 let (version, io) = (escape(&extra.version), escape(&extra.io));
                 put(out, format_args!("uringest_build_info{{version=\"{version}\",io=\"{io}\"}} 1\n"));
+            }
+            "uringest_io" => {
+                for (shard, (backend, tier)) in extra.shards_io.iter().enumerate() {
+                    let labels = format_args!("shard=\"{shard}\",backend=\"{backend}\",tier=\"{tier}\"");
+                    put(out, format_args!("uringest_io_info{{{labels}}} 1\n"));
+                }
             }
             "uringest_state" => {
                 for state in State::ALL {

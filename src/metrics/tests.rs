@@ -127,6 +127,7 @@ fn the_page_is_open_metrics() {
     let extra = ServerGauges {
         version: "1.0 \"x\" \\ \n".to_owned(),
         io: "uring-t2".to_owned(),
+        shards_io: vec![("uring", 2), ("epoll", 0)],
         state: State::Draining,
         topics: 3,
         partitions: 12,
@@ -159,6 +160,10 @@ fn the_page_is_open_metrics() {
     assert_eq!(read(tick, "uringest_tick_seconds_count", &[("shard", "1")]), "3");
     let build = [("version", "1.0 \"x\" \\ \n"), ("io", "uring-t2")];
     assert_eq!(read("uringest_build", "uringest_build_info", &build), "1");
+    for (shard, backend, tier) in [("0", "uring", "2"), ("1", "epoll", "0")] {
+        let labels = [("shard", shard), ("backend", backend), ("tier", tier)];
+        assert_eq!(read("uringest_io", "uringest_io_info", &labels), "1");
+    }
     assert_eq!(read("uringest_state", "uringest_state", &[("uringest_state", "draining")]), "1");
     assert_eq!(read("uringest_state", "uringest_state", &[("uringest_state", "running")]), "0");
     assert_eq!(read("uringest_degraded", "uringest_degraded", &[("what", "no_huge_pages")]), "1");
@@ -319,6 +324,7 @@ fn table() -> String {
         };
         let labels = match name {
             "uringest_build" => "version, io",
+            "uringest_io" => "shard, backend, tier",
             "uringest_state" => "uringest_state",
             "uringest_degraded" => "what",
             _ => "",

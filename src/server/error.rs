@@ -7,7 +7,8 @@ use crate::buf::MapError;
 use crate::control::catalogue::CreateRefused;
 use crate::control::data::DataError;
 use crate::control::files::FileError;
-use crate::io::uring::SetupError;
+use crate::io::SetupError;
+use crate::io::choice::{self, Backend};
 
 /// See the module.
 #[derive(Debug)]
@@ -49,8 +50,15 @@ pub enum StartError {
         /// Why.
         refused: CreateRefused,
     },
-    /// No io_uring as configured.
-    Uring(SetupError),
+    /// The backend that is configured, or the last that `auto` could try, cannot be made.
+    Io {
+        /// Which one.
+        backend: Backend,
+        /// Why, and what would help.
+        source: SetupError,
+    },
+    /// The configuration asks for a backend that this build does not have.
+    NotBuilt,
     /// A thread could not be started.
     Thread(io::Error),
     /// The process is out of descriptors.
@@ -81,9 +89,9 @@ impl StartError {
                 "take one of /proc/sys/net/ipv4/tcp_allowed_congestion_control, or load its module (modprobe tcp_NAME)"
                     .into()
             }
-            StartError::Data(_) | StartError::Memory(_) | StartError::Uring(_) => {
-                "`uringest doctor` says what this host gives".into()
-            }
+            StartError::Data(_) | StartError::Memory(_) => "`uringest doctor` says what this host gives".into(),
+            StartError::Io { backend, source } => io_remedy(*backend, source),
+            StartError::NotBuilt => "set io to what this build has: `uringest doctor` lists it".into(),
             StartError::Save(_) => "make room on the data directory's file system, or name another with --data".into(),
             StartError::BudgetTooSmall { used, .. } => {
                 format!("set memory.retention_budget_bytes to at least {used}, or delete topics with the former value")
@@ -120,6 +128,14 @@ fn bind_remedy(setting: &str, address: SocketAddr, source: &io::Error) -> String
     }
 }
 
+/// What helps the backend, and another backend where this build has one.
+fn io_remedy(backend: Backend, source: &SetupError) -> String {
+    let other = choice::BUILT.iter().find(|other| **other != backend);
+    let other =
+        other.map_or_else(String::new, |other| format!("; or run with --io {} or --io auto", other.name()));
+    format!("{}{other}; `uringest doctor` says what this host gives", source.remedy)
+}
+
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -137,7 +153,10 @@ impl std::fmt::Display for StartError {
                 "the rings of the topics in the catalogue take {used} bytes and memory.retention_budget_bytes is {budget}"
             ),
             StartError::Topic { name, refused } => write!(f, "topic {name} of the configuration: {refused}"),
-            StartError::Uring(source) => write!(f, "io_uring cannot be used: {source}"),
+            StartError::Io { backend, source } => {
+                write!(f, "{} cannot be used: {}: {}", backend.interface(), source.doing, source.source)
+            }
+            StartError::NotBuilt => f.write_str("this build does not have the I/O backend that is asked for"),
             StartError::Thread(source) => write!(f, "cannot start a thread: {source}"),
             StartError::Descriptors(source) => write!(f, "out of file descriptors: {source}"),
             StartError::NoShards => f.write_str("there are no shards"),
@@ -159,9 +178,10 @@ impl std::error::Error for StartError {
             StartError::Data(source) => Some(source),
             StartError::Save(source) => Some(source),
             StartError::Memory(source) => Some(source),
-            StartError::Uring(source) => Some(source),
+            StartError::Io { source, .. } => Some(source),
             StartError::BudgetTooSmall { .. }
             | StartError::Topic { .. }
+            | StartError::NotBuilt
             | StartError::NoShards
             | StartError::ShardLost
             | StartError::Control(_) => None,

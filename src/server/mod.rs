@@ -16,6 +16,7 @@ use crate::control::data::DataDir;
 use crate::control::files::Disk;
 use crate::control::registry::{Registry, make_rings};
 use crate::control::{ControlSpec, Degraded, wall_ns};
+use crate::io::choice::Chosen;
 use crate::io::host;
 use crate::io::{Capabilities, WakeHandle};
 use crate::lifecycle::Lifecycle;
@@ -126,13 +127,14 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     };
     let crew = seats.seat(mesh, data_sockets)?;
     degraded.extend(crew.degraded());
+    let io = crew.chosen();
     let event = host::event().map_err(StartError::descriptors)?;
     let wakes: Vec<WakeHandle> = crew.wakes();
     let capabilities: Vec<Capabilities> = crew.capabilities();
     let own = event.try_clone().map_err(StartError::descriptors)?;
     let (shards, release) = crew.ready(WakeHandle { event: Some(Arc::new(own)), ring_fd: -1 });
     let stop = Arc::new(Notify::new());
-    log_start(config, data_address, admin_address, &capabilities, &degraded);
+    log_start(config, (data_address, admin_address), &io, &capabilities, &degraded);
     let spec = ControlSpec {
         config: config.clone(),
         sources: options.sources,
@@ -144,6 +146,7 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
         event,
         counters,
         lifecycle: Arc::new(Lifecycle::new()),
+        io,
         capabilities,
         degraded,
         memory: plan.memory,
@@ -225,15 +228,15 @@ fn add_configured(config: &Config, catalogue: &mut Catalogue) -> Result<(), Star
 
 fn log_start(
     config: &Config,
-    data_address: SocketAddr,
-    admin_address: SocketAddr,
+    (data_address, admin_address): (SocketAddr, SocketAddr),
+    io: &Chosen,
     capabilities: &[Capabilities],
     degraded: &[Degraded],
 ) {
     for Degraded { key, detail } in degraded {
         event(Level::Warn, key, detail, &[]);
     }
-    let (backend, tier) = capabilities.first().map_or(("none", 0), |first| (first.backend, first.tier));
+    let tier = capabilities.first().map_or(0, |first| first.tier);
     event(
         Level::Info,
         "starting",
@@ -242,8 +245,9 @@ fn log_start(
             ("data", &data_address),
             ("admin", &admin_address),
             ("shards", &config.shards),
-            ("io", &backend),
+            ("io", &io.backend.name()),
             ("tier", &tier),
+            ("io_because", &io.why),
             ("version", &env!("CARGO_PKG_VERSION")),
             ("commit", &env!("URINGEST_COMMIT")),
         ],

@@ -1,5 +1,6 @@
-//! One thread for each shard: it is made on its thread, as its ring is that thread's alone, and begins when every
-//! shard is made and knows how to wake the others.
+//! One thread for each shard: its backend is made on its thread, as that thread's alone, and the shard begins when
+//! every shard has one and knows how to wake the others. All have the same backend: where one thread cannot make it,
+//! the next candidate is made on all.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use crate::buf::{Buffers, HUGE_PAGE_BYTES, MapError, Mapping, Memory, Pages, Rec
 use crate::config::Config;
 use crate::control::{Degraded, ShardEnd, shard_ids};
 use crate::ids::{RegionId, ShardId};
-use crate::io::uring::{SetupError, UringIo, UringSpec};
-use crate::io::{Capabilities, Io, IoFatal, SocketHandle, WakeHandle, host};
+use crate::io::choice::{Backend, Chosen, IoSpec, WithIo};
+use crate::io::{Capabilities, Io, IoFatal, SetupError, SocketHandle, WakeHandle, host};
 use crate::mesh::{Census, MeshEnd};
 use crate::metrics::CounterPage;
 use crate::shard::messages::Message;
@@ -46,20 +47,29 @@ struct Receive {
 
 /// What a shard's thread takes along.
 struct Seat {
-    spec: ShardSpecParts,
-    uring: UringSpec,
+    id: ShardId,
+    /// Taken when the shard begins.
+    parts: Option<ShardSpecParts>,
+    io: IoSpec,
     receive: Receive,
     /// Of the other shards: their memory may be lent to this one.
     others: Vec<Receive>,
     cpu: Option<usize>,
     up: std_mpsc::Sender<Result<Up, SetupError>>,
-    go: std_mpsc::Receiver<Vec<WakeHandle>>,
+    words: std_mpsc::Receiver<Word>,
     ended: mpsc::UnboundedSender<ShardEnd>,
+}
+
+/// What a shard's thread is told.
+enum Word {
+    /// Make this backend, and let go of the one before.
+    Make(Backend),
+    /// Run, with these peers.
+    Go(Vec<WakeHandle>),
 }
 
 /// A `ShardSpec` without what only its thread can make.
 struct ShardSpecParts {
-    id: ShardId,
     shards: u16,
     limits: crate::shard::ShardLimits,
     access: Arc<Access>,
@@ -71,7 +81,7 @@ struct ShardSpecParts {
     shard_addresses: Vec<String>,
 }
 
-/// A shard's thread has made its ring.
+/// A shard's thread has made its backend.
 struct Up {
     id: ShardId,
     wake: WakeHandle,
@@ -82,8 +92,9 @@ struct Up {
 /// Every shard's thread, waiting for the word.
 pub(super) struct Crew {
     ups: Vec<Up>,
-    go: Vec<std_mpsc::Sender<Vec<WakeHandle>>>,
+    words: Vec<std_mpsc::Sender<Word>>,
     threads: Vec<JoinHandle<()>>,
+    chosen: Chosen,
 }
 
 impl Crew {
@@ -92,13 +103,19 @@ impl Crew {
         self.ups.iter().map(|up| up.wake.clone()).collect()
     }
 
+    pub(super) fn chosen(&self) -> Chosen {
+        self.chosen.clone()
+    }
+
     pub(super) fn capabilities(&self) -> Vec<Capabilities> {
         self.ups.iter().map(|up| up.capabilities.clone()).collect()
     }
 
     /// Each once, though every shard says it.
     pub(super) fn degraded(&self) -> Vec<Degraded> {
-        let mut all: Vec<Degraded> = Vec::new();
+        let refused = self.chosen.refused.clone();
+        let mut all: Vec<Degraded> =
+            refused.map(|detail| Degraded { key: "io_uring_unavailable", detail }).into_iter().collect();
         for degraded in self.ups.iter().flat_map(|up| &up.degraded) {
             if !all.contains(degraded) {
                 all.push(degraded.clone());
@@ -111,11 +128,11 @@ impl Crew {
     pub(super) fn ready(self, control: WakeHandle) -> (Vec<JoinHandle<()>>, impl FnOnce() + Send + 'static) {
         let mut peers = self.wakes();
         peers.push(control);
-        let go = self.go;
+        let words = self.words;
         let release = move || {
-            for go in go {
+            for word in words {
                 // A thread that is gone is reported to control as failed.
-                let _ = go.send(peers.clone());
+                let _ = word.send(Word::Go(peers.clone()));
             }
         };
         (self.threads, release)
@@ -123,7 +140,7 @@ impl Crew {
 }
 
 impl Seats<'_> {
-    /// Maps the shards' memory, starts their threads, and waits until each has made its ring.
+    /// Maps the shards' memory, starts their threads, and waits until each has made the best backend that all can.
     pub(super) fn seat(
         self,
         mesh: Vec<MeshEnd<Message>>,
@@ -133,45 +150,77 @@ impl Seats<'_> {
         let receive = shard_ids(count).map(|id| self.receive(id)).collect::<Result<Vec<_>, _>>()?;
         let cpus = if self.config.pin { host::allowed_cpus().unwrap_or_default() } else { Vec::new() };
         let (up, ups) = std_mpsc::channel();
-        let mut crew = Crew { ups: Vec::new(), go: Vec::new(), threads: Vec::new() };
+        let (mut words, mut threads) = (Vec::new(), Vec::new());
         for ((id, mesh), sockets) in shard_ids(count).zip(mesh).zip(sockets) {
-            let (go, gone) = std_mpsc::channel();
+            let (word, told) = std_mpsc::channel();
             let mut others = receive.clone();
             let own = others.remove(id.index());
-            let (shared_region, shared) = own.shared.clone();
-            let mut uring =
-                UringSpec::new(shared_region, shared, self.plan.shared_bytes, self.plan.limits.connections);
-            uring.tier = self.config.io_tier;
+            let io = IoSpec {
+                shared: own.shared.clone(),
+                shared_bytes: self.plan.shared_bytes,
+                connections_max: self.plan.limits.connections,
+                tier: self.config.io_tier,
+            };
             let seat = Seat {
-                spec: self.parts(id, mesh, sockets),
-                uring,
+                id,
+                parts: Some(self.parts(id, mesh, sockets)),
+                io,
                 receive: own,
                 others,
                 // More shards than CPUs are left to the scheduler.
                 cpu: if count <= cpus.len() { Some(cpus[id.index()]) } else { None },
                 up: up.clone(),
-                go: gone,
+                words: told,
                 ended: self.ended.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{id}"))
                 .spawn(move || seat.run())
                 .map_err(StartError::thread)?;
-            crew.go.push(go);
-            crew.threads.push(thread);
+            words.push(word);
+            threads.push(thread);
         }
         drop(up);
-        for _ in 0..count {
-            crew.ups.push(ups.recv().map_err(|_| StartError::ShardLost)?.map_err(StartError::Uring)?);
+        let (chosen, ups) = self.choose(&words, &ups)?;
+        Ok(Crew { ups, words, threads, chosen })
+    }
+
+    /// Has the threads make one candidate after the other, until all of them have the same.
+    fn choose(
+        &self,
+        words: &[std_mpsc::Sender<Word>],
+        ups: &std_mpsc::Receiver<Result<Up, SetupError>>,
+    ) -> Result<(Chosen, Vec<Up>), StartError> {
+        let candidates = self.config.io.candidates(self.config.io_tier);
+        let mut refused = Vec::new();
+        for &backend in &candidates {
+            for word in words {
+                word.send(Word::Make(backend)).map_err(|_| StartError::ShardLost)?;
+            }
+            // All answer before the next word, so that answers to two words are not mixed.
+            let answers: Vec<_> = words
+                .iter()
+                .map(|_| ups.recv())
+                .collect::<Result<_, _>>()
+                .map_err(|_| StartError::ShardLost)?;
+            match answers.into_iter().collect::<Result<Vec<Up>, SetupError>>() {
+                Ok(mut ups) => {
+                    ups.sort_by_key(|up| up.id);
+                    let chosen = Chosen::after(&candidates, &refused).expect("this candidate is next");
+                    return Ok((chosen, ups));
+                }
+                Err(error) => refused.push(error),
+            }
         }
-        crew.ups.sort_by_key(|up| up.id);
-        Ok(crew)
+        match refused.pop().zip(candidates.last()) {
+            Some((source, &backend)) => Err(StartError::Io { backend, source }),
+            None => Err(StartError::NotBuilt),
+        }
     }
 
     fn parts(&self, id: ShardId, mesh: MeshEnd<Message>, sockets: Vec<Socket>) -> ShardSpecParts {
         let listeners = sockets.into_iter().map(|socket| SocketHandle::Fd(OwnedFd::from(socket)));
         ShardSpecParts {
-            id,
             shards: self.config.shards,
             limits: self.plan.limits,
             access: Arc::clone(&self.access),
@@ -214,38 +263,74 @@ fn pages(bytes: usize, huge: bool) -> Pages {
 }
 
 impl Seat {
-    fn run(self) {
-        let mut degraded = Vec::new();
-        if let Some(cpu) = self.cpu
-            && let Err(error) = host::pin_to_cpu(cpu)
-        {
-            let detail = format!(
-                "shards are not pinned to CPUs ({error}): allow sched_setaffinity, or set pin = false to say so"
-            );
-            degraded.push(Degraded { key: "shards_not_pinned", detail });
+    fn run(mut self) {
+        // Nothing has failed until a shard says so.
+        let mut end = EndGuard { shard: self.id, ended: self.ended.clone(), result: None };
+        let mut ran = Ok(());
+        let not_pinned = self.pin();
+        let mut word = self.words.recv().ok();
+        // Without a word the server has not started.
+        while let Some(Word::Make(backend)) = word {
+            let sitting = Sitting { backend, seat: &mut self, not_pinned: not_pinned.clone() };
+            word = match backend.make(sitting.seat.io.clone(), sitting) {
+                Ok(Rose::Told(word)) => word,
+                Ok(Rose::Ran(result)) => {
+                    ran = result;
+                    None
+                }
+                Err(error) => {
+                    let _ = self.up.send(Err(error));
+                    self.words.recv().ok()
+                }
+            };
         }
-        let mut io = match UringIo::new(self.uring) {
-            Ok(io) => io,
-            Err(error) => {
-                let _ = self.up.send(Err(error));
-                return;
-            }
+        end.result = Some(ran);
+    }
+
+    /// What to say where the thread cannot be pinned to its CPU.
+    fn pin(&self) -> Option<Degraded> {
+        let error = host::pin_to_cpu(self.cpu?).err()?;
+        let detail = format!(
+            "shards are not pinned to CPUs ({error}): allow sched_setaffinity, or set pin = false to say so"
+        );
+        Some(Degraded { key: "shards_not_pinned", detail })
+    }
+}
+
+/// A shard's thread with a backend that has been made.
+struct Sitting<'a> {
+    backend: Backend,
+    seat: &'a mut Seat,
+    not_pinned: Option<Degraded>,
+}
+
+/// How a thread is done with a backend.
+enum Rose {
+    /// The shard has run to its end.
+    Ran(Result<(), IoFatal>),
+    /// The shard has not run; the next word.
+    Told(Option<Word>),
+}
+
+impl WithIo for Sitting<'_> {
+    type Output = Rose;
+
+    fn with<I: Io>(self, mut io: I) -> Rose {
+        let seat = self.seat;
+        let buffers = attach(&mut io, &seat.receive, &seat.others);
+        let mut degraded: Vec<_> = self.not_pinned.into_iter().collect();
+        let key = self.backend.interface();
+        degraded.extend(io.degradations().iter().map(|detail| Degraded { key, detail: detail.clone() }));
+        let up =
+            Up { id: seat.id, wake: io.wake_handle(), capabilities: io.capabilities().clone(), degraded };
+        let _ = seat.up.send(Ok(up));
+        let peers = match seat.words.recv() {
+            Ok(Word::Go(peers)) => peers,
+            other => return Rose::Told(other.ok()),
         };
-        let buffers = attach(&mut io, &self.receive, &self.others);
-        let said = io.degradations().iter();
-        degraded.extend(said.map(|detail| Degraded { key: "io_uring", detail: detail.clone() }));
-        let id = self.spec.id;
-        let up = Up { id, wake: io.wake_handle(), capabilities: io.capabilities().clone(), degraded };
-        let _ = self.up.send(Ok(up));
-        let mut end = EndGuard { shard: id, ended: self.ended, result: None };
-        let Ok(peers) = self.go.recv() else {
-            // The server did not start.
-            end.result = Some(Ok(()));
-            return;
-        };
-        let parts = self.spec;
+        let parts = seat.parts.take().expect("a shard begins once");
         let spec = ShardSpec {
-            id,
+            id: seat.id,
             shards: parts.shards,
             limits: parts.limits,
             access: parts.access,
@@ -254,17 +339,17 @@ impl Seat {
             counters: parts.counters,
             census: parts.census,
             buffers,
-            control_region: self.receive.control.0,
+            control_region: seat.receive.control.0,
             listeners: parts.listeners,
             auto_create: parts.auto_create,
             shard_addresses: parts.shard_addresses,
         };
-        end.result = Some(Shard::new(spec, io).run());
+        Rose::Ran(Shard::new(spec, io).run())
     }
 }
 
 /// Makes every shard's memory known to this one, and its own to the kernel.
-fn attach(io: &mut UringIo, own: &Receive, others: &[Receive]) -> Buffers {
+fn attach<I: Io>(io: &mut I, own: &Receive, others: &[Receive]) -> Buffers {
     let mut memory = Memory::new();
     memory.attach(own.shared.0, Arc::clone(&own.shared.1)); // the backend has it already
     for (id, mapping) in [&own.straddle, &own.control] {

@@ -9,6 +9,7 @@ use super::*;
 use crate::client::blocking::{Consumer, Producer};
 use crate::client::{ConsumerConfig, ConsumerEvent, ProducerConfig, Start};
 use crate::control::data::DataError;
+use crate::io::choice::IoChoice;
 
 const LIMIT: Option<Duration> = Some(Duration::from_secs(20));
 
@@ -82,10 +83,10 @@ fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
 
-fn passes_records(shards: u16, tier: Option<u8>) {
+fn passes_records(shards: u16, io: IoChoice, tier: Option<u8>) {
     let directory = tempfile::tempdir().expect("a directory");
     let mut config = config(directory.path(), shards);
-    config.io_tier = tier;
+    (config.io, config.io_tier) = (io, tier);
     let server = start_one(&config);
     assert!(admin(&server, "GET", "/readyz", "").starts_with("HTTP/1.1 200 "));
     // Topics on each shard, so that connections move and messages cross.
@@ -109,17 +110,24 @@ fn passes_records(shards: u16, tier: Option<u8>) {
 
 #[test]
 fn one_shard_passes_records() {
-    passes_records(1, None);
+    passes_records(1, IoChoice::Auto, None);
 }
 
 #[test]
 fn three_shards_pass_records() {
-    passes_records(3, None);
+    passes_records(3, IoChoice::Auto, None);
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn two_shards_pass_records_on_tier_1() {
-    passes_records(2, Some(1));
+    passes_records(2, IoChoice::Uring, Some(1));
+}
+
+#[cfg(feature = "epoll")]
+#[test]
+fn two_shards_pass_records_on_epoll() {
+    passes_records(2, IoChoice::Epoll, None);
 }
 
 /// A consumer of both partitions has one of them from another shard, also where there is nothing but a gap at first.

@@ -3,7 +3,9 @@
 //! A backend this host cannot have is skipped with a line that says why (`--nocapture` shows it).
 
 mod cases;
+#[cfg(feature = "epoll")]
 mod epoll;
 mod races;
+#[cfg(feature = "uring")]
 mod uring;
 mod world;

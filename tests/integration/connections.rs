@@ -103,7 +103,14 @@ fn a_thousand_bad_connections_leave_nothing() {
     a_thousand_leave_nothing(&["--shards", "2"]);
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn a_thousand_bad_connections_leave_nothing_on_tier_1() {
     a_thousand_leave_nothing(&["--shards", "2", "--io-tier", "1"]);
+}
+
+#[cfg(feature = "epoll")]
+#[test]
+fn a_thousand_bad_connections_leave_nothing_on_epoll() {
+    a_thousand_leave_nothing(&["--shards", "2", "--io", "epoll"]);
 }

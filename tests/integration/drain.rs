@@ -47,6 +47,7 @@ fn a_drain_delivers_what_was_acknowledged() {
     what_is_acknowledged_is_delivered(&["--shards", "2"], "memory");
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn a_drain_delivers_what_was_acknowledged_on_tier_1_with_one_shard() {
     let _case = Case::begin();
@@ -57,6 +58,13 @@ fn a_drain_delivers_what_was_acknowledged_on_tier_1_with_one_shard() {
 fn a_drain_delivers_what_was_acknowledged_of_a_live_topic() {
     let _case = Case::begin();
     what_is_acknowledged_is_delivered(&["--shards", "2"], "live");
+}
+
+#[cfg(feature = "epoll")]
+#[test]
+fn a_drain_delivers_what_was_acknowledged_of_a_live_topic_on_epoll() {
+    let _case = Case::begin();
+    what_is_acknowledged_is_delivered(&["--shards", "2", "--io", "epoll"], "live");
 }
 
 #[test]

@@ -73,8 +73,16 @@ fn idle_connections_cost_little_on_the_best_tier() {
     idle_connections_cost_little(&["--shards", "2"]);
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn idle_connections_cost_little_on_tier_1() {
     let _case = Case::begin();
     idle_connections_cost_little(&["--shards", "2", "--io-tier", "1"]);
+}
+
+#[cfg(feature = "epoll")]
+#[test]
+fn idle_connections_cost_little_on_epoll() {
+    let _case = Case::begin();
+    idle_connections_cost_little(&["--shards", "2", "--io", "epoll"]);
 }

@@ -30,12 +30,14 @@ fn lines_arrive(server_args: &[&str], topics: &[&str]) {
     }
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn lines_arrive_in_order_with_one_shard_on_tier_1() {
     let _case = Case::begin();
     lines_arrive(&["--shards", "1", "--io-tier", "1"], &["lines"]);
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn lines_arrive_in_order_with_four_shards_on_tier_1() {
     let _case = Case::begin();
@@ -46,6 +48,13 @@ fn lines_arrive_in_order_with_four_shards_on_tier_1() {
 fn lines_arrive_in_order_with_four_shards_on_the_best_tier() {
     let _case = Case::begin();
     lines_arrive(&["--shards", "4"], &["a", "b", "c"]);
+}
+
+#[cfg(feature = "epoll")]
+#[test]
+fn lines_arrive_in_order_with_four_shards_on_epoll() {
+    let _case = Case::begin();
+    lines_arrive(&["--shards", "4", "--io", "epoll"], &["a", "b", "c"]);
 }
 
 /// The sum of what a publisher sends and hears, cut in either direction.
@@ -69,11 +78,20 @@ fn a_publisher_cut_on_its_way_to_the_server_resumes() {
     a_cut_publisher_resumes(&["--shards", "2"], &bytes.map(Cut::ToServer));
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn a_publisher_cut_on_its_way_to_the_server_resumes_on_tier_1() {
     let _case = Case::begin();
     let bytes = [7, 64, 129, 301, 1_001, 2_048, 30_000, 100_003];
     a_cut_publisher_resumes(&["--shards", "2", "--io-tier", "1"], &bytes.map(Cut::ToServer));
+}
+
+#[cfg(feature = "epoll")]
+#[test]
+fn a_publisher_cut_on_its_way_to_the_server_resumes_on_epoll() {
+    let _case = Case::begin();
+    let bytes = [1, 64, 300, 2_222, 65_536, 131_079];
+    a_cut_publisher_resumes(&["--shards", "2", "--io", "epoll"], &bytes.map(Cut::ToServer));
 }
 
 #[test]

@@ -71,10 +71,18 @@ fn a_live_topic_does_not_wait() {
     nobody_waits(&["--kind", "live", "--overflow", "drop_oldest"], &["--shards", "2"]);
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn a_live_topic_does_not_wait_on_tier_1() {
     let _case = Case::begin();
     nobody_waits(&["--kind", "live", "--overflow", "drop_oldest"], &["--shards", "1", "--io-tier", "1"]);
+}
+
+#[cfg(feature = "epoll")]
+#[test]
+fn a_live_topic_does_not_wait_on_epoll() {
+    let _case = Case::begin();
+    nobody_waits(&["--kind", "live", "--overflow", "drop_oldest"], &["--shards", "2", "--io", "epoll"]);
 }
 
 /// A topic that waits: its producers do, its other consumers have all that was taken, and other topics go on.

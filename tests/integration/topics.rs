@@ -99,6 +99,7 @@ fn a_topic_is_deleted_and_made_again_under_load() {
     deleted_and_made_again(&["--shards", "2", "--topics-auto-create=false"], "memory");
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn a_live_topic_is_deleted_and_made_again_under_load_on_tier_1() {
     let _case = Case::begin();

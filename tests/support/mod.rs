@@ -53,11 +53,23 @@ impl Server {
         server
     }
 
+    /// The same by a command that `change` has changed.
+    pub fn start_with(args: &[&str], change: impl Fn(Command) -> Command) -> Server {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let mut server = Server::attempts(temporary.path(), args, change);
+        server._temporary = Some(temporary);
+        server
+    }
+
     /// The same with a data directory of the test's, to start again in.
     pub fn start_in(directory: &Path, args: &[&str]) -> Server {
+        Server::attempts(directory, args, |command| command)
+    }
+
+    fn attempts(directory: &Path, args: &[&str], change: impl Fn(Command) -> Command) -> Server {
         let mut last = String::new();
         for _ in 0..3 {
-            match Server::attempt(directory, free_address(), free_address(), args) {
+            match Server::attempt(directory, free_address(), free_address(), args, &change) {
                 Ok(server) => return server,
                 Err(why) => last = why,
             }
@@ -67,7 +79,7 @@ impl Server {
 
     /// At given addresses, for a server that comes back where it was.
     pub fn start_at(directory: &Path, data: SocketAddr, admin: SocketAddr, args: &[&str]) -> Server {
-        Server::attempt(directory, data, admin, args)
+        Server::attempt(directory, data, admin, args, &|command| command)
             .unwrap_or_else(|why| panic!("the server does not start: {why}"))
     }
 
@@ -76,13 +88,14 @@ impl Server {
         data: SocketAddr,
         admin: SocketAddr,
         args: &[&str],
+        change: &impl Fn(Command) -> Command,
     ) -> Result<Server, String> {
         let log = directory.join("server.log");
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log file");
         let mut command = uringest(&["serve", "--listen", &data.to_string(), "--admin", &admin.to_string()]);
         command.arg("--data").arg(directory.join("data")).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        let child = command.spawn().expect("the program under test");
+        let child = change(command).spawn().expect("the program under test");
         let mut server = Server { child, data, admin, directory: directory.to_owned(), _temporary: None };
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -40,23 +40,25 @@ pub const MODULES: &[Module] = modules! {
     "io" uses ["buf", "ids", "limits", "log", "time"];
     "io::epoll" uses ["buf", "ids", "io", "limits", "log", "time"];
     "io::uring" uses ["buf", "ids", "io", "limits", "log", "time"];
-    "config" uses ["access", "ids", "io", "limits", "log", "topic"];
+    "io::choice" uses ["buf", "ids", "io", "io::epoll", "io::uring"];
+    "io::probe" uses ["io", "io::choice", "io::uring", "limits"];
+    "config" uses ["access", "ids", "io", "io::choice", "limits", "log", "topic"];
     "shard" uses [
         "access", "buf", "ids", "io", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto", "time",
         "topic", "wire",
     ];
     "control" uses [
-        "access", "buf", "config", "ids", "io", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto",
+        "access", "buf", "config", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto",
         "shard", "time", "topic", "wire",
     ];
     "server" uses [
-        "access", "buf", "config", "control", "ids", "io", "io::uring", "lifecycle", "limits", "log", "mesh",
+        "access", "buf", "config", "control", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh",
         "metrics", "partition", "proto", "shard", "time", "topic", "wire",
     ];
     "client::core" uses ["ids", "limits", "proto", "wire"];
     "client" uses ["client::core", "ids", "limits", "log", "proto", "time", "wire"];
     "cli" uses [
-        "access", "buf", "client", "client::core", "config", "control", "ids", "io", "io::uring", "lifecycle",
+        "access", "buf", "client", "client::core", "config", "control", "ids", "io", "io::probe", "lifecycle",
         "limits", "log", "metrics", "partition", "proto", "server", "shard", "time", "topic", "wire",
     ];
 };
@@ -76,6 +78,7 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
             "tokio_uring",
         ],
     ),
+    (&["io", "io::epoll", "io::choice", "io::probe"], &["io_uring", "tokio_uring"]),
     (&["buf", "mesh", "metrics", "time"], &["io_uring", "socket2", "tokio", "tokio_uring"]),
     (
         &["shard"],
@@ -114,6 +117,17 @@ const CLOCKS: &[&str] = &[
 ];
 const PRINTS: &[&str] = &["src/cli/", "src/main.rs"];
 
+/// Where a Cargo feature may be named: the choice of a backend, what is shared by backends or judges them, and what
+/// runs on tokio-uring.
+const ASKS_FOR_FEATURES: &[&str] = &[
+    "src/lib.rs",
+    "src/io/",
+    "src/control/runtime.rs",
+    "src/control/http.rs",
+    "src/control/files.rs",
+    "src/client/mod.rs",
+];
+
 /// What shards share all the same: handed over by control and immutable, or made of atomics in `mesh` and
 /// `metrics`; looked at or cloned when a connection or topic comes or goes.
 const SHARED_BY_SHARDS: &[&str] =
@@ -134,6 +148,12 @@ const BANS: &[Ban] = &[
         why: "the data plane's clock is `Io::clock`, once a tick",
     },
     Ban { code: "SystemTime::now", within: &["src/client/core"], but: &[], why: "time is an argument" },
+    Ban {
+        code: "feature =",
+        within: SRC,
+        but: ASKS_FOR_FEATURES,
+        why: "the backend is chosen in io/choice.rs; nothing else asks which ones there are",
+    },
     Ban { code: "println!", within: SRC, but: PRINTS, why: "output is the command line's" },
     Ban { code: "print!", within: SRC, but: PRINTS, why: "output is the command line's" },
     Ban { code: "eprintln!", within: SRC, but: PRINTS, why: "diagnostics go through `log`" },

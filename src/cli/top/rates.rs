@@ -11,12 +11,36 @@ use crate::metrics::{Counter, Snapshot};
 pub struct Sample {
     /// In the life cycle.
     pub state: String,
+    /// What all shards run on.
+    pub io: Backend,
+    /// What works worse than it could on that host.
+    pub degraded: Vec<Degraded>,
     /// Counters, summed and by shard.
     pub metrics: Snapshot,
     /// The process.
     pub process: Process,
     /// Every topic.
     pub topics: Vec<Topic>,
+}
+
+/// What the shards run on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// `uring` or `epoll`.
+    pub backend: String,
+    /// 1 or 2 for uring, 0 for epoll.
+    pub tier: u8,
+    /// Why this one.
+    pub because: String,
+}
+
+/// Something that works worse than it could.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// A stable name.
+    pub key: String,
+    /// What it costs and what to do.
+    pub detail: String,
 }
 
 /// The server's process.
@@ -74,6 +98,10 @@ pub struct Rates {
     pub interval_seconds: f64,
     /// How many.
     pub shards: usize,
+    /// What they run on, and why.
+    pub io: Backend,
+    /// What works worse than it could on that host.
+    pub degraded: Vec<Degraded>,
     /// Open now.
     pub connections: u64,
     /// Accepted from producers.
@@ -181,6 +209,8 @@ impl Rates {
             uptime_seconds: now.process.uptime_seconds,
             interval_seconds: seconds,
             shards: now.metrics.shards.len(),
+            io: now.io.clone(),
+            degraded: now.degraded.clone(),
             connections: now.metrics.total.value(Counter::ConnectionsOpen),
             records_in_per_second: rate(Counter::RecordsAccepted),
             bytes_in_per_second: rate(Counter::PayloadBytesAccepted),

@@ -1,18 +1,23 @@
 //! Rates as a page of text.
 
 use super::super::exit::table;
-use super::rates::Rates;
+use super::rates::{Backend, Rates};
 
 /// The whole page.
 #[must_use]
 pub fn render(rates: &Rates, host: &str) -> String {
     let mut page = format!(
-        "uringest {host}  {}  up {}  {} shards  {} connections\n\n",
+        "uringest {host}  {}  up {}  {} shards on {}  {} connections\n",
         rates.state,
         duration(rates.uptime_seconds),
         rates.shards,
+        backend(&rates.io),
         rates.connections
     );
+    for degraded in &rates.degraded {
+        page += &format!("degraded: {}: {}\n", degraded.key, degraded.detail);
+    }
+    page += "\n";
     page += &table(
         &["", "RECORDS/S", "BYTES/S"],
         &[1, 2],
@@ -42,6 +47,14 @@ pub fn render(rates: &Rates, host: &str) -> String {
         page += &table(&["REFUSED", "A SECOND"], &[1], &rows);
     }
     page + "\n" + &topics(rates)
+}
+
+/// As `io_uring tier 2` or `epoll`.
+fn backend(io: &Backend) -> String {
+    match io.tier {
+        0 => io.backend.clone(),
+        tier => format!("io_{} tier {tier}", io.backend),
+    }
 }
 
 fn topics(rates: &Rates) -> String {

@@ -19,7 +19,8 @@ fn sample(wall_s: u64, records: u64, end: u64, uptime: f64) -> Sample {
         records * 50
     );
     let json = format!(
-        "{{\"state\":\"RUNNING\",\"later\":1,\"metrics\":{{\"wall_ns\":{},\"total\":{sums},\"shards\":[{sums}]}},\
+        "{{\"state\":\"RUNNING\",\"later\":1,\"io\":{{\"backend\":\"epoll\",\"tier\":0,\"because\":\"no ring\"}},\
+         \"degraded\":[{{\"key\":\"io_uring_unavailable\",\"detail\":\"allow it\"}}],\"metrics\":{{\"wall_ns\":{},\"total\":{sums},\"shards\":[{sums}]}},\
          \"process\":{{\"uptime_seconds\":{uptime},\"resident_bytes\":1048576,\"cpu_seconds\":{},\"threads\":2,\"open_fds\":3}},\
          \"topics\":[{{\"name\":\"t\",\"partitions\":[{{\"log_start_offset\":0,\"log_end_offset\":{end},\"bytes\":7,\
          \"consumers\":[{{\"name\":\"a\",\"lag_records\":5,\"cause\":\"none\"}},{{\"name\":\"b\",\"lag_records\":9,\"cause\":\"credit\"}}]}},\
@@ -48,9 +49,18 @@ fn rates_are_differences_over_the_time_between() {
         topic.consumers.iter().map(|one| (one.name.as_str(), one.lag_records, one.cause.as_str())).collect();
     assert_eq!(lags, [("a", 11, "socket"), ("b", 9, "credit")], "summed, the slowest first, with its cause");
     let page = render(&rates, "h:1");
-    for part in
-        ["RUNNING", "2,000", "250000 ns", "50.00 %", "socket", "bad_name", "3 connections", "tick p99 2 us"]
-    {
+    for part in [
+        "1 shards on epoll",
+        "degraded: io_uring_unavailable: allow it",
+        "RUNNING",
+        "2,000",
+        "250000 ns",
+        "50.00 %",
+        "socket",
+        "bad_name",
+        "3 connections",
+        "tick p99 2 us",
+    ] {
         assert!(page.contains(part), "{part} in\n{page}");
     }
 }

@@ -29,6 +29,7 @@ fn blocking_disk_replaces_and_keeps() {
     run(replaces_and_keeps(Disk::Blocking));
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn uring_disk_replaces_and_keeps() {
     match tokio_uring::Runtime::new(&tokio_uring::builder()) {

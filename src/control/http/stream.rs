@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 
 /// Bytes asked of the kernel at once.
-const READ_BYTES: usize = 4096;
+pub(super) const READ_BYTES: usize = 4096;
 
 /// A byte stream.
 pub trait Stream {
@@ -34,34 +34,6 @@ pub trait Listener {
     /// # Errors
     /// What the kernel said; the listener goes on.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>>;
-}
-
-impl Stream for tokio_uring::net::TcpStream {
-    async fn read(&mut self) -> io::Result<Vec<u8>> {
-        let (result, mut bytes) =
-            tokio_uring::net::TcpStream::read(self, Vec::with_capacity(READ_BYTES)).await;
-        bytes.truncate(result?);
-        Ok(bytes)
-    }
-
-    async fn write(&mut self, bytes: Vec<u8>) -> io::Result<()> {
-        self.write_all(bytes).await.0
-    }
-
-    fn shutdown(&self) {
-        // The peer may have gone before; there is nothing to do about it.
-        let _ = tokio_uring::net::TcpStream::shutdown(self, std::net::Shutdown::Both);
-    }
-}
-
-impl Listener for tokio_uring::net::TcpListener {
-    type Stream = tokio_uring::net::TcpStream;
-
-    async fn accept(&self) -> io::Result<Self::Stream> {
-        let (stream, _peer) = tokio_uring::net::TcpListener::accept(self).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
 }
 
 impl Stream for tokio::net::TcpStream {

@@ -68,29 +68,39 @@ impl Service for Echo {
 }
 
 /// Runs the server on its own thread until the test's process ends.
-fn start(uring: bool) -> Option<SocketAddr> {
-    if uring && tokio_uring::Runtime::new(&tokio_uring::builder()).is_err() {
+fn start_plain() -> SocketAddr {
+    let (listener, address) = listen();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async {
+            listener.set_nonblocking(true).expect("a listener");
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            serve(listener, Rc::new(Echo)).await;
+        });
+    });
+    address
+}
+
+/// The same over io_uring.
+#[cfg(feature = "uring")]
+fn start_uring() -> Option<SocketAddr> {
+    if tokio_uring::Runtime::new(&tokio_uring::builder()).is_err() {
         eprintln!("skipped: no io_uring here");
         return None;
     }
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
+    let (listener, address) = listen();
     std::thread::spawn(move || {
-        if uring {
-            let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).expect("a runtime");
-            runtime.block_on(serve(tokio_uring::net::TcpListener::from_std(listener), Rc::new(Echo)));
-        } else {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, async {
-                listener.set_nonblocking(true).expect("a listener");
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                serve(listener, Rc::new(Echo)).await;
-            });
-        }
+        let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).expect("a runtime");
+        runtime.block_on(serve(tokio_uring::net::TcpListener::from_std(listener), Rc::new(Echo)));
     });
     Some(address)
+}
+
+fn listen() -> (std::net::TcpListener, SocketAddr) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -122,8 +132,7 @@ fn closed(stream: &mut TcpStream) -> bool {
     }
 }
 
-fn speaks_http(uring: bool) {
-    let Some(address) = start(uring) else { return };
+fn speaks_http(address: SocketAddr) {
     let mut stream = connect(address);
     // Pipelined, then cut in the middle of head and body.
     stream.write_all(b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n").expect("write");
@@ -147,8 +156,7 @@ fn speaks_http(uring: bool) {
     assert!(matches!(stream.read(&mut [0; 16]), Ok(0)));
 }
 
-fn refuses_too_much(uring: bool) {
-    let Some(address) = start(uring) else { return };
+fn refuses_too_much(address: SocketAddr) {
     let mut stream = connect(address);
     stream.write_all(b"POST / HTTP/1.1\r\ncontent-length: 65537\r\n\r\n").expect("write");
     assert!(response(&mut stream).0.contains(" 413 "));
@@ -177,22 +185,24 @@ fn refuses_too_much(uring: bool) {
     }
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn uring_speaks_http() {
-    speaks_http(true);
+    start_uring().into_iter().for_each(speaks_http);
 }
 
 #[test]
 fn readiness_speaks_http() {
-    speaks_http(false);
+    speaks_http(start_plain());
 }
 
+#[cfg(feature = "uring")]
 #[test]
 fn uring_refuses_too_much() {
-    refuses_too_much(true);
+    start_uring().into_iter().for_each(refuses_too_much);
 }
 
 #[test]
 fn readiness_refuses_too_much() {
-    refuses_too_much(false);
+    refuses_too_much(start_plain());
 }

@@ -117,12 +117,6 @@ impl EpollIo {
         EpollStats { outstanding: self.sockets.armed(), sockets: self.sockets.open(), ..self.stats }
     }
 
-    /// What does not work as well as it could, each with its cause and remedy.
-    #[must_use]
-    pub fn degradations(&self) -> &[String] {
-        &self.degradations
-    }
-
     /// Span lists not in flight; all of them when nothing is being sent.
     #[must_use]
     pub fn free_span_lists(&self) -> usize {
@@ -376,5 +370,9 @@ impl Io for EpollIo {
 
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    fn degradations(&self) -> &[String] {
+        &self.degradations
     }
 }

@@ -126,7 +126,8 @@ pub(super) fn detect() -> io::Result<Features> {
 
 /// Tries everything. See [`detect`].
 pub(super) fn try_all() -> io::Result<Features> {
-    let modern = Scratch::new(true)?;
+    let mut modern = Scratch::new(true)?;
+    modern.must_work()?;
     let flags = modern.ring.flags();
     let parameters = modern.ring.parameters();
     let mut found = Features {
@@ -190,6 +191,15 @@ impl Scratch {
     fn new(modern: bool) -> io::Result<Scratch> {
         let shape = RingShape { sq_entries: 8, cq_entries: 32, modern };
         Ok(Scratch { ring: Ring::new(shape)?, buffers: None })
+    }
+
+    /// A ring that can be made and not entered (a filter may forbid one call and not the other) is no ring.
+    fn must_work(&mut self) -> io::Result<()> {
+        self.submit(opcode::Nop::new().build(), 1)?;
+        match self.expect(1, 0)? {
+            Some(_) => Ok(()),
+            None => Err(io::Error::other("a request of nothing does not complete")),
+        }
     }
 
     fn submit(&mut self, entry: squeue::Entry, user_data: u64) -> io::Result<()> {

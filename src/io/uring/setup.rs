@@ -77,22 +77,26 @@ pub(super) fn disabled_by_sysctl() -> Option<u8> {
 
 fn remedy(error: &io::Error) -> String {
     let text = match (error.raw_os_error(), disabled_by_sysctl()) {
-        (Some(libc::EPERM), Some(1 | 2)) => {
-            "kernel.io_uring_disabled forbids it: sysctl kernel.io_uring_disabled=0 (or run with --io epoll)"
+        (Some(libc::EPERM), Some(2)) => {
+            "kernel.io_uring_disabled forbids it: sysctl -w kernel.io_uring_disabled=0"
+        }
+        (Some(libc::EPERM), Some(1)) => {
+            "kernel.io_uring_disabled allows it to one group alone: sysctl -w kernel.io_uring_disabled=0, or run in the \
+             group of kernel.io_uring_group"
         }
         (Some(libc::EPERM | libc::EACCES), _) => {
             "a seccomp profile forbids it: docker run --security-opt seccomp=PROFILE.json with \
-             io_uring_setup, io_uring_enter and io_uring_register allowed (or run with --io epoll)"
+             io_uring_setup, io_uring_enter and io_uring_register allowed"
         }
         (Some(libc::ENOSYS), _) => {
             "the kernel has no io_uring, or a sandbox hides it: use Linux 5.6 or newer, allow the io_uring_* \
-             system calls (or run with --io epoll)"
+             system calls"
         }
         (Some(libc::ENOMEM), _) => {
             "raise the locked-memory limit: ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit"
         }
         (Some(libc::EMFILE | libc::ENFILE), _) => "raise the limit of open files: ulimit -n, or LimitNOFILE=",
-        (Some(libc::EINVAL), _) => "the kernel does not take these flags: use --io-tier 1 or --io epoll",
+        (Some(libc::EINVAL), _) => "the kernel does not take these flags: use --io-tier 1",
         _ => "see `uringest doctor`",
     };
     text.to_owned()
