@@ -170,7 +170,7 @@ fn banned_calls_are_found() {
     is_fine("src/shard/conn.rs", "struct Conn { topic: Arc<Topic> }");
     breaks("src/shard/conn.rs", "fn f(x: &Mutex<u8>) {}", "`Mutex`");
     breaks("src/shard/conn.rs", "fn f(x: Box<dyn Fn()>) {}", "`Box<dyn`");
-    breaks("src/shard/mod.rs", "#[cfg(feature = \"uring\")]\nfn f() {}", "mod.rs:1: `feature =`");
+    breaks("src/shard/mod.rs", "#[cfg(feature = \"uring\")]\nfn f() {}", "mod.rs:1: `feature=`");
     breaks("src/shard/messages.rs", "struct M(Box<dyn Fn()>);", "`Box<dyn`");
     is_fine("src/shard/messages.rs", "struct M(Arc<M>);");
     is_fine("src/cli/mod.rs", "fn f() { println!(\"x\"); Instant::now(); }");

@@ -28,6 +28,8 @@ pub trait Backend {
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
     pub connections: u32,
+    /// Of a ring; epoll has no queue of submissions.
+    #[cfg_attr(not(feature = "uring"), allow(dead_code))]
     pub sq_entries: u32,
 }
 

@@ -149,7 +149,7 @@ const BANS: &[Ban] = &[
     },
     Ban { code: "SystemTime::now", within: &["src/client/core"], but: &[], why: "time is an argument" },
     Ban {
-        code: "feature =",
+        code: "feature=",
         within: SRC,
         but: ASKS_FOR_FEATURES,
         why: "the backend is chosen in io/choice.rs; nothing else asks which ones there are",
