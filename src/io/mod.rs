@@ -12,6 +12,8 @@
 //! 4. Received bytes of one socket are reported in the order they arrived, each once.
 //! 5. `Cancel` completes after the target's last completion has been handed out.
 //! 6. `Close` may only be submitted when the socket has no other operation outstanding.
+//! 7. Of what waits for a socket (`Accept` or `ReceiveShared`, `PollReadable`, `PollWritable`) a shard has one of each
+//!    kind waiting, not more; of what never waits, as many as it likes.
 
 use std::net::IpAddr;
 use std::sync::Arc;

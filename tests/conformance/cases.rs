@@ -20,6 +20,15 @@ macro_rules! conformance {
             sockets_change_backends many_connections a_full_table_refuses connections_beyond_the_table
             more_operations_than_the_queues_hold dropped_with_everything_in_flight
             its_port_is_free_when_it_is_gone);
+        crate::cases::conformance!(ends, $backend: ends_lie_behind_the_bytes reads_find_the_end
+            each_direction_ends_alone resets_at_each_step);
+        crate::cases::conformance!(cancels, $backend: cancels_accepts cancels_receives cancels_polls
+            cancels_what_never_waits buffers_are_short_for_all a_torrent_leaves_others_their_turn);
+        #[test]
+        fn ten_thousand_connections() {
+            let name = concat!(module_path!(), "::ten_thousand_connections");
+            crate::crowd::ten_thousand_connections::<$backend>(name);
+        }
         #[test]
         fn out_of_descriptors() {
             crate::races::out_of_descriptors::<$backend>(concat!(module_path!(), "::out_of_descriptors"));

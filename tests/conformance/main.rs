@@ -2,7 +2,10 @@
 //!
 //! A backend this host cannot have is skipped with a line that says why (`--nocapture` shows it).
 
+mod cancels;
 mod cases;
+mod crowd;
+mod ends;
 #[cfg(feature = "epoll")]
 mod epoll;
 mod races;

@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use uringest::buf::Span;
-use uringest::io::{Completion, Io, IoError, Op, Outcome, SocketHandle, Token, TokenKind, Wait};
+use uringest::io::{Completion, Io, IoError, Op, Outcome, SocketHandle, Token, TokenKind, Wait, host};
 use uringest::limits::SHARED_RING_BYTES;
 
 use crate::cases::world;
@@ -45,7 +46,7 @@ pub fn cancels_what_is_armed<B: Backend>() {
 }
 
 /// Sends until the socket is full.
-fn fill<B: Backend>(world: &mut World<B>, sock: uringest::ids::SockId) {
+pub fn fill<B: Backend>(world: &mut World<B>, sock: uringest::ids::SockId) {
     loop {
         let spans = world.list(&[(0, 1 << 20)]);
         let token = world.submit(Op::Send { sock, spans }, TokenKind::Send, 3);
@@ -232,7 +233,8 @@ pub fn sockets_change_backends<B: Backend>() {
 const MANY: u32 = 2000;
 
 pub fn many_connections<B: Backend>() {
-    raise_descriptors(u64::from(MANY) * 2 * 6);
+    // Two descriptors a connection, for several tests at once.
+    host::raise_open_files(u64::from(MANY) * 2 * 6).expect("a limit");
     let mut world = world!(B, Shape { connections: MANY, sq_entries: 256 });
     let accept = world.listen();
     let mut connections: Vec<(_, TcpStream)> = Vec::new();
@@ -281,19 +283,6 @@ fn rearm<B: Backend>(world: &mut World<B>, connections: &[(uringest::ids::SockId
         .collect();
     for index in ended {
         world.receive(connections[index as usize].0, index);
-    }
-}
-
-/// Two descriptors a connection, for several tests at once.
-fn raise_descriptors(wanted: u64) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is valid for writes, then for reads.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        if limit.rlim_cur < wanted {
-            limit.rlim_cur = wanted.min(limit.rlim_max);
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
     }
 }
 
@@ -407,19 +396,33 @@ pub fn dropped_with_everything_in_flight<B: Backend>() {
     world.settled();
 }
 
+/// Whether this is a process of the case's own; if not, it was run in one, and succeeded.
+pub fn alone(name: &str) -> bool {
+    const ALONE: &str = "URINGEST_CONFORMANCE_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let output = this_case(name).env(ALONE, "1").output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "the case was run: {said}");
+    if let Some(why) = said.lines().find(|line| line.starts_with("SKIPPED")) {
+        println!("{why}");
+    }
+    false
+}
+
+/// This program, to run one case.
+pub fn this_case(name: &str) -> Command {
+    let name = name.split_once("::").map_or(name, |(_, name)| name);
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args([name, "--exact", "--nocapture"]);
+    command
+}
+
 /// Runs in a process of its own, where descriptors can be used up.
 pub fn out_of_descriptors<B: Backend>(name: &str) {
-    const ALONE: &str = "URINGEST_CONFORMANCE_ALONE";
-    if std::env::var_os(ALONE).is_none() {
-        let name = name.split_once("::").map_or(name, |(_, name)| name);
-        let output = std::process::Command::new(std::env::current_exe().expect("this program"))
-            .args([name, "--exact", "--nocapture"])
-            .env(ALONE, "1")
-            .output()
-            .expect("it starts");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-        assert!(said.contains("1 passed"), "the case was run: {said}");
+    if !alone(name) {
         return;
     }
     let mut world = world!(B);

@@ -92,6 +92,8 @@ impl<B: Backend> World<B> {
             blocks: (ARENA, arena),
         });
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        // A crowd must not overflow the backlog: it would try again a second later.
+        socket2::SockRef::from(&listener).listen(4096).expect("a listener");
         let address = listener.local_addr().expect("its address");
         let listener = io.attach(SocketHandle::Fd(OwnedFd::from(listener))).expect("room for a listener");
         Some(World {
@@ -191,6 +193,14 @@ impl<B: Backend> World<B> {
     /// The next completion of this token is its last, and this.
     pub fn ends(&mut self, token: Token, outcome: Outcome) {
         assert_eq!(self.next(token), Completion { token, outcome, more: false });
+    }
+
+    /// A receive comes to its end because there are no buffers.
+    pub fn ends_for_want_of_buffers(&mut self, token: Token) {
+        self.until("no buffers", |world| !world.open.contains_key(&token));
+        let last = self.seen.iter().rev().find(|c| c.token == token && !c.more).copied();
+        assert_eq!(last.map(|c| c.outcome), Some(Outcome::Failed(IoError::NoBuffers)));
+        self.seen.retain(|c| c.token != token);
     }
 
     /// Starts accepting.

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use crate::buf::{Mapping, Span};
 use crate::ids::{BufId, RegionId, SockId};
+use crate::limits::COMPLETIONS_PER_TICK;
 
 use super::errors::error_of;
 use super::socket::{self, Listeners, clock_ns, write_event};
@@ -78,6 +79,17 @@ const WAKE: u64 = u64::MAX;
 /// No span list.
 const NO_LIST: u32 = u32::MAX;
 
+/// Completions of a `reap` that those of operations carried out before leave free.
+const ROOM_FOR_NEWS: usize = COMPLETIONS_PER_TICK / 4;
+/// A report makes a socket readable and writable, at most.
+const COMPLETIONS_PER_EVENT: usize = 2;
+const _: () = assert!(ROOM_FOR_NEWS > COMPLETIONS_PER_EVENT && ROOM_FOR_NEWS > visit::COMPLETIONS_PER_VISIT);
+
+/// Completions that still fit.
+fn room(out: &Completions) -> usize {
+    out.capacity() - out.len()
+}
+
 /// A completion for the next `reap`, and the list that is free when it has been handed out.
 struct Waiting {
     completion: Completion,
@@ -123,27 +135,18 @@ impl EpollIo {
         self.lists.free()
     }
 
-    /// Hands a completion out, behind those that are waiting.
-    fn emit(&mut self, token: Token, outcome: Outcome, more: bool, out: &mut Completions) {
-        let completion = Completion { token, outcome, more };
-        if self.waiting.is_empty() && out.len() < out.capacity() {
-            out.push(completion);
-        } else {
-            self.waiting.push_back(Waiting { completion, list: NO_LIST });
-        }
-    }
-
     /// Keeps the last completion of an operation for the next `reap`.
     fn finish_later(&mut self, token: Token, outcome: Outcome, list: u32) {
         let completion = Completion { token, outcome, more: false };
         self.waiting.push_back(Waiting { completion, list });
     }
 
+    /// Hands out what is waiting, and leaves room for what is new: sends must not keep receives from their turn.
     fn hand_out(&mut self, out: &mut Completions) {
         if self.waiting.is_empty() {
             return;
         }
-        while out.len() < out.capacity() {
+        while room(out) > ROOM_FOR_NEWS {
             let Some(Waiting { completion, list }) = self.waiting.pop_front() else {
                 // Begin at the memory used last.
                 return self.waiting.clear();
@@ -183,7 +186,14 @@ impl EpollIo {
     /// Ends an armed operation.
     fn finish(&mut self, sock: u32, interest: Interest, outcome: Outcome, out: &mut Completions) {
         let token = self.sockets.disarm(sock, interest);
-        self.emit(token, outcome, false, out);
+        out.push(Completion { token, outcome, more: false });
+    }
+
+    /// Reports on an armed operation, which goes on.
+    fn report(&self, sock: u32, interest: Interest, outcome: Outcome, out: &mut Completions) {
+        if let Some(token) = self.sockets.token(sock, interest) {
+            out.push(Completion { token, outcome, more: true });
+        }
     }
 
     /// Asks the poll set, and notes what it says. `true`: the wait is over, also without a report.
@@ -200,7 +210,7 @@ impl EpollIo {
             }
         };
         self.stats.polls += 1;
-        let waited = self.poller.wait(patience);
+        let waited = self.poller.wait(patience, room(out) / COMPLETIONS_PER_EVENT);
         let waited = waited.map_err(|source| IoFatal { doing: "waiting for sockets", source })?;
         let Waited::Events(count) = waited else { return Ok(true) };
         self.stats.events += count as u64;
@@ -214,7 +224,7 @@ impl EpollIo {
     /// Takes one report in.
     fn reported(&mut self, data: u64, bits: u32, out: &mut Completions) {
         if data == WAKE {
-            return self.emit(Token::WAKE, Outcome::Woken, true, out);
+            return out.push(Completion { token: Token::WAKE, outcome: Outcome::Woken, more: true });
         }
         let Some(sock) = self.sockets.reported(data) else {
             self.stats.late += 1;
@@ -230,16 +240,10 @@ impl EpollIo {
             self.sockets.queue(sock);
         }
         if now.readable && !before.readable {
-            self.report_readable(sock, out);
+            self.report(sock, Interest::Readable, Outcome::Ready, out);
         }
         if now.writable && self.sockets.token(sock, Interest::Writable).is_some() {
             self.finish(sock, Interest::Writable, Outcome::Ready, out);
-        }
-    }
-
-    fn report_readable(&mut self, sock: u32, out: &mut Completions) {
-        if let Some(token) = self.sockets.token(sock, Interest::Readable) {
-            self.emit(token, Outcome::Ready, true, out);
         }
     }
 
@@ -291,9 +295,10 @@ impl Io for EpollIo {
     }
 
     fn reap(&mut self, wait: Wait, out: &mut Completions) -> Result<(), IoFatal> {
+        assert!(room(out) > ROOM_FOR_NEWS, "completions are taken before there are more");
         let before = out.len();
         self.hand_out(out);
-        while out.len() < out.capacity() {
+        loop {
             let idle = out.len() == before && self.sockets.queued() == 0;
             let over = self.poll(if idle { wait } else { Wait::No }, out)?;
             self.visit_queue(out);

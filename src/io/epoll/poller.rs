@@ -21,7 +21,7 @@ pub(super) const SOCKET: u32 =
 pub(super) const EVENT: u32 = bits(libc::EPOLLIN | libc::EPOLLET);
 
 /// Reports of one wait.
-pub(super) const EVENTS_MAX: usize = 512;
+const EVENTS_MAX: usize = 512;
 
 const fn bits(bits: libc::c_int) -> u32 {
     bits.cast_unsigned()
@@ -67,7 +67,7 @@ impl Poller {
         let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX].into_boxed_slice();
         let mut this = Poller { fd, events, precise };
         // Tried on an empty set, with no time to wait.
-        this.precise = precise && this.wait_precisely(0) >= 0;
+        this.precise = precise && this.wait_precisely(0, 1) >= 0;
         Ok(this)
     }
 
@@ -91,13 +91,15 @@ impl Poller {
         if removed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    pub(super) fn wait(&mut self, patience: Patience) -> io::Result<Waited> {
+    /// Waits for at most `reports_max` reports, which is not 0.
+    pub(super) fn wait(&mut self, patience: Patience, reports_max: usize) -> io::Result<Waited> {
+        let max = reports_max.min(self.events.len());
         let count = match patience {
-            Patience::None => self.wait_ms(0),
-            Patience::Forever => self.wait_ms(-1),
-            Patience::Ns(ns) if self.precise => self.wait_precisely(ns),
+            Patience::None => self.wait_ms(0, max),
+            Patience::Forever => self.wait_ms(-1, max),
+            Patience::Ns(ns) if self.precise => self.wait_precisely(ns, max),
             // Rounded up: who waits until a moment may be late, not early.
-            Patience::Ns(ns) => self.wait_ms(i32::try_from(ns.div_ceil(1_000_000)).unwrap_or(i32::MAX)),
+            Patience::Ns(ns) => self.wait_ms(i32::try_from(ns.div_ceil(1_000_000)).unwrap_or(i32::MAX), max),
         };
         match usize::try_from(count) {
             Ok(0) => Ok(Waited::TimedOut),
@@ -115,26 +117,26 @@ impl Poller {
         (event.u64, event.events)
     }
 
-    fn wait_ms(&mut self, ms: i32) -> i32 {
-        let count = i32::try_from(self.events.len()).unwrap_or(1);
-        // SAFETY: the descriptor is open; `events` is valid for writes of `count` events.
-        unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), count, ms) }
+    fn wait_ms(&mut self, ms: i32, max: usize) -> i32 {
+        let max = i32::try_from(max).unwrap_or(1);
+        // SAFETY: the descriptor is open; `events` is valid for writes of `max` events.
+        unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), max, ms) }
     }
 
-    fn wait_precisely(&mut self, ns: u64) -> i32 {
+    fn wait_precisely(&mut self, ns: u64, max: usize) -> i32 {
         let timeout = libc::timespec {
             tv_sec: libc::time_t::try_from(ns / 1_000_000_000).unwrap_or(libc::time_t::MAX),
             tv_nsec: libc::c_long::try_from(ns % 1_000_000_000).unwrap_or(0),
         };
         let no_signals: *const libc::sigset_t = std::ptr::null();
-        // SAFETY: the descriptor is open; `events` is valid for writes of its length; the time-out is valid for
+        // SAFETY: the descriptor is open; `events` is valid for writes of `max` events; the time-out is valid for
         // reads; without a mask its size is not looked at.
         let count = unsafe {
             libc::syscall(
                 libc::SYS_epoll_pwait2,
                 self.fd.as_raw_fd(),
                 self.events.as_mut_ptr(),
-                self.events.len(),
+                max,
                 &raw const timeout,
                 no_signals,
                 0usize,

@@ -12,7 +12,7 @@ use crate::io::spans::{Regions, SpanLists};
 use crate::io::{Capabilities, host};
 use crate::limits::{COMPLETIONS_PER_TICK, SHARED_BUFFERS_INCREMENTAL};
 
-use super::poller::{EVENT, EVENTS_MAX, Poller};
+use super::poller::{EVENT, Poller};
 use super::ring::ReceiveRing;
 use super::sockets::Sockets;
 use super::{EpollIo, EpollStats, WAKE};
@@ -84,8 +84,8 @@ pub(super) fn build(spec: EpollSpec) -> Result<EpollIo, SetupError> {
         ring: ReceiveRing::new(mapping, spec.shared_bytes, buffers),
         regions,
         lists: SpanLists::new(),
-        // A cancel adds two; one wait's reports add two each where `out` is full.
-        waiting: VecDeque::with_capacity(waiting_max + 2 + 2 * EVENTS_MAX),
+        // The last operation that is taken may be a cancel or a read, which have two.
+        waiting: VecDeque::with_capacity(waiting_max + 1),
         waiting_max,
         event: Arc::new(event),
         read_ns: None,

@@ -9,13 +9,17 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use crate::io::errors::{accept_error_of, accepting_goes_on, error_of, result_of};
 use crate::io::socket::PeerAddress;
-use crate::io::{Completions, IoError, Outcome};
+use crate::io::{Completion, Completions, IoError, Outcome};
+use crate::limits::{SHARED_BUFFERS_INCREMENTAL, SHARED_RING_BYTES};
 
-use super::EpollIo;
 use super::sockets::Interest;
+use super::{EpollIo, room};
 
 /// Bytes one connection may take before the next one has its turn.
 const VISIT_BYTES_MAX: u32 = 256 * 1024;
+/// Completions of one visit to a connection: a receive of no more than a buffer's size lies in two of them.
+pub(super) const COMPLETIONS_PER_VISIT: usize = 2;
+const _: () = assert!(VISIT_BYTES_MAX <= SHARED_RING_BYTES / SHARED_BUFFERS_INCREMENTAL as u32);
 /// Connections accepted before the next socket has its turn.
 const VISIT_ACCEPTS_MAX: usize = 64;
 
@@ -23,7 +27,7 @@ impl EpollIo {
     /// Visits sockets while there is room for what they bring.
     pub(super) fn visit_queue(&mut self, out: &mut Completions) {
         let had_room = !self.ring.is_full();
-        while out.len() < out.capacity() {
+        while room(out) >= COMPLETIONS_PER_VISIT {
             let Some(sock) = self.sockets.first() else { return };
             if self.sockets.state(sock).listener {
                 self.sockets.unqueue(sock);
@@ -66,7 +70,7 @@ impl EpollIo {
         let mut left = bytes;
         while left > 0 {
             let (piece, rest) = self.ring.take_piece(left);
-            self.emit(token, piece, true, out);
+            out.push(Completion { token, outcome: piece, more: true });
             left = rest;
         }
         let state = self.sockets.state(sock);
@@ -78,7 +82,7 @@ impl EpollIo {
 
     fn accept(&mut self, listener: u32, out: &mut Completions) {
         for _ in 0..VISIT_ACCEPTS_MAX {
-            if out.len() == out.capacity() {
+            if room(out) == 0 {
                 break;
             }
             let mut peer = PeerAddress::new();
@@ -116,8 +120,6 @@ impl EpollIo {
                 Outcome::Failed(error)
             }
         };
-        if let Some(token) = self.sockets.token(listener, Interest::Take) {
-            self.emit(token, outcome, true, out);
-        }
+        self.report(listener, Interest::Take, outcome, out);
     }
 }
