@@ -1,5 +1,6 @@
 //! The command line. Results go to standard output, everything else to standard error.
 
+mod ab;
 mod run;
 mod scenarios;
 mod show;
@@ -22,6 +23,8 @@ struct Arguments {
 enum Command {
     /// Runs one scenario and prints what it found.
     Run(Box<run::RunArguments>),
+    /// Compares two backends or two programs in turns, and recommends one for this host.
+    Ab(Box<ab::AbArguments>),
     /// Lists the scenarios, or explains one.
     Scenarios(scenarios::ScenariosArguments),
 }
@@ -33,6 +36,7 @@ pub fn main() -> ExitCode {
     end_all_on_signal();
     let done = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
+        Command::Ab(arguments) => ab::ab(arguments),
         Command::Scenarios(arguments) => scenarios::list(arguments),
     };
     match done {

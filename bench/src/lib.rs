@@ -13,11 +13,13 @@
 //! | [`engine`] | the load: connections, pacing, windows, latencies |
 //! | [`mod@measure`] | a work done on a subject: the [`outcome::Outcome`] |
 //! | [`outcome`] | the JSON of a run, field by field |
+//! | [`compare`] | two subjects in turns |
 //! | [`stats`] | medians, ratios with their intervals, drift |
 //!
 //! `docs/benchmark.md` explains how figures are taken and how to read them.
 
 pub mod cli;
+pub mod compare;
 pub mod cpus;
 pub mod dialect;
 pub mod engine;

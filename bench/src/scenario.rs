@@ -168,6 +168,9 @@ pub struct Scenario {
     /// Shards of the server.
     #[serde(default = "one")]
     pub shards: u16,
+    /// Memory of each topic, which is what the server can promise its producers room in; 0 for its default.
+    #[serde(default)]
+    pub retention_bytes: u64,
     /// An acknowledgement after this many batches of a connection ...
     pub ack_every_batches: u32,
     /// ... or this long after the first that has none.

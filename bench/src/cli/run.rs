@@ -31,7 +31,12 @@ pub(super) struct RunArguments {
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let work = Scenario::find(&arguments.scenario)?.work(&arguments.with)?;
     let warning = arguments.placement.apply()?;
-    let mut outcome = once(&work, &arguments.subject, &arguments.placement)?;
+    let mut outcome = once(
+        &work,
+        &arguments.subject,
+        &arguments.placement,
+        &format!("{} on {}", work.scenario, arguments.subject.io),
+    )?;
     outcome.warnings.extend(warning);
     show::warnings(&outcome);
     if arguments.json {
@@ -42,14 +47,14 @@ pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts a server, measures, ends it.
+/// Starts a server, measures, ends it. The label is for the progress bar.
 pub(super) fn once(
     work: &Work,
     options: &UringestOptions,
     placement: &Placement,
+    label: &str,
 ) -> Result<Outcome, Failure> {
     prepare(work)?;
     let server = Uringest::start(options, work, placement)?;
-    let mut progress = Progress::new(&format!("{} on {}", work.scenario, options.io));
-    measure(work, placement, &server, &mut progress)
+    measure(work, placement, &server, &mut Progress::new(label))
 }

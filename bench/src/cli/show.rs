@@ -2,18 +2,59 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
+use crate::compare::Comparison;
 use crate::outcome::{FlowOutcome, Latency, LatencyOf, Outcome};
 
 /// Says on standard error what the figures should not be believed without.
 pub(super) fn warnings(outcome: &Outcome) {
-    for warning in &outcome.warnings {
-        eprintln!("uringest-bench: WARNING: {warning}");
-    }
+    outcome.warnings.iter().for_each(|warning| warn(warning));
+}
+
+/// The same of one.
+pub(super) fn warn(warning: &str) {
+    eprintln!("uringest-bench: WARNING: {warning}");
 }
 
 /// One line.
-pub(super) fn json(outcome: &Outcome) -> String {
-    serde_json::to_string(outcome).expect("an outcome has no maps and no numbers that JSON does not know")
+pub(super) fn json(result: &impl Serialize) -> String {
+    serde_json::to_string(result).expect("results are structs and lists of numbers and text")
+}
+
+/// One round of a comparison, as it goes on: on standard error.
+pub(super) fn round(label: &str, round: usize, outcome: &Outcome) {
+    let latency = outcome.latency_us.map_or(String::new(), |latency| format!(", p99 {:.1} us", latency.p99));
+    eprintln!(
+        "round {}: {label}: {:.1} ns a {}{latency}, {}/s",
+        round + 1,
+        outcome.cpu_ns(),
+        outcome.cpu_unit(),
+        grouped(outcome.records_per_s)
+    );
+}
+
+/// A table, and the sentence.
+pub(super) fn comparison(comparison: &Comparison) -> String {
+    let mut out = String::new();
+    let Comparison { scenario, a, b, figures, recommendation, rounds, .. } = comparison;
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "{scenario}: A is {a}, B is {b}; medians of {} rounds in turns", rounds.len());
+    let _ = writeln!(out, "  {:<32} {:>14} {:>14} {:>8}  95 % interval", "", "A", "B", "A over B");
+    for figure in figures {
+        let number = |value: f64| format!("{value:.*}", digits(value));
+        let interval = figure.interval.map_or("-".to_owned(), |(low, high)| format!("{low:.3} to {high:.3}"));
+        let _ = writeln!(
+            out,
+            "  {:<32} {:>14} {:>14} {:>8.3}  {interval}",
+            figure.name,
+            number(figure.a),
+            number(figure.b),
+            figure.ratio
+        );
+    }
+    let _ = writeln!(out, "{recommendation}");
+    out
 }
 
 /// A page.
@@ -178,6 +219,15 @@ fn foot(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         "  kernel {}, {}, benchmark {}",
         outcome.machine.kernel, outcome.machine.cpu_model, outcome.commit
     )
+}
+
+/// Digits behind the point that a figure of this size is worth.
+fn digits(value: f64) -> usize {
+    match value.abs() {
+        size if size < 1.0 => 4,
+        size if size < 1_000.0 => 1,
+        _ => 0,
+    }
 }
 
 /// A count with commas between thousands.

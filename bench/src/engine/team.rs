@@ -16,7 +16,7 @@ use super::tap::Tap;
 use super::{FlowMeasured, Measured};
 
 /// One read takes this much, into the same memory for all connections: it stays in the cache.
-const READ_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 128 * 1024;
 /// With more connections than this, readiness is asked for, and not each socket.
 const TRY_EACH_MAX: usize = 32;
 /// Connections that are served before answers are looked at again.

@@ -27,6 +27,8 @@ pub struct Work {
     pub drive: Drive,
     /// Kind of the topics.
     pub kind: Kind,
+    /// Memory of each topic; 0 for the server's default.
+    pub retention_bytes: u64,
     /// Shards of the server.
     pub shards: u16,
     /// When producers are acknowledged.
@@ -63,6 +65,7 @@ impl Scenario {
             scenario: self.name.clone(),
             drive: self.drive,
             kind: with.kind.unwrap_or(self.kind),
+            retention_bytes: self.retention_bytes,
             shards: self.shards,
             acks: AckPace { every_batches: self.ack_every_batches, every_us: self.ack_every_us },
             seconds: with.seconds.unwrap_or(self.seconds),

@@ -92,7 +92,11 @@ impl Uringest {
         let identity = identify(&program, admin)?;
         let partitions = if work.drive == Drive::Crossing { 2 } else { 1 };
         for flow in 0..work.flows.len() {
-            let topic = json!({ "name": topic(flow), "partitions": partitions, "kind": work.kind.name() });
+            let mut topic =
+                json!({ "name": topic(flow), "partitions": partitions, "kind": work.kind.name() });
+            if work.retention_bytes > 0 {
+                topic["retention_bytes"] = work.retention_bytes.into();
+            }
             ask(admin, "POST", "/v1/topics", &topic.to_string())?;
         }
         let places = (0..work.flows.len()).map(|flow| Place {

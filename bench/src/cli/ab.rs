@@ -1,0 +1,110 @@
+//! `ab`: two backends, or two programs, in turns.
+
+use std::path::PathBuf;
+
+use crate::compare::{compare, interleave};
+use crate::failure::Failure;
+use crate::host::Placement;
+use crate::outcome::Outcome;
+use crate::scenario::{Overrides, Scenario, Work};
+use crate::subject::UringestOptions;
+
+use super::{run, show};
+
+/// See the module.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  uringest-bench ab swarm --io uring,epoll --rounds 7\n  \
+    uringest-bench ab ingest --against ../before/target/release/uringest --rounds 5 --json")]
+pub(super) struct AbArguments {
+    /// A scenario's name (`uringest-bench scenarios` lists them), or the path of a scenario file.
+    scenario: String,
+    #[command(flatten)]
+    with: Overrides,
+    /// The two backends; with --against the one of both programs.
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = ["auto", "uring", "epoll"])]
+    io: Vec<String>,
+    /// The other program (B), measured beside this one (A) on the same backend.
+    #[arg(long, value_name = "PATH")]
+    against: Option<PathBuf>,
+    /// Rounds: each measures both.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Forces a tier of the uring backend.
+    #[arg(long, value_name = "TIER")]
+    io_tier: Option<u8>,
+    /// The server's program; by default `uringest` beside this one.
+    #[arg(long, value_name = "PATH")]
+    server: Option<PathBuf>,
+    /// A further setting of the servers, as in memory.bulk_regions=8; may be given more than once.
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+    #[command(flatten)]
+    placement: Placement,
+    /// Prints one JSON object on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is measured, and what it is called.
+struct Side {
+    label: String,
+    options: UringestOptions,
+}
+
+pub(super) fn ab(arguments: &AbArguments) -> Result<(), Failure> {
+    let work = Scenario::find(&arguments.scenario)?.work(&arguments.with)?;
+    let (a, b) = sides(arguments)?;
+    for side in [&a, &b] {
+        side.options.program()?;
+    }
+    let warning = arguments.placement.apply()?;
+    let rounds = usize::from(arguments.rounds);
+    let side = |side: &Side, round| once(side, &work, &arguments.placement, round, rounds);
+    let measured = interleave(rounds, |round| side(&a, round), |round| side(&b, round))?;
+    let mut comparison = compare(&a.label, &b.label, measured);
+    comparison.warnings.extend(warning);
+    for warning in &comparison.warnings {
+        show::warn(warning);
+    }
+    if arguments.json {
+        println!("{}", show::json(&comparison));
+    } else {
+        print!("{}", show::comparison(&comparison));
+    }
+    Ok(())
+}
+
+fn once(
+    side: &Side,
+    work: &Work,
+    placement: &Placement,
+    round: usize,
+    rounds: usize,
+) -> Result<Outcome, Failure> {
+    let label = format!("{} on {}, round {} of {rounds}", work.scenario, side.label, round + 1);
+    let outcome = run::once(work, &side.options, placement, &label)?;
+    show::round(&side.label, round, &outcome);
+    Ok(outcome)
+}
+
+fn sides(arguments: &AbArguments) -> Result<(Side, Side), Failure> {
+    let options = |io: &str, server: Option<PathBuf>| UringestOptions {
+        io: io.to_owned(),
+        io_tier: arguments.io_tier.filter(|_| io == "uring"),
+        server,
+        settings: arguments.settings.clone(),
+    };
+    let side = |label: &str, io: &str, server| Side { label: label.into(), options: options(io, server) };
+    let server = || arguments.server.clone();
+    match (&arguments.io[..], &arguments.against) {
+        ([a, b], None) => Ok((side(a, a, server()), side(b, b, server()))),
+        ([], None) => Ok((side("uring", "uring", server()), side("epoll", "epoll", server()))),
+        (io @ ([] | [_]), Some(other)) => {
+            let io = io.first().map_or("uring", String::as_str);
+            Ok((side("this", io, server()), side(&other.display().to_string(), io, Some(other.clone()))))
+        }
+        _ => Err(Failure::Unsupported(
+            "ab compares two things: say --io A,B, or --against PATH with at most one --io".into(),
+        )),
+    }
+}
