@@ -1,4 +1,4 @@
-//! Tells the benchmark which commit it was built from, and whether what was compiled differed from it.
+//! Tells the benchmark which commit it was built from, whether what was compiled differed from it, and the compiler.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,6 +16,7 @@ fn main() {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rustc-env=URINGEST_BENCH_COMMIT={}", commit().as_deref().unwrap_or("unknown"));
+    println!("cargo::rustc-env=URINGEST_BENCH_RUSTC={}", rustc().as_deref().unwrap_or("unknown"));
 }
 
 /// The commit checked out, with `-dirty` where the sources differ from it. `URINGEST_COMMIT` in the environment
@@ -43,6 +44,13 @@ fn commit() -> Option<String> {
     status.extend(SOURCES.iter().chain(NOT_SOURCES));
     let dirty = !git(&status)?.is_empty();
     Some(if dirty { format!("{head}-dirty") } else { head })
+}
+
+/// The compiler's version, as in `1.90.0 (1159e78c4 2025-09-14)`.
+fn rustc() -> Option<String> {
+    let output = Command::new(std::env::var_os("RUSTC")?).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().trim_start_matches("rustc ").to_owned())
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

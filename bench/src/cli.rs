@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::instructions;
 use crate::subject::end_all_on_signal;
 
 /// Measures uringest on this host: what a record costs, and how long it takes.
@@ -27,6 +28,8 @@ enum Command {
     Ab(Box<ab::AbArguments>),
     /// Lists the scenarios, or explains one.
     Scenarios(scenarios::ScenariosArguments),
+    /// Counts the instructions of fixed pieces of the server's work, and compares with the committed figures.
+    Instructions(instructions::Arguments),
 }
 
 /// Runs what the command line says.
@@ -38,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Ab(arguments) => ab::ab(arguments),
         Command::Scenarios(arguments) => scenarios::list(arguments),
+        Command::Instructions(arguments) => return instructions::main(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,10 +14,12 @@
 //! | [`mod@measure`] | a work done on a subject: the [`outcome::Outcome`] |
 //! | [`outcome`] | the JSON of a run, field by field |
 //! | [`compare`] | two subjects in turns |
+//! | [`pieces`] | fixed pieces of the server's work, and [`instructions`], which counts what they take |
 //! | [`stats`] | medians, ratios with their intervals, drift |
 //!
 //! `docs/benchmark.md` explains how figures are taken and how to read them.
 
+pub mod callgrind;
 pub mod cli;
 pub mod compare;
 pub mod cpus;
@@ -27,8 +29,10 @@ pub mod failure;
 pub mod histogram;
 pub mod host;
 pub mod http;
+pub mod instructions;
 pub mod measure;
 pub mod outcome;
+pub mod pieces;
 pub mod progress;
 pub mod scenario;
 pub mod socket;

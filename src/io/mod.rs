@@ -27,7 +27,7 @@ pub mod epoll;
 mod errors;
 pub mod host;
 pub mod probe;
-#[cfg(test)]
+#[cfg(any(test, feature = "scripted"))]
 pub mod scripted;
 mod socket;
 mod spans;

@@ -284,11 +284,20 @@ impl<I: Io> Shard<I> {
         let mut completions = Completions::with_capacity(COMPLETIONS_PER_TICK);
         let mut wait = Wait::No;
         while !self.stopping {
-            self.io.reap(wait, &mut completions)?;
-            self.mesh.awake();
-            wait = self.tick(&mut completions);
+            wait = self.turn(wait, &mut completions)?;
         }
         Ok(())
+    }
+
+    /// One turn of [`Shard::run`], for worlds that are stepped: waits as told, ticks, and says how long the next may
+    /// wait. `completions` is empty memory that the turns share.
+    ///
+    /// # Errors
+    /// When the backend cannot go on.
+    pub fn turn(&mut self, wait: Wait, completions: &mut Completions) -> Result<Wait, IoFatal> {
+        self.io.reap(wait, completions)?;
+        self.mesh.awake();
+        Ok(self.tick(completions))
     }
 
     /// One tick over what has completed; says how long the next may wait.
