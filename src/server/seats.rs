@@ -181,41 +181,9 @@ impl Seats<'_> {
             threads.push(thread);
         }
         drop(up);
-        let (chosen, ups) = self.choose(&words, &ups)?;
-        Ok(Crew { ups, words, threads, chosen })
-    }
-
-    /// Has the threads make one candidate after the other, until all of them have the same.
-    fn choose(
-        &self,
-        words: &[std_mpsc::Sender<Word>],
-        ups: &std_mpsc::Receiver<Result<Up, SetupError>>,
-    ) -> Result<(Chosen, Vec<Up>), StartError> {
         let candidates = self.config.io.candidates(self.config.io_tier);
-        let mut refused = Vec::new();
-        for &backend in &candidates {
-            for word in words {
-                word.send(Word::Make(backend)).map_err(|_| StartError::ShardLost)?;
-            }
-            // All answer before the next word, so that answers to two words are not mixed.
-            let answers: Vec<_> = words
-                .iter()
-                .map(|_| ups.recv())
-                .collect::<Result<_, _>>()
-                .map_err(|_| StartError::ShardLost)?;
-            match answers.into_iter().collect::<Result<Vec<Up>, SetupError>>() {
-                Ok(mut ups) => {
-                    ups.sort_by_key(|up| up.id);
-                    let chosen = Chosen::after(&candidates, &refused).expect("this candidate is next");
-                    return Ok((chosen, ups));
-                }
-                Err(error) => refused.push(error),
-            }
-        }
-        match refused.pop().zip(candidates.last()) {
-            Some((source, &backend)) => Err(StartError::Io { backend, source }),
-            None => Err(StartError::NotBuilt),
-        }
+        let (chosen, ups) = choose(&candidates, &words, &ups)?;
+        Ok(Crew { ups, words, threads, chosen })
     }
 
     fn parts(&self, id: ShardId, mesh: MeshEnd<Message>, sockets: Vec<Socket>) -> ShardSpecParts {
@@ -254,6 +222,35 @@ impl Seats<'_> {
                 .map(|number| mirrored(Region::Bulk(number), plan.bulk_bytes))
                 .collect::<Result<_, _>>()?,
         })
+    }
+}
+
+/// Has the threads make one candidate after the other, until all of them have the same.
+fn choose(
+    candidates: &[Backend],
+    words: &[std_mpsc::Sender<Word>],
+    ups: &std_mpsc::Receiver<Result<Up, SetupError>>,
+) -> Result<(Chosen, Vec<Up>), StartError> {
+    let mut refused = Vec::new();
+    for &backend in candidates {
+        for word in words {
+            word.send(Word::Make(backend)).map_err(|_| StartError::ShardLost)?;
+        }
+        // All answer before the next word, so that answers to two words are not mixed.
+        let answers: Vec<_> =
+            words.iter().map(|_| ups.recv()).collect::<Result<_, _>>().map_err(|_| StartError::ShardLost)?;
+        match answers.into_iter().collect::<Result<Vec<Up>, SetupError>>() {
+            Ok(mut ups) => {
+                ups.sort_by_key(|up| up.id);
+                let chosen = Chosen::after(candidates, &refused).expect("this candidate is next");
+                return Ok((chosen, ups));
+            }
+            Err(error) => refused.push(error),
+        }
+    }
+    match refused.pop().zip(candidates.last()) {
+        Some((source, &backend)) => Err(StartError::Io { backend, source }),
+        None => Err(StartError::NotBuilt),
     }
 }
 
@@ -390,3 +387,6 @@ impl Drop for EndGuard {
         let _ = self.ended.send(ShardEnd { shard: self.shard, result });
     }
 }
+
+#[cfg(test)]
+mod tests;
