@@ -131,14 +131,16 @@ pub fn is_built(name: &str) -> bool {
     BUILT.iter().any(|backend| backend.name() == name)
 }
 
-/// Which build has the backend of that name, for those who asked for it and have another.
+/// For those who asked for the backend of that name and have a build without it.
 #[must_use]
 pub fn not_built(name: &str) -> String {
-    let interface = if name == "uring" { "io_uring" } else { name };
-    format!(
-        "this build has no {interface} backend; the default build has it (cargo build --release), and so has one with \
-         --features {name}"
-    )
+    format!("this build has no {name} backend: {}", which_build(name))
+}
+
+/// Which build has the backend of that name.
+#[must_use]
+pub fn which_build(name: &str) -> String {
+    format!("the default build (cargo build --release) has it, and so has one with --features {name}")
 }
 
 /// What all shards run on, and why.

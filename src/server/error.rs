@@ -128,12 +128,15 @@ fn bind_remedy(setting: &str, address: SocketAddr, source: &io::Error) -> String
     }
 }
 
-/// What helps the backend, and another backend where this build has one.
+/// What helps the backend; and another backend, or the build that has one.
 fn io_remedy(backend: Backend, source: &SetupError) -> String {
     let other = choice::BUILT.iter().find(|other| **other != backend);
-    let other =
-        other.map_or_else(String::new, |other| format!("; or run with --io {} or --io auto", other.name()));
-    format!("{}{other}; `uringest doctor` says what this host gives", source.remedy)
+    let other = match (other, backend.name()) {
+        (Some(other), _) => format!("run with --io {} or --io auto", other.name()),
+        (None, "uring") => format!("run on epoll: {}", choice::which_build("epoll")),
+        (None, _) => format!("run on io_uring: {}", choice::which_build("uring")),
+    };
+    format!("{}; or {other}; `uringest doctor` says what this host gives", source.remedy)
 }
 
 impl std::fmt::Display for StartError {

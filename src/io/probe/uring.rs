@@ -2,6 +2,7 @@
 
 use super::findings::{Finding, Level, finding, ok};
 use super::{HostReport, Seccomp};
+use crate::io::choice::which_build;
 use crate::io::uring::Features;
 
 pub(super) fn judge(report: &HostReport) -> Vec<Finding> {
@@ -27,19 +28,16 @@ fn backend(report: &HostReport) -> Finding {
         _ => {
             let io_uring = &report.uring.io_uring;
             let error = io_uring.error.as_deref().unwrap_or("unknown");
-            let (level, costs) = if report.backends.contains(&"epoll") {
+            let what = format!("no io_uring: {error}");
+            let remedy = io_uring.remedy.clone().unwrap_or_default();
+            if report.backends.contains(&"epoll") {
                 let costs = "`--io uring` does not start; `--io auto` runs on epoll, at up to 1.35 times the CPU for \
                              each record";
-                (Level::Warn, costs)
-            } else {
-                (Level::Bad, "`serve` does not start: this build has no other backend")
-            };
-            finding(
-                level,
-                format!("no io_uring: {error}"),
-                costs,
-                io_uring.remedy.clone().unwrap_or_default(),
-            )
+                return finding(Level::Warn, what, costs, remedy);
+            }
+            let costs = "`serve` does not start: this build has no other backend";
+            let remedy = format!("{remedy}; or run on epoll: {}", which_build("epoll"));
+            finding(Level::Bad, what, costs, remedy)
         }
     }
 }
@@ -105,8 +103,11 @@ fn registration(report: &HostReport, features: &Features) -> Option<Finding> {
     ))
 }
 
+/// Says so where the kernel's error did not: a filter may answer with any.
 fn filtered(report: &HostReport) -> Option<Finding> {
-    if report.seccomp == Seccomp::Filter && !report.uring.io_uring.available {
+    let io_uring = &report.uring.io_uring;
+    let said = io_uring.remedy.as_ref().is_some_and(|remedy| remedy.contains("seccomp"));
+    if report.seccomp == Seccomp::Filter && !io_uring.available && !said {
         return Some(finding(
             Level::Note,
             "a seccomp filter is in force",

@@ -67,7 +67,11 @@ fn tiers_are_told_apart() {
     report.auto = "uring";
     let alone = worst(&report);
     assert_eq!(alone.level, Level::Bad, "nothing else can run: {alone:?}");
-    assert!(alone.what.contains("not permitted") && alone.remedy == "allow io_uring_setup", "{alone:?}");
+    assert!(alone.what.contains("not permitted"), "{alone:?}");
+    assert!(
+        alone.remedy.starts_with("allow io_uring_setup; ") && alone.remedy.contains("--features epoll"),
+        "{alone:?}"
+    );
     report.backends = vec!["uring", "epoll"];
     report.auto = "epoll";
     let found = findings(&report);
@@ -75,6 +79,9 @@ fn tiers_are_told_apart() {
     assert!(found[0].costs.contains("epoll") && found[0].remedy == "allow io_uring_setup", "{:?}", found[0]);
     assert!(found.iter().any(|f| f.remedy.contains("--security-opt seccomp=")), "{found:?}");
     assert!(found.iter().any(|f| f.what == "epoll, which `--io auto` takes here"), "{found:?}");
+    report.uring.io_uring.remedy = Some("a seccomp profile forbids it".to_owned());
+    let told = findings(&report).iter().filter(|f| (f.what.clone() + &f.remedy).contains("seccomp")).count();
+    assert_eq!(told, 1, "the filter is told of once: {:?}", findings(&report));
 }
 
 #[test]
