@@ -2,8 +2,14 @@
 
 use std::path::Path;
 
-use crate::rig::{Case, Program, assert_each_once, ended, lines, publish};
+use crate::rig::{Case, Program, assert_each_once, ended, lines, publish, scenarios};
 use crate::support::{Server, free_address, http, run, wait_for};
+
+scenarios! {
+    a_token_opens_what_its_rules_say_and_reload_changes_it on best;
+    nobody_listens_beyond_loopback_unasked on best;
+    one_tenant_publishes_and_another_subscribes on best epoll;
+}
 
 /// A token and its digest, as `token new` makes them.
 fn token() -> (String, String) {
@@ -31,15 +37,13 @@ fn try_pub(server: &Server, topic: &str, token: &str) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-#[test]
-fn a_token_opens_what_its_rules_say_and_reload_changes_it() {
-    let _case = Case::begin();
+fn a_token_opens_what_its_rules_say_and_reload_changes_it(case: &Case) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("uringest.toml");
     let (old, old_digest) = token();
     let (new, new_digest) = token();
     write_tenant(&file, &[&old_digest]);
-    let server = Server::start(&["--shards", "2", "--config", file.to_str().expect("UTF-8")]);
+    let server = case.start(&["--shards", "2", "--config", file.to_str().expect("UTF-8")]);
     let refused = |topic: &str, token: &str, code: &str| {
         let (exit, stderr) = try_pub(&server, topic, token);
         assert!(exit == Some(4) && stderr.contains(code), "pub {topic}: {exit:?} {stderr}");
@@ -82,9 +86,7 @@ fn a_token_opens_what_its_rules_say_and_reload_changes_it() {
     assert!(!server.log().contains(&old) && !server.log().contains(&new_digest), "no secret is logged");
 }
 
-#[test]
-fn nobody_listens_beyond_loopback_unasked() {
-    let _case = Case::begin();
+fn nobody_listens_beyond_loopback_unasked(_: &Case) {
     let directory = tempfile::tempdir().expect("a directory");
     let data = directory.path().join("data");
     let data = data.to_str().expect("UTF-8");
@@ -122,9 +124,7 @@ fn nobody_listens_beyond_loopback_unasked() {
     assert_eq!(program.wait(), Some(0), "{}", program.err());
 }
 
-#[test]
-fn one_tenant_publishes_and_another_subscribes() {
-    let _case = Case::begin();
+fn one_tenant_publishes_and_another_subscribes(case: &Case) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("uringest.toml");
     let (sensor, sensor_digest) = token();
@@ -138,7 +138,7 @@ fn one_tenant_publishes_and_another_subscribes() {
     let tenants = tenant("sensor", &sensor_digest, "\"publish\", \"admin\"")
         + &tenant("watcher", &watcher_digest, "\"subscribe\"");
     std::fs::write(&file, tenants).expect("written");
-    let server = Server::start(&["--shards", "2", "--config", file.to_str().expect("UTF-8")]);
+    let server = case.start(&["--shards", "2", "--config", file.to_str().expect("UTF-8")]);
     publish(&server, "alerts.fire", 1..=10, &["--token", &sensor]);
     let named = ["--token", &watcher, "--name", "watch", "--from", "earliest"];
     let mut sub = Program::attached(&server, "alerts.fire", &[&named[..], &["--count", "20"]].concat());

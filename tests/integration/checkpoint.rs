@@ -6,9 +6,16 @@ use serde_json::Value;
 use uringest::time::parse_time;
 
 use crate::rig::{
-    Case, Program, assert_at_most, assert_each_once, ended, lines, numbers, offsets, wait_for_number,
+    Case, Program, assert_at_most, assert_each_once, ended, lines, numbers, offsets, scenarios,
+    wait_for_number,
 };
 use crate::support::Server;
+
+scenarios! {
+    a_killed_publisher_loses_nothing_and_doubles_little on best;
+    an_interrupted_publisher_doubles_nothing on best;
+    a_checkpoint_that_is_none_is_refused on best;
+}
 
 const LINES: u64 = 1_500_000;
 /// The documents' promise for `kill -9`, ...
@@ -43,11 +50,11 @@ struct Setting {
     checkpoint: std::path::PathBuf,
 }
 
-fn setting() -> Setting {
+fn setting(case: &Case) -> Setting {
     let directory = tempfile::tempdir().expect("a directory");
     let (file, checkpoint) = (directory.path().join("lines"), directory.path().join("done"));
     std::fs::write(&file, lines(1..=LINES)).expect("written");
-    Setting { _directory: directory, server: Server::start(&["--shards", "2"]), file, checkpoint }
+    Setting { _directory: directory, server: case.start(&["--shards", "2"]), file, checkpoint }
 }
 
 fn read(checkpoint: &Path) -> u64 {
@@ -65,10 +72,8 @@ fn published(server: &Server, from: u64, count: u64, form: &str) -> String {
     stdout
 }
 
-#[test]
-fn a_killed_publisher_loses_nothing_and_doubles_little() {
-    let _case = Case::begin();
-    let Setting { server, file, checkpoint, .. } = &setting();
+fn a_killed_publisher_loses_nothing_and_doubles_little(case: &Case) {
+    let Setting { server, file, checkpoint, .. } = &setting(case);
     let mut killed = start(server, file, checkpoint);
     wait_for_number(checkpoint, 1);
     killed.signal("KILL");
@@ -101,10 +106,8 @@ fn a_killed_publisher_loses_nothing_and_doubles_little() {
     }
 }
 
-#[test]
-fn an_interrupted_publisher_doubles_nothing() {
-    let _case = Case::begin();
-    let Setting { server, file, checkpoint, .. } = &setting();
+fn an_interrupted_publisher_doubles_nothing(case: &Case) {
+    let Setting { server, file, checkpoint, .. } = &setting(case);
     let mut before = 0;
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let mut interrupted = start(server, file, checkpoint);
@@ -124,10 +127,8 @@ fn an_interrupted_publisher_doubles_nothing() {
     assert_eq!(offsets(server, "lines").1, LINES);
 }
 
-#[test]
-fn a_checkpoint_that_is_none_is_refused() {
-    let _case = Case::begin();
-    let Setting { server, file, checkpoint, .. } = &setting();
+fn a_checkpoint_that_is_none_is_refused(case: &Case) {
+    let Setting { server, file, checkpoint, .. } = &setting(case);
     std::fs::write(checkpoint, "yesterday\n").expect("written");
     let mut refused = start(server, file, checkpoint);
     assert_eq!(refused.wait(), Some(2), "{}", refused.err());

@@ -8,9 +8,13 @@ use uringest::proto::control::{Open, Start, Subscribe};
 use crate::raw::{Peer, hello, publish_frame};
 use crate::rig::{
     Case, Program, Random, assert_at_most, assert_each_once, create, metric, publish, resident_kib,
-    wait_for_metric,
+    scenarios, wait_for_metric,
 };
 use crate::support::Server;
+
+scenarios! {
+    a_thousand_bad_connections_leave_nothing on best tier_1 epoll;
+}
 
 const CONNECTIONS: usize = 1_000;
 /// What they may leave in resident memory: no 8 KiB each.
@@ -75,10 +79,9 @@ fn misbehave(server: &Server, random: &mut Random, count: usize) {
     }
 }
 
-fn a_thousand_leave_nothing(server_args: &[&str]) {
-    let case = Case::begin();
+fn a_thousand_bad_connections_leave_nothing(case: &Case) {
     let mut random = case.random();
-    let server = Server::start(server_args);
+    let server = case.start(&["--shards", "2"]);
     create(&server, "gone", &["--retention-bytes", "1MiB", "--overflow", "drop_oldest"]);
     publish(&server, "gone", 1..=10_000, &[]);
     // What is touched at the first use is touched: whole huge pages, where the host gives them unasked.
@@ -96,21 +99,4 @@ fn a_thousand_leave_nothing(server_args: &[&str]) {
     let mut sub = Program::attached(&server, "lines", &["--count", "10000"]);
     publish(&server, "lines", 1..=10_000, &[]);
     assert_each_once(&sub.numbers(), 1..=10_000);
-}
-
-#[test]
-fn a_thousand_bad_connections_leave_nothing() {
-    a_thousand_leave_nothing(&["--shards", "2"]);
-}
-
-#[cfg(feature = "uring")]
-#[test]
-fn a_thousand_bad_connections_leave_nothing_on_tier_1() {
-    a_thousand_leave_nothing(&["--shards", "2", "--io-tier", "1"]);
-}
-
-#[cfg(feature = "epoll")]
-#[test]
-fn a_thousand_bad_connections_leave_nothing_on_epoll() {
-    a_thousand_leave_nothing(&["--shards", "2", "--io", "epoll"]);
 }

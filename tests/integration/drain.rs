@@ -1,7 +1,14 @@
 //! The server's end while everybody is at work.
 
-use crate::rig::{Case, Program, assert_each_once, numbers, wait_for_number};
-use crate::support::{Server, http, wait_for};
+use crate::rig::{Case, Program, assert_each_once, numbers, scenarios, wait_for_number};
+use crate::support::{http, wait_for};
+
+scenarios! {
+    a_drain_delivers_what_was_acknowledged on best epoll;
+    a_drain_delivers_what_was_acknowledged_with_one_shard on tier_1 epoll;
+    a_drain_delivers_what_was_acknowledged_of_a_live_topic on best epoll;
+    a_second_signal_does_not_wait_for_who_does_not_read on best epoll;
+}
 
 /// What a program that lost its server wrote: numbers from `first` without a hole.
 #[track_caller]
@@ -13,11 +20,11 @@ fn whole_from(out: &[u8], first: u64) -> u64 {
     last
 }
 
-fn what_is_acknowledged_is_delivered(server_args: &[&str], kind: &str) {
+fn what_is_acknowledged_is_delivered(case: &Case, shards: &str, kind: &str) {
     let directory = tempfile::tempdir().expect("a directory");
     let checkpoint = directory.path().join("done");
     let checkpoint_argument = checkpoint.to_str().expect("UTF-8");
-    let mut server = Server::start(&[server_args, &["--topics-auto-create-kind", kind]].concat());
+    let mut server = case.start(&["--shards", shards, "--topics-auto-create-kind", kind]);
     let url = server.url();
     let mut sub = Program::attached(&server, "busy", &["--retry-for", "0.2"]);
     let mut other = Program::attached(&server, "busy", &["--retry-for", "0.2"]);
@@ -41,36 +48,20 @@ fn what_is_acknowledged_is_delivered(server_args: &[&str], kind: &str) {
     }
 }
 
-#[test]
-fn a_drain_delivers_what_was_acknowledged() {
-    let _case = Case::begin();
-    what_is_acknowledged_is_delivered(&["--shards", "2"], "memory");
+fn a_drain_delivers_what_was_acknowledged(case: &Case) {
+    what_is_acknowledged_is_delivered(case, "2", "memory");
 }
 
-#[cfg(feature = "uring")]
-#[test]
-fn a_drain_delivers_what_was_acknowledged_on_tier_1_with_one_shard() {
-    let _case = Case::begin();
-    what_is_acknowledged_is_delivered(&["--shards", "1", "--io-tier", "1"], "memory");
+fn a_drain_delivers_what_was_acknowledged_with_one_shard(case: &Case) {
+    what_is_acknowledged_is_delivered(case, "1", "memory");
 }
 
-#[test]
-fn a_drain_delivers_what_was_acknowledged_of_a_live_topic() {
-    let _case = Case::begin();
-    what_is_acknowledged_is_delivered(&["--shards", "2"], "live");
+fn a_drain_delivers_what_was_acknowledged_of_a_live_topic(case: &Case) {
+    what_is_acknowledged_is_delivered(case, "2", "live");
 }
 
-#[cfg(feature = "epoll")]
-#[test]
-fn a_drain_delivers_what_was_acknowledged_of_a_live_topic_on_epoll() {
-    let _case = Case::begin();
-    what_is_acknowledged_is_delivered(&["--shards", "2", "--io", "epoll"], "live");
-}
-
-#[test]
-fn a_second_signal_does_not_wait_for_who_does_not_read() {
-    let _case = Case::begin();
-    let mut server = Server::start(&["--shards", "2", "--drain-deadline-ms", "600000"]);
+fn a_second_signal_does_not_wait_for_who_does_not_read(case: &Case) {
+    let mut server = case.start(&["--shards", "2", "--drain-deadline-ms", "600000"]);
     let stuck = crate::raw::Peer::stuck_with_credit(server.data, "busy", "stuck", 1);
     let args = ["pub", "busy", "--count", "20000", "--server", &server.url()];
     let mut publisher = Program::start(&args);

@@ -5,8 +5,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::raw::Peer;
-use crate::rig::{Case, Program, assert_at_most, assert_each_once, metric, publish, resident_kib};
+use crate::rig::{Case, Program, assert_at_most, assert_each_once, metric, publish, resident_kib, scenarios};
 use crate::support::Server;
+
+scenarios! {
+    idle_connections_cost_little on best tier_1 epoll;
+}
 
 /// So many that a huge page more or less, of memory that is mapped twice, is below 1 KiB each.
 const CONNECTIONS: usize = 5_000;
@@ -37,17 +41,17 @@ fn busy_seconds(server: &Server) -> f64 {
     metric(server, "process_cpu_seconds_total")
 }
 
-fn idle_connections_cost_little(server_args: &[&str]) {
+fn idle_connections_cost_little(case: &Case) {
     let given = std::env::var("IDLE_CONNECTIONS").ok();
     let count = given.map_or(CONNECTIONS, |count| count.parse().expect("IDLE_CONNECTIONS is a number"));
     allow_open_files(count + 200);
     // The tables for connections are there from the start: against a server that has room for few.
-    let few = Server::start(&[server_args, &["--limits-connections-max", "64"]].concat());
+    let few = case.start(&["--shards", "2", "--limits-connections-max", "64"]);
     publish(&few, "lines", 1..=1_000, &[]);
     let before = resident_kib(&few);
     drop(few);
     let room = (count + 200).to_string();
-    let server = Server::start(&[server_args, &["--limits-connections-max", &room]].concat());
+    let server = case.start(&["--shards", "2", "--limits-connections-max", &room]);
     publish(&server, "lines", 1..=1_000, &[]);
     let mut peers: Vec<Peer> = (0..count).map(|_| Peer::greeted(server.data)).collect();
     let grown_bytes = resident_kib(&server).saturating_sub(before) * 1024;
@@ -65,24 +69,4 @@ fn idle_connections_cost_little(server_args: &[&str]) {
     publish(&server, "lines", 1..=10_000, &[]);
     assert_each_once(&sub.numbers(), 1..=10_000);
     eprintln!("{count} idle connections: {each} bytes each");
-}
-
-#[test]
-fn idle_connections_cost_little_on_the_best_tier() {
-    let _case = Case::begin();
-    idle_connections_cost_little(&["--shards", "2"]);
-}
-
-#[cfg(feature = "uring")]
-#[test]
-fn idle_connections_cost_little_on_tier_1() {
-    let _case = Case::begin();
-    idle_connections_cost_little(&["--shards", "2", "--io-tier", "1"]);
-}
-
-#[cfg(feature = "epoll")]
-#[test]
-fn idle_connections_cost_little_on_epoll() {
-    let _case = Case::begin();
-    idle_connections_cost_little(&["--shards", "2", "--io", "epoll"]);
 }

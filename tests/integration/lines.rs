@@ -1,14 +1,22 @@
 //! Lines through `pub` to `sub`: the same, each once, in order, over whole connections and over cut ones.
 
 use crate::proxy::{Cut, Proxy};
-use crate::rig::{Case, Program, assert_each_once, create, lines, publish};
-use crate::support::{PATIENCE, Server, http};
+use crate::rig::{Case, Program, assert_each_once, create, lines, publish, scenarios};
+use crate::support::{PATIENCE, http};
+
+scenarios! {
+    lines_arrive_in_order_with_one_shard on tier_1 epoll;
+    lines_arrive_in_order_with_four_shards on best tier_1 epoll;
+    a_publisher_cut_on_its_way_to_the_server_resumes on best tier_1 epoll;
+    a_publisher_cut_on_its_way_from_the_server_resumes on best epoll;
+    a_cut_subscriber_goes_on_where_it_was on best epoll;
+}
 
 const LINES: u64 = 100_000;
 
 /// Several topics at once, so that connections and partitions meet on different shards.
-fn lines_arrive(server_args: &[&str], topics: &[&str]) {
-    let server = Server::start(server_args);
+fn lines_arrive(case: &Case, shards: &str, topics: &[&str]) {
+    let server = case.start(&["--shards", shards]);
     let url = server.url();
     let mut pairs = Vec::new();
     for topic in topics {
@@ -30,36 +38,17 @@ fn lines_arrive(server_args: &[&str], topics: &[&str]) {
     }
 }
 
-#[cfg(feature = "uring")]
-#[test]
-fn lines_arrive_in_order_with_one_shard_on_tier_1() {
-    let _case = Case::begin();
-    lines_arrive(&["--shards", "1", "--io-tier", "1"], &["lines"]);
+fn lines_arrive_in_order_with_one_shard(case: &Case) {
+    lines_arrive(case, "1", &["lines"]);
 }
 
-#[cfg(feature = "uring")]
-#[test]
-fn lines_arrive_in_order_with_four_shards_on_tier_1() {
-    let _case = Case::begin();
-    lines_arrive(&["--shards", "4", "--io-tier", "1"], &["a", "b", "c"]);
-}
-
-#[test]
-fn lines_arrive_in_order_with_four_shards_on_the_best_tier() {
-    let _case = Case::begin();
-    lines_arrive(&["--shards", "4"], &["a", "b", "c"]);
-}
-
-#[cfg(feature = "epoll")]
-#[test]
-fn lines_arrive_in_order_with_four_shards_on_epoll() {
-    let _case = Case::begin();
-    lines_arrive(&["--shards", "4", "--io", "epoll"], &["a", "b", "c"]);
+fn lines_arrive_in_order_with_four_shards(case: &Case) {
+    lines_arrive(case, "4", &["a", "b", "c"]);
 }
 
 /// The sum of what a publisher sends and hears, cut in either direction.
-fn a_cut_publisher_resumes(server_args: &[&str], cuts: &[Cut]) {
-    let server = Server::start(server_args);
+fn a_cut_publisher_resumes(case: &Case, cuts: &[Cut]) {
+    let server = case.start(&["--shards", "2"]);
     let mut sub = Program::attached(&server, "cut", &["--count", &LINES.to_string()]);
     let proxy = Proxy::start(server.data, cuts.iter().copied());
     let args = ["pub", "cut", "--server", &proxy.url(), "--batch-bytes", "2KiB"];
@@ -71,40 +60,21 @@ fn a_cut_publisher_resumes(server_args: &[&str], cuts: &[Cut]) {
     assert!(status == 200 && body.contains(&format!("\"log_end_offset\":{LINES}")), "{body} in {PATIENCE:?}");
 }
 
-#[test]
-fn a_publisher_cut_on_its_way_to_the_server_resumes() {
-    let _case = Case::begin();
-    let bytes = [1, 63, 64, 65, 150, 300, 1_000, 2_222, 5_000, 20_001, 65_536, 131_079, 200_000];
-    a_cut_publisher_resumes(&["--shards", "2"], &bytes.map(Cut::ToServer));
+fn a_publisher_cut_on_its_way_to_the_server_resumes(case: &Case) {
+    let bytes = [
+        1, 7, 63, 64, 65, 129, 150, 301, 1_000, 2_048, 2_222, 5_000, 20_001, 65_536, 100_003, 131_079,
+        200_000,
+    ];
+    a_cut_publisher_resumes(case, &bytes.map(Cut::ToServer));
 }
 
-#[cfg(feature = "uring")]
-#[test]
-fn a_publisher_cut_on_its_way_to_the_server_resumes_on_tier_1() {
-    let _case = Case::begin();
-    let bytes = [7, 64, 129, 301, 1_001, 2_048, 30_000, 100_003];
-    a_cut_publisher_resumes(&["--shards", "2", "--io-tier", "1"], &bytes.map(Cut::ToServer));
-}
-
-#[cfg(feature = "epoll")]
-#[test]
-fn a_publisher_cut_on_its_way_to_the_server_resumes_on_epoll() {
-    let _case = Case::begin();
-    let bytes = [1, 64, 300, 2_222, 65_536, 131_079];
-    a_cut_publisher_resumes(&["--shards", "2", "--io", "epoll"], &bytes.map(Cut::ToServer));
-}
-
-#[test]
-fn a_publisher_cut_on_its_way_from_the_server_resumes() {
-    let _case = Case::begin();
+fn a_publisher_cut_on_its_way_from_the_server_resumes(case: &Case) {
     let bytes = [1, 64, 100, 200, 300, 350, 400, 450, 500];
-    a_cut_publisher_resumes(&["--shards", "2"], &bytes.map(Cut::ToClient));
+    a_cut_publisher_resumes(case, &bytes.map(Cut::ToClient));
 }
 
-#[test]
-fn a_cut_subscriber_goes_on_where_it_was() {
-    let _case = Case::begin();
-    let server = Server::start(&["--shards", "2"]);
+fn a_cut_subscriber_goes_on_where_it_was(case: &Case) {
+    let server = case.start(&["--shards", "2"]);
     publish(&server, "kept", 1..=LINES, &[]);
     let bytes = [1, 64, 200, 301, 350, 1_000, 20_000, 20_001, 131_079, 300_000];
     let cuts = bytes.map(Cut::ToClient).into_iter().chain([Cut::ToServer(70), Cut::ToServer(170)]);

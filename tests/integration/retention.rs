@@ -5,9 +5,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::rig::{
-    Case, Program, assert_each_once, create, describe, ended, lines, numbers, offsets, publish,
+    Case, Program, assert_each_once, create, describe, ended, lines, numbers, offsets, publish, scenarios,
 };
 use crate::support::{Server, wait_for};
+
+scenarios! {
+    what_is_gone_is_said_and_what_is_kept_arrives on best epoll;
+    a_time_starts_at_the_first_batch_since on best;
+    a_name_goes_on_where_it_was on best epoll;
+    offsets_and_names_outlive_the_server on best epoll;
+    a_subscriber_and_a_publisher_outlive_the_server on best epoll;
+}
 
 /// `sub TOPIC` with these arguments, run to its good end: the numbers, and standard error.
 #[track_caller]
@@ -17,11 +25,9 @@ fn sub(server: &Server, topic: &str, args: &[&str]) -> (Vec<u64>, String) {
     (numbers(stdout.as_bytes()), stderr)
 }
 
-#[test]
-fn what_is_gone_is_said_and_what_is_kept_arrives() {
+fn what_is_gone_is_said_and_what_is_kept_arrives(case: &Case) {
     const LINES: u64 = 400_000;
-    let _case = Case::begin();
-    let server = Server::start(&["--shards", "2"]);
+    let server = case.start(&["--shards", "2"]);
     create(&server, "small", &["--retention-bytes", "1MiB"]);
     publish(&server, "small", 1..=LINES, &[]);
     let (start, end) = offsets(&server, "small");
@@ -49,10 +55,8 @@ fn what_is_gone_is_said_and_what_is_kept_arrives() {
     assert_each_once(&waiting.numbers(), LINES + 1..=LINES + 3);
 }
 
-#[test]
-fn a_time_starts_at_the_first_batch_since() {
-    let _case = Case::begin();
-    let server = Server::start(&["--shards", "2"]);
+fn a_time_starts_at_the_first_batch_since(case: &Case) {
+    let server = case.start(&["--shards", "2"]);
     publish(&server, "timed", 1..=5_000, &[]);
     let args = ["sub", "timed", "--from", "earliest", "-o", "json", "--server", &server.url()];
     let time_of = |count: &str| {
@@ -77,10 +81,8 @@ fn a_time_starts_at_the_first_batch_since() {
     assert_each_once(&got, 1..=6_000);
 }
 
-#[test]
-fn a_name_goes_on_where_it_was() {
-    let _case = Case::begin();
-    let server = Server::start(&["--shards", "2"]);
+fn a_name_goes_on_where_it_was(case: &Case) {
+    let server = case.start(&["--shards", "2"]);
     publish(&server, "named", 1..=10_000, &[]);
     let named = ["--name", "billing", "--from", "earliest"];
     let run = |count: &str| sub(&server, "named", &[&named[..], &["--count", count]].concat()).0;
@@ -115,18 +117,16 @@ fn a_name_goes_on_where_it_was() {
     assert_each_once(&run(&rest.to_string()), committed + 1..=20_000);
 }
 
-#[test]
-fn offsets_and_names_outlive_the_server() {
-    let _case = Case::begin();
+fn offsets_and_names_outlive_the_server(case: &Case) {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut server = Server::start_in(directory.path(), &["--shards", "2"]);
+    let mut server = case.start_in(directory.path(), &["--shards", "2"]);
     publish(&server, "lines", 1..=1_000, &[]);
     for (name, count) in [("done", "1000"), ("slow", "600")] {
         sub(&server, "lines", &["--name", name, "--from", "earliest", "--count", count]);
     }
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
-    let server = Server::start_in(directory.path(), &["--shards", "2"]);
+    let server = case.start_in(directory.path(), &["--shards", "2"]);
     assert_eq!(offsets(&server, "lines"), (1_000, 1_000));
     publish(&server, "lines", 1_001..=1_010, &[]);
     let (got, stderr) = sub(&server, "lines", &["--name", "done", "--from", "earliest", "--count", "10"]);
@@ -137,11 +137,9 @@ fn offsets_and_names_outlive_the_server() {
     assert_eq!(stderr, "uringest: gap: 400 records from offset 600 of partition 0 are gone (restart)\n");
 }
 
-#[test]
-fn a_subscriber_and_a_publisher_outlive_the_server() {
-    let _case = Case::begin();
+fn a_subscriber_and_a_publisher_outlive_the_server(case: &Case) {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut server = Server::start_in(directory.path(), &["--shards", "2"]);
+    let mut server = case.start_in(directory.path(), &["--shards", "2"]);
     let (data, admin) = (server.data, server.admin);
     let mut sub = Program::attached(&server, "lines", &["--count", "30000"]);
     let mut publisher = Program::start(&["pub", "lines", "--server", &server.url()]);
@@ -150,7 +148,7 @@ fn a_subscriber_and_a_publisher_outlive_the_server() {
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     publisher.write(&lines(10_001..=20_000));
-    let _server = Server::start_at(directory.path(), data, admin, &["--shards", "2"]);
+    let _server = case.start_at(directory.path(), data, admin, &["--shards", "2"]);
     publisher.write(&lines(20_001..=30_000));
     publisher.end_of_input();
     assert_eq!(publisher.wait(), Some(0), "{}", publisher.err());

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::io::{Read, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,16 +13,60 @@ use serde_json::Value;
 
 use crate::support::{PATIENCE, Server, http, run, uringest, wait_for};
 
-/// One run of a test: says how to run it again when it fails. The first line of every test.
+/// Makes tests of scenarios, which are `fn(&Case)`: a scenario, and what it runs on. `best` is what a server takes that
+/// is told nothing. What rests on a backend is run on each; what rests on the command line alone, on `best`.
+macro_rules! scenarios {
+    ($($scenario:ident on $($io:ident)+;)+) => { $(
+        mod $scenario {
+            $(crate::rig::scenarios!(@ $scenario $io);)+
+        }
+    )+ };
+    (@ $scenario:ident best) => { crate::rig::scenarios!(@@ $scenario on_the_best &[]); };
+    (@ $scenario:ident tier_1) => {
+        #[cfg(feature = "uring")]
+        crate::rig::scenarios!(@@ $scenario on_tier_1 &["--io-tier", "1"]);
+    };
+    (@ $scenario:ident epoll) => {
+        #[cfg(feature = "epoll")]
+        crate::rig::scenarios!(@@ $scenario on_epoll &["--io", "epoll"]);
+    };
+    (@@ $scenario:ident $test:ident $args:expr) => {
+        #[test]
+        fn $test() {
+            super::$scenario(&crate::rig::Case::begin($args));
+        }
+    };
+}
+pub(crate) use scenarios;
+
+/// One run of a scenario on one kind of I/O: starts its servers, and says how to run it again when it fails.
 pub struct Case {
     seed: u64,
+    /// What its servers are told of their I/O.
+    io: &'static [&'static str],
 }
 
 impl Case {
-    pub fn begin() -> Case {
+    pub fn begin(io: &'static [&'static str]) -> Case {
         let given = std::env::var("INTEGRATION_SEED").ok();
         let seed = given.map(|seed| seed.parse().expect("INTEGRATION_SEED is a number"));
-        Case { seed: seed.unwrap_or_else(|| getrandom::u64().expect("the kernel has random numbers")) }
+        let seed = seed.unwrap_or_else(|| getrandom::u64().expect("the kernel has random numbers"));
+        Case { seed, io }
+    }
+
+    /// [`Server::start`] on the I/O of this run.
+    pub fn start(&self, args: &[&str]) -> Server {
+        Server::start(&[self.io, args].concat())
+    }
+
+    /// [`Server::start_in`] on the I/O of this run.
+    pub fn start_in(&self, directory: &Path, args: &[&str]) -> Server {
+        Server::start_in(directory, &[self.io, args].concat())
+    }
+
+    /// [`Server::start_at`] on the I/O of this run.
+    pub fn start_at(&self, directory: &Path, data: SocketAddr, admin: SocketAddr, args: &[&str]) -> Server {
+        Server::start_at(directory, data, admin, &[self.io, args].concat())
     }
 
     pub fn random(&self) -> Random {
@@ -304,7 +350,7 @@ pub fn resident_kib(server: &Server) -> u64 {
 }
 
 /// Waits until a file holds a number of at least this.
-pub fn wait_for_number(path: &std::path::Path, at_least: u64) -> u64 {
+pub fn wait_for_number(path: &Path, at_least: u64) -> u64 {
     wait_for(&format!("{} to reach {at_least}", path.display()), || {
         let number = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
         (number >= at_least).then_some(number)

@@ -3,8 +3,16 @@
 use serde_json::Value;
 
 use crate::raw::Peer;
-use crate::rig::{Case, Program, assert_each_once, create, describe, publish, wait_for_metric};
+use crate::rig::{Case, Program, assert_each_once, create, describe, publish, scenarios, wait_for_metric};
 use crate::support::{Server, run, wait_for};
+
+scenarios! {
+    a_drop_oldest_topic_does_not_wait on best epoll;
+    a_live_topic_does_not_wait on best;
+    a_live_topic_does_not_wait_with_one_shard on tier_1 epoll;
+    a_block_topic_waits_alone on best epoll;
+    a_live_block_topic_waits_alone on best epoll;
+}
 
 /// Bytes of a line here, so that a socket's buffers are full soon.
 const LINE_BYTES: usize = 4096;
@@ -40,9 +48,9 @@ fn publish_rounds(server: &Server, topic: &str, reader: &Program, rounds: u64) {
 }
 
 /// A topic that never waits: the reader beside the stuck one gets all, and the stuck one is named.
-fn nobody_waits(topic_args: &[&str], server_args: &[&str]) {
+fn nobody_waits(case: &Case, shards: &str, topic_args: &[&str]) {
     const ROUNDS: u64 = 24;
-    let server = Server::start(server_args);
+    let server = case.start(&["--shards", shards]);
     create(&server, "busy", topic_args);
     let stuck = Peer::stuck(server.data, "busy", "stuck");
     let mut reader = Program::attached(&server, "busy", &["--name", "reader"]);
@@ -59,36 +67,22 @@ fn nobody_waits(topic_args: &[&str], server_args: &[&str]) {
     wait_for_metric(&server, "uringest_receive_memory_in_use_bytes", 0.0);
 }
 
-#[test]
-fn a_drop_oldest_topic_does_not_wait() {
-    let _case = Case::begin();
-    nobody_waits(&["--overflow", "drop_oldest", "--retention-bytes", "8MiB"], &["--shards", "2"]);
+fn a_drop_oldest_topic_does_not_wait(case: &Case) {
+    nobody_waits(case, "2", &["--overflow", "drop_oldest", "--retention-bytes", "8MiB"]);
 }
 
-#[test]
-fn a_live_topic_does_not_wait() {
-    let _case = Case::begin();
-    nobody_waits(&["--kind", "live", "--overflow", "drop_oldest"], &["--shards", "2"]);
+fn a_live_topic_does_not_wait(case: &Case) {
+    nobody_waits(case, "2", &["--kind", "live", "--overflow", "drop_oldest"]);
 }
 
-#[cfg(feature = "uring")]
-#[test]
-fn a_live_topic_does_not_wait_on_tier_1() {
-    let _case = Case::begin();
-    nobody_waits(&["--kind", "live", "--overflow", "drop_oldest"], &["--shards", "1", "--io-tier", "1"]);
-}
-
-#[cfg(feature = "epoll")]
-#[test]
-fn a_live_topic_does_not_wait_on_epoll() {
-    let _case = Case::begin();
-    nobody_waits(&["--kind", "live", "--overflow", "drop_oldest"], &["--shards", "2", "--io", "epoll"]);
+fn a_live_topic_does_not_wait_with_one_shard(case: &Case) {
+    nobody_waits(case, "1", &["--kind", "live", "--overflow", "drop_oldest"]);
 }
 
 /// A topic that waits: its producers do, its other consumers have all that was taken, and other topics go on.
-fn only_its_own_producers_wait(kind: &str) {
+fn only_its_own_producers_wait(case: &Case, kind: &str) {
     const LINES: u64 = 24 * ROUND;
-    let server = Server::start(&["--shards", "2"]);
+    let server = case.start(&["--shards", "2"]);
     let ring: &[&str] = if kind == "memory" { &["--retention-bytes", "2MiB"] } else { &[] };
     create(&server, "waits", &[&["--kind", kind, "--overflow", "block"], ring].concat());
     let stuck = Peer::stuck(server.data, "waits", "stuck");
@@ -115,14 +109,10 @@ fn only_its_own_producers_wait(kind: &str) {
     assert_each_once(&reader.stop(), 1..=LINES);
 }
 
-#[test]
-fn a_block_topic_waits_alone() {
-    let _case = Case::begin();
-    only_its_own_producers_wait("memory");
+fn a_block_topic_waits_alone(case: &Case) {
+    only_its_own_producers_wait(case, "memory");
 }
 
-#[test]
-fn a_live_block_topic_waits_alone() {
-    let _case = Case::begin();
-    only_its_own_producers_wait("live");
+fn a_live_block_topic_waits_alone(case: &Case) {
+    only_its_own_producers_wait(case, "live");
 }

@@ -6,9 +6,16 @@ use serde_json::Value;
 
 use crate::rig::{
     Case, Program, assert_each_once, create, describe, ended, lines, metric, numbers, offsets, publish,
-    wait_for_metric,
+    scenarios, wait_for_metric,
 };
 use crate::support::{Server, run, wait_for};
+
+scenarios! {
+    a_topic_is_deleted_and_made_again_under_load on best epoll;
+    a_live_topic_is_deleted_and_made_again_under_load on tier_1 epoll;
+    a_paused_topic_keeps_its_producers_waiting_and_loses_nothing on best epoll;
+    a_pause_outlives_the_server on best;
+}
 
 #[track_caller]
 fn topic_command(server: &Server, verb: &str, topic: &str) {
@@ -49,9 +56,9 @@ fn load(server: &Server, topic: &str, stop: &AtomicBool) -> usize {
     good
 }
 
-fn deleted_and_made_again(server_args: &[&str], kind: &str) {
+fn deleted_and_made_again(case: &Case, server_args: &[&str], kind: &str) {
     const TIMES: usize = 8;
-    let server = Server::start(server_args);
+    let server = case.start(server_args);
     create(&server, "steady", &[]);
     let used = retention_in_use(&server);
     let mut steady = Program::attached(&server, "steady", &["--count", "200000"]);
@@ -93,24 +100,17 @@ fn deleted_and_made_again(server_args: &[&str], kind: &str) {
     assert_eq!(offsets(&server, "fleeting"), (0, 10));
 }
 
-#[test]
-fn a_topic_is_deleted_and_made_again_under_load() {
-    let _case = Case::begin();
-    deleted_and_made_again(&["--shards", "2", "--topics-auto-create=false"], "memory");
+fn a_topic_is_deleted_and_made_again_under_load(case: &Case) {
+    deleted_and_made_again(case, &["--shards", "2", "--topics-auto-create=false"], "memory");
 }
 
-#[cfg(feature = "uring")]
-#[test]
-fn a_live_topic_is_deleted_and_made_again_under_load_on_tier_1() {
-    let _case = Case::begin();
-    deleted_and_made_again(&["--shards", "3", "--io-tier", "1", "--topics-auto-create=false"], "live");
+fn a_live_topic_is_deleted_and_made_again_under_load(case: &Case) {
+    deleted_and_made_again(case, &["--shards", "3", "--topics-auto-create=false"], "live");
 }
 
-#[test]
-fn a_paused_topic_keeps_its_producers_waiting_and_loses_nothing() {
+fn a_paused_topic_keeps_its_producers_waiting_and_loses_nothing(case: &Case) {
     const LINES: u64 = 200_000;
-    let _case = Case::begin();
-    let server = Server::start(&["--shards", "2"]);
+    let server = case.start(&["--shards", "2"]);
     create(&server, "breaks", &[]);
     publish(&server, "breaks", 1..=1_000, &[]);
     let mut sub = Program::attached(&server, "breaks", &["--from", "earliest"]);
@@ -140,16 +140,14 @@ fn a_paused_topic_keeps_its_producers_waiting_and_loses_nothing() {
     assert_each_once(&sub.stop(), 1..=LINES + 1_000);
 }
 
-#[test]
-fn a_pause_outlives_the_server() {
-    let _case = Case::begin();
+fn a_pause_outlives_the_server(case: &Case) {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut server = Server::start_in(directory.path(), &["--shards", "2"]);
+    let mut server = case.start_in(directory.path(), &["--shards", "2"]);
     create(&server, "breaks", &[]);
     topic_command(&server, "pause", "breaks");
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
-    let server = Server::start_in(directory.path(), &["--shards", "2"]);
+    let server = case.start_in(directory.path(), &["--shards", "2"]);
     assert_eq!(describe(&server, "breaks")["paused"], true);
     let args = ["pub", "breaks", "--server", &server.url(), "--retry-for", "0.3"];
     let output = run(&args, &lines(1..=10));
