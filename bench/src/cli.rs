@@ -7,6 +7,8 @@ mod show;
 
 use std::process::ExitCode;
 
+#[cfg(test)]
+use clap::CommandFactory as _;
 use clap::{Parser, Subcommand};
 
 use crate::instructions;
@@ -50,4 +52,13 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The flags of a command, as in `--json`.
+#[cfg(test)]
+pub(crate) fn flags(command: &str) -> Vec<String> {
+    let all = Arguments::command();
+    let command = all.find_subcommand(command).expect("a command");
+    let flags = command.get_arguments().filter_map(clap::Arg::get_long).filter(|flag| *flag != "help");
+    flags.map(|flag| format!("--{flag}")).collect()
 }

@@ -10,8 +10,10 @@ use crate::outcome::Outcome;
 use crate::scenario::Drive;
 use crate::stats::{ROUNDS_FOR_INTERVAL, median, ratio_of_medians};
 
-/// Ratios nearer to 1 than this are called equal, whatever the interval says: hosts and kernels move more.
+/// Ratios nearer to 1 than this are called equal, as hosts and kernels move more ...
 const EQUAL_WITHIN: f64 = 0.03;
+/// ... where their interval is as near: else too little is known.
+const EQUAL_INTERVAL: f64 = 0.1;
 /// The bootstrap's resampling begins here: the same rounds always give the same interval.
 const SEED: u64 = 0x5eed;
 
@@ -38,7 +40,7 @@ pub fn interleave(
 }
 
 /// A figure of both sides.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Figure {
     /// The outcome's field.
     pub name: String,
@@ -66,7 +68,8 @@ enum Verdict {
 impl Figure {
     fn verdict(&self) -> Verdict {
         let Some((low, high)) = self.interval else { return Verdict::Unknown };
-        if (self.ratio - 1.0).abs() < EQUAL_WITHIN {
+        let near = (low - 1.0).abs().max((high - 1.0).abs()) < EQUAL_INTERVAL;
+        if near && (self.ratio - 1.0).abs() < EQUAL_WITHIN {
             return Verdict::Equal;
         }
         match (low > 1.0, high < 1.0) {
@@ -83,7 +86,7 @@ impl Figure {
 }
 
 /// See the module. What `ab --json` prints.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Comparison {
     /// The scenario's name.
     pub scenario: String,
@@ -173,17 +176,22 @@ fn recommend(scenario: &str, a: &str, b: &str, figures: &[Figure], rounds: usize
     let tail_words =
         tail.map_or(String::new(), |tail| format!(", and {} in the 99th percentile", tail.words()));
     let tail = tail.map_or(Verdict::Equal, Figure::verdict);
+    let counts = match first.name.as_str() {
+        name if name == KNEE.0 => "the rate",
+        name if name == IDLE_BYTES.0 => "memory",
+        _ => "CPU",
+    };
     let advice = match (first.verdict(), tail) {
         (Verdict::ABetter, Verdict::BBetter) => {
-            format!("take {a} where CPU counts most, {b} where the tail does")
+            format!("take {a} where {counts} counts most, {b} where the tail does")
         }
         (Verdict::BBetter, Verdict::ABetter) => {
-            format!("take {b} where CPU counts most, {a} where the tail does")
+            format!("take {b} where {counts} counts most, {a} where the tail does")
         }
         (Verdict::ABetter, _) => format!("take {a}"),
         (Verdict::BBetter, _) => format!("take {b}"),
-        (Verdict::Equal, Verdict::ABetter) => format!("as cheap, and {a} has the shorter tail: take {a}"),
-        (Verdict::Equal, Verdict::BBetter) => format!("as cheap, and {b} has the shorter tail: take {b}"),
+        (Verdict::Equal, Verdict::ABetter) => format!("as good, and {a} has the shorter tail: take {a}"),
+        (Verdict::Equal, Verdict::BBetter) => format!("as good, and {b} has the shorter tail: take {b}"),
         (Verdict::Equal, _) => "no difference that matters: take either".into(),
         (Verdict::Unknown, _) => "the rounds differ more than the two do: take more rounds, or either".into(),
     };
@@ -210,6 +218,7 @@ mod tests {
             ((1.01, 0.005), (0.5, 0.2), "uring has the shorter tail: take uring."),
             ((1.01, 0.005), (1.0, 0.5), "take either."),
             ((1.1, 0.2), (1.0, 0.5), "take more rounds, or either."),
+            ((1.01, 0.3), (1.0, 0.5), "take more rounds, or either."),
         ] {
             let figures = [figure("server_cpu_ns_per_record", cpu.0, cpu.1), figure(P99.0, p99.0, p99.1)];
             let sentence = recommend("swarm", "uring", "epoll", &figures, 5);

@@ -2,7 +2,8 @@
 //!
 //! A [`Session`] owns every connection of a work, dealt out to one [`team`] for each CPU of the load. A
 //! [`Window`] runs the load on all teams at once, first to warm up and then measured; a session may have many.
-//! Between windows nothing is sent or read.
+//! Between windows nothing is sent or read. At the end a session is [settled](Session::settle): everything sent has to
+//! have arrived.
 //!
 //! A team is one thread that goes over its sockets without ever blocking in one. It knows how much of its time it
 //! had something to do: that share, not the CPU time it spins away, says whether the load was the bottleneck.
@@ -10,6 +11,7 @@
 mod lane;
 mod pace;
 mod ready;
+mod rest;
 mod tap;
 mod team;
 #[cfg(test)]
@@ -29,8 +31,11 @@ use crate::subject::Process;
 
 use lane::Lane;
 use pace::Pace;
+use rest::Rest;
 use tap::Tap;
 use team::Team;
+
+pub use rest::Settled;
 
 /// The teams begin together, a moment after they were started.
 const HEAD_START_NS: u64 = 2_000_000;
@@ -78,10 +83,12 @@ pub struct Measured {
     pub server_cpu_ns: u64,
     /// Time in it in which the busiest team had something to do.
     pub busy_ns: u64,
-    /// Batches that had a time, and those of them sent more than a millisecond after it.
-    pub timed: u64,
-    /// See `timed`.
+    /// Batches that had a time; without times, turns of connections that send one batch a turn.
+    pub chances: u64,
+    /// Of `chances`, those sent more than a millisecond late because the load's thread was elsewhere.
     pub late: u64,
+    /// Of `chances`, those sent as late, or turns let go by, because the server took no more.
+    pub blocked: u64,
 }
 
 /// See the module.
@@ -100,7 +107,8 @@ impl<D: Dialect> Session<D> {
     /// # Errors
     /// The server refuses one.
     pub fn open(dialect: &D, work: &Work, load_cpus: &CpuList, crossed: bool) -> Result<Session<D>, Failure> {
-        let mut teams: Vec<Team<D>> = load_cpus.all().iter().map(|_| Team::new(work.flows.len())).collect();
+        let consumers: Vec<u64> = work.flows.iter().map(|flow| flow.consumers as u64).collect();
+        let mut teams: Vec<Team<D>> = load_cpus.all().iter().map(|_| Team::new(consumers.clone())).collect();
         let count = teams.len();
         let at_once = if work.drive.sends_at_will() { WRITE_BYTES } else { 1 };
         let mut number = 0;
@@ -140,7 +148,7 @@ impl<D: Dialect> Session<D> {
         })
     }
 
-    /// Runs the load. `told` is called now and then with the time that has passed since its begin.
+    /// Runs the load, and where it has times until all that was due has arrived. `told` is called now and then with the time that has passed since its begin.
     ///
     /// # Errors
     /// A connection broke, or the server refused something.
@@ -153,15 +161,16 @@ impl<D: Dialect> Session<D> {
         let begin_ns = now_ns() + HEAD_START_NS;
         let from_ns = begin_ns + nanos(window.warm_up);
         let hours = team::Hours { begin_ns, from_ns, to_ns: from_ns + nanos(window.length) };
-        let paces: Vec<Pace> = (0..self.flows).map(|flow| self.pace(flow, window, begin_ns)).collect();
+        let paces: Vec<Pace> = (0..self.flows).map(|flow| self.pace(flow, window, hours)).collect();
+        let rest = Rest::new(self.teams.len());
         let (done, parts) = std::sync::mpsc::channel();
         let measured = std::thread::scope(|scope| {
             for (team, cpu) in self.teams.iter_mut().zip(self.load_cpus.all()) {
-                let (paces, done) = (&paces, done.clone());
+                let (paces, rest, done) = (&paces, &rest, done.clone());
                 scope.spawn(move || {
                     // The placement was tried before.
                     let _pinned = pin_to(&[*cpu]);
-                    let _received = done.send(team.run(paces, hours, process));
+                    let _received = done.send(team.run(paces, hours, process, rest));
                 });
             }
             drop(done);
@@ -187,13 +196,13 @@ impl<D: Dialect> Session<D> {
         lanes.map(|lane| lane.producer.sent() * lane.producer.unit_bytes()).sum()
     }
 
-    fn pace(&self, flow: usize, window: &Window, begin_ns: u64) -> Pace {
+    fn pace(&self, flow: usize, window: &Window, hours: team::Hours) -> Pace {
         let rate = window.rates_per_s[flow];
         let records = self.teams.iter().find_map(|team| team.unit_records(flow)).unwrap_or(1);
         match (self.drive, rate) {
             (Drive::Rounds, 0) => Pace::Turn,
             (_, 0) => Pace::AtWill,
-            _ => Pace::timed(begin_ns, rate, records, self.connections[flow]),
+            _ => Pace::timed((hours.begin_ns, hours.to_ns), rate, records, self.connections[flow]),
         }
     }
 }
@@ -217,8 +226,9 @@ fn merge(parts: Vec<Measured>, flows: usize) -> Measured {
             (all.elapsed_ns, all.server_cpu_ns) = (part.elapsed_ns, part.server_cpu_ns);
         }
         all.missed += part.missed;
-        all.timed += part.timed;
+        all.chances += part.chances;
         all.late += part.late;
+        all.blocked += part.blocked;
         all.busy_ns = all.busy_ns.max(part.busy_ns);
         for (flow, other) in all.flows.iter_mut().zip(part.flows) {
             flow.records += other.records;

@@ -3,6 +3,7 @@
 mod assemble;
 mod crossing;
 mod idle;
+mod judge;
 mod plain;
 mod soak;
 mod step;
@@ -17,8 +18,6 @@ use crate::subject::Subject;
 
 /// Files that the server has open besides its connections, and the load besides its own.
 const OPEN_FILES_BESIDES: u64 = 512;
-/// A side with less of its time left than this is at its limit.
-const FULL: f64 = 0.95;
 
 /// Measures. The subject was started for this work, and nothing was done with it before.
 ///

@@ -4,6 +4,9 @@
 //! nothing to say about are `null` (or, where they are lists, empty), never missing, so that a reader need not
 //! guess. Times are in the unit that the name ends in.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use crate::host::Machine;
@@ -39,7 +42,7 @@ pub enum LatencyOf {
 }
 
 /// One flow of the work.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FlowOutcome {
     /// Its name in the scenario; may be empty.
     pub name: String,
@@ -72,7 +75,7 @@ pub struct FlowOutcome {
 }
 
 /// One rate of `step`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Step {
     /// Records a second offered.
     pub rate_per_s: u64,
@@ -89,7 +92,7 @@ pub struct Step {
 }
 
 /// Where `step` ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Knee {
     /// The 99th percentile that was allowed.
     pub bound_us: f64,
@@ -100,7 +103,7 @@ pub struct Knee {
 }
 
 /// One interval of `soak`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Interval {
     /// Seconds since the measurement began, at the interval's end.
     pub at_s: f64,
@@ -116,7 +119,7 @@ pub struct Interval {
 
 /// How much figures of `soak` change from its begin to its end, along a line that outliers do not move: 0.01
 /// is 1 % more at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct DriftOutcome {
     /// Of resident memory.
     pub server_rss: f64,
@@ -129,7 +132,7 @@ pub struct DriftOutcome {
 }
 
 /// `crossing`: the same work on the connections' own shard.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CrossingOutcome {
     /// The server's CPU time for each record without crossing.
     pub own_server_cpu_ns_per_record: f64,
@@ -142,7 +145,7 @@ pub struct CrossingOutcome {
 }
 
 /// One number of connections of `idle`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct IdleOutcome {
     /// Connections that have said hello.
     pub connections: usize,
@@ -157,7 +160,7 @@ pub struct IdleOutcome {
 }
 
 /// The bare loop beside the server (`--with-limit`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LimitOutcome {
     /// What the loop does and on which system calls, as in `epoll sink`.
     pub name: String,
@@ -172,7 +175,7 @@ pub struct LimitOutcome {
 }
 
 /// See the module.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// The scenario's name.
     pub scenario: String,
@@ -216,6 +219,12 @@ pub struct Outcome {
     pub delivered: u64,
     /// Records that the server told consumers would not come.
     pub missed: u64,
+    /// Records that the server never said it had taken, of all that was sent since the run began; looked at when
+    /// nothing has come for three seconds after its end. Other than 0, something was lost.
+    pub unacknowledged: u64,
+    /// Records that consumers neither got nor were told they would not get, as long after the end, over all of them;
+    /// less than 0 where they got more than was sent.
+    pub undelivered: i64,
     /// `records` over `seconds`.
     pub records_per_s: f64,
     /// `delivered` over `seconds`.
@@ -236,8 +245,12 @@ pub struct Outcome {
     /// server's CPU time for each record that of a server that is not fully used.
     pub load_saturated: bool,
     /// The load could not keep to its times because of itself: share of the batches sent more than a
-    /// millisecond after they were due. 0 where there are no times.
+    /// millisecond after they were due, although the server would have taken them. 0 where there are no times.
     pub late_share: f64,
+    /// Share of the batches sent as late because the server did not take them earlier (credit, batches in flight,
+    /// a full socket); in rounds without a rate, share of the turns at which a connection could not send. 0
+    /// where the load sends as much as it can.
+    pub blocked_share: f64,
     /// Payload bytes copied in user space over the frame bytes taken, over the whole run; `null` where the
     /// subject does not count them.
     pub copied_bytes_ratio: Option<f64>,

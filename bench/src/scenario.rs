@@ -31,10 +31,11 @@ const BUILT_IN: [&str; 10] = [
 ];
 
 /// How the load is applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Drive {
     /// Every producer sends as much as its credit and its socket take.
+    #[default]
     Saturate,
     /// One batch on each connection in turn, at the flow's rate (or, where that is 0, as fast as the load's
     /// thread writes), each by a write of its own. What is late is sent late and not made up by larger writes.
@@ -99,7 +100,7 @@ pub struct Flow {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct Overrides {
-    /// Bytes of a record's payload.
+    /// Bytes of a record's payload (not `mix`).
     #[arg(long = "payload", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_bytes: Option<usize>,
@@ -107,15 +108,15 @@ pub struct Overrides {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_bytes: Option<usize>,
-    /// Producers, each on a connection of its own (`idle`: idle connections).
+    /// Producers of each flow, each on a connection of its own (`idle`: idle connections).
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<usize>,
-    /// Consumers, each on a connection of its own.
+    /// Consumers of each flow, each on a connection of its own.
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumers: Option<usize>,
-    /// Records a second offered over all connections; 0 for as many as possible.
+    /// Records a second offered over all connections (not `mix`); 0 for as many as possible.
     #[arg(long = "rate", value_name = "PER_SECOND")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<u64>,

@@ -17,6 +17,7 @@ use super::{run, show};
     uringest-bench ab ingest --against ../before/target/release/uringest --rounds 5 --json")]
 pub(super) struct AbArguments {
     /// A scenario's name (`uringest-bench scenarios` lists them), or the path of a scenario file.
+    #[arg(default_value = "ingest")]
     scenario: String,
     #[command(flatten)]
     with: Overrides,

@@ -5,9 +5,10 @@ use std::net::TcpStream;
 
 use crate::dialect::Producer;
 use crate::histogram::Histogram;
+use crate::host::now_ns;
 use crate::socket::write_some;
 
-use super::pace::Pace;
+use super::pace::{NEVER, Pace};
 use super::tap::read_with;
 
 /// Stamps that are kept for acknowledgements: more batches than are ever in flight with latencies of interest.
@@ -31,11 +32,22 @@ pub(super) struct Lane<P> {
     stamps: Box<[u64; STAMPS]>,
     /// Batches sent since the window began.
     turns: u64,
-    /// Batches with a time, and those sent late.
-    pub(super) timed: u64,
-    pub(super) late: u64,
+    /// Whether a batch that is due waits for the server: for credit, an acknowledgement, or room in the socket.
+    waits: bool,
+    pub(super) kept: Kept,
     /// `acked` and `sent` when the measured part began.
     before: (u64, u64),
+}
+
+/// How well the lane kept to its times or turns in the measured part.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Kept {
+    /// Batches with a time, or turns.
+    pub(super) chances: u64,
+    /// Batches sent late because the load's thread was elsewhere.
+    pub(super) late: u64,
+    /// Batches sent late because the server took no more, or turns at which it took none.
+    pub(super) blocked: u64,
 }
 
 /// Where a batch's stamp is kept.
@@ -55,8 +67,8 @@ impl<P: Producer> Lane<P> {
             replies: Vec::new(),
             stamps: Box::new([0; STAMPS]),
             turns: 0,
-            timed: 0,
-            late: 0,
+            waits: false,
+            kept: Kept::default(),
             before: (0, 0),
         }
     }
@@ -64,12 +76,13 @@ impl<P: Producer> Lane<P> {
     /// A window begins: times are counted anew.
     pub(super) fn begin(&mut self) {
         self.turns = 0;
+        self.waits = false;
     }
 
     /// The measured part begins.
     pub(super) fn mark(&mut self) {
         self.before = (self.producer.acked(), self.producer.sent());
-        (self.timed, self.late) = (0, 0);
+        self.kept = Kept::default();
     }
 
     /// Batches since [`Lane::mark`]: acknowledged, or sent.
@@ -94,19 +107,57 @@ impl<P: Producer> Lane<P> {
         let mut moved = self.is_stuck() && self.write()?;
         match pace {
             Pace::AtWill => moved |= self.send(u64::MAX, now_ns)?,
-            Pace::Turn => moved |= self.send(1, now_ns)?,
-            Pace::Timed { .. } => {
-                while let Some(due) = self.due_ns(pace).filter(|due| *due <= now_ns) {
-                    if !self.send(1, due)? {
-                        break;
-                    }
-                    self.timed += 1;
-                    self.late += u64::from(now_ns - due > LATE_NS);
-                    moved = true;
-                }
+            Pace::Turn => {
+                let sent = self.send(1, now_ns)?;
+                self.kept.chances += 1;
+                self.kept.blocked += u64::from(!sent);
+                moved |= sent;
             }
+            Pace::Timed { .. } => moved |= self.send_due(pace, now_ns)?,
         }
         Ok(moved)
+    }
+
+    /// Sends every batch that is due and may be sent.
+    #[inline]
+    fn send_due(&mut self, pace: &Pace, now_ns: u64) -> io::Result<bool> {
+        let mut moved = false;
+        while let Some(due) = self.due_ns(pace).filter(|due| *due <= now_ns) {
+            if !self.send(1, due)? {
+                self.waits = true;
+                return Ok(moved);
+            }
+            self.count(now_ns - due > LATE_NS);
+            moved = true;
+        }
+        self.waits = false;
+        Ok(moved)
+    }
+
+    fn count(&mut self, late: bool) {
+        self.kept.chances += 1;
+        self.kept.blocked += u64::from(late && self.waits);
+        self.kept.late += u64::from(late && !self.waits);
+    }
+
+    /// Nothing will be due any more, and all that was is written.
+    pub(super) fn is_through(&self, pace: &Pace) -> bool {
+        self.due_ns(pace).is_none_or(|due| due == NEVER) && !self.is_stuck()
+    }
+
+    /// Gives up on what was due and could not be sent: when each of these batches was due.
+    pub(super) fn give_up(&mut self, pace: &Pace, mut due_at: impl FnMut(u64)) {
+        while let Some(due) = self.due_ns(pace).filter(|due| *due != NEVER) {
+            self.turns += 1;
+            self.waits = true;
+            self.count(true);
+            due_at(due);
+        }
+    }
+
+    /// Writes what is stuck, and sends nothing more.
+    pub(super) fn flush(&mut self) -> io::Result<bool> {
+        Ok(self.is_stuck() && self.write()?)
     }
 
     /// Encodes and writes once, where nothing is stuck.
@@ -146,13 +197,14 @@ impl<P: Producer> Lane<P> {
     }
 
     /// Reads answers; says whether any came. The latency of the last batch that they name is counted: that of
-    /// the ones before it depends on how far apart acknowledgements are asked for.
+    /// the ones before it depends on how far apart acknowledgements are asked for. Batches from before `from_ns` are
+    /// not counted.
     #[inline]
     pub(super) fn listen(
         &mut self,
         buffer: &mut [u8],
         latencies: &mut Histogram,
-        clock: impl Fn() -> u64,
+        from_ns: u64,
     ) -> io::Result<bool> {
         let before = self.producer.acked();
         let producer = &mut self.producer;
@@ -162,7 +214,9 @@ impl<P: Producer> Lane<P> {
             let acked = self.producer.acked();
             if P::ANSWERED && acked > before && self.producer.sent() - acked < STAMPS as u64 {
                 let stamp = self.stamps[place(acked - 1)];
-                latencies.add(clock().saturating_sub(stamp));
+                if stamp >= from_ns {
+                    latencies.add(now_ns().saturating_sub(stamp));
+                }
             }
         }
         Ok(came)

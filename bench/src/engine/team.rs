@@ -9,9 +9,10 @@ use crate::host::now_ns;
 use crate::socket::{descriptor, wait};
 use crate::subject::Process;
 
-use super::lane::Lane;
+use super::lane::{Kept, Lane};
 use super::pace::Pace;
 use super::ready::Ready;
+use super::rest::Rest;
 use super::tap::Tap;
 use super::{FlowMeasured, Measured};
 
@@ -45,23 +46,29 @@ pub(super) struct Team<D: Dialect> {
     /// Of lanes (by their place) and taps (behind them), where there are many.
     ready: Option<Ready>,
     buffer: Vec<u8>,
-    found: Vec<Found>,
+    pub(super) found: Vec<Found>,
+    /// Consumers of each flow, over all teams.
+    pub(super) consumers: Vec<u64>,
+    /// Latencies of batches with an earlier time are not counted.
+    from_ns: u64,
     /// Sockets found readable.
     readable: Vec<usize>,
 }
 
 /// What is counted for a flow.
 #[derive(Default)]
-struct Found {
-    tally: Tally,
+pub(super) struct Found {
+    pub(super) tally: Tally,
     delivered_before: u64,
     missed_before: u64,
-    ack: Histogram,
-    delivery: Histogram,
+    pub(super) ack: Histogram,
+    pub(super) delivery: Histogram,
 }
 
 impl<D: Dialect> Team<D> {
-    pub(super) fn new(flows: usize) -> Team<D> {
+    /// `consumers`: of each flow, over all teams.
+    pub(super) fn new(consumers: Vec<u64>) -> Team<D> {
+        let flows = consumers.len();
         Team {
             lanes: Vec::new(),
             taps: Vec::new(),
@@ -70,6 +77,8 @@ impl<D: Dialect> Team<D> {
             ready: None,
             buffer: vec![0; READ_BYTES],
             found: (0..flows).map(|_| Found::default()).collect(),
+            consumers,
+            from_ns: 0,
             readable: Vec::new(),
         }
     }
@@ -93,9 +102,16 @@ impl<D: Dialect> Team<D> {
         Ok(())
     }
 
-    /// Runs the load until the window ends.
-    pub(super) fn run(&mut self, paces: &[Pace], hours: Hours, process: &Process) -> io::Result<Measured> {
-        let timed = paces.iter().any(|pace| matches!(pace, Pace::Timed { .. }));
+    /// Runs the load until the window ends, and what was due in it has arrived.
+    pub(super) fn run(
+        &mut self,
+        paces: &[Pace],
+        hours: Hours,
+        process: &Process,
+        rest: &Rest,
+    ) -> io::Result<Measured> {
+        let timed = paces.iter().any(Pace::is_timed);
+        self.from_ns = if timed { hours.from_ns } else { 0 };
         for lane in &mut self.lanes {
             lane.begin();
         }
@@ -118,7 +134,8 @@ impl<D: Dialect> Team<D> {
             }
             if let Some((from, cpu)) = mark.filter(|_| now >= hours.to_ns) {
                 let server_cpu_ns = process.cpu_ns() - cpu;
-                return Ok(self.measured(paces, now_ns() - from, server_cpu_ns, busy_ns));
+                let measured = self.measured(paces, now_ns() - from, server_cpu_ns, busy_ns);
+                return if timed { self.measured_late(measured, paces, rest) } else { Ok(measured) };
             }
             moved_last = self.step(paces, now)?;
             if moved_last {
@@ -130,7 +147,7 @@ impl<D: Dialect> Team<D> {
     }
 
     /// Goes over the connections once; says whether anything could be done.
-    fn step(&mut self, paces: &[Pace], now: u64) -> io::Result<bool> {
+    pub(super) fn step(&mut self, paces: &[Pace], now: u64) -> io::Result<bool> {
         let mut moved = false;
         for at in (0..self.stuck.len()).rev() {
             let lane = &mut self.lanes[self.stuck[at]];
@@ -167,7 +184,7 @@ impl<D: Dialect> Team<D> {
         Ok(moved)
     }
 
-    fn listen(&mut self, paces: &[Pace]) -> io::Result<bool> {
+    pub(super) fn listen(&mut self, paces: &[Pace]) -> io::Result<bool> {
         let mut readable = std::mem::take(&mut self.readable);
         readable.clear();
         match &mut self.ready {
@@ -189,7 +206,7 @@ impl<D: Dialect> Team<D> {
             let came = tap.listen(&mut self.buffer, &mut found.tally)?;
             if !found.tally.stamps.is_empty() {
                 let now = now_ns();
-                for stamp in found.tally.stamps.drain(..) {
+                for stamp in found.tally.stamps.drain(..).filter(|stamp| *stamp >= self.from_ns) {
                     found.delivery.add(now.saturating_sub(stamp));
                 }
             }
@@ -199,9 +216,9 @@ impl<D: Dialect> Team<D> {
             return Ok(false);
         }
         let (was_stuck, pace) = (lane.is_stuck(), &paces[lane.flow]);
-        let came = lane.listen(&mut self.buffer, &mut self.found[lane.flow].ack, now_ns)?;
+        let came = lane.listen(&mut self.buffer, &mut self.found[lane.flow].ack, self.from_ns)?;
         // An answer makes room for what waited for it; without times, its turn comes anyway.
-        if came && matches!(pace, Pace::Timed { .. }) {
+        if came && pace.is_timed() {
             lane.pump(pace, now_ns())?;
         }
         if lane.is_stuck() && !was_stuck {
@@ -252,9 +269,28 @@ impl<D: Dialect> Team<D> {
             flow.units.push(units);
             flow.unit_records = lane.producer.unit_records();
             flow.records += units * flow.unit_records;
-            measured.timed += lane.timed;
-            measured.late += lane.late;
+            measured.add(lane.kept);
         }
         measured
+    }
+
+    /// What has to be measured until the last batch has arrived: its latency, and how it kept to its time. Rates
+    /// and CPU time are those of the window.
+    fn measured_late(&mut self, mut measured: Measured, paces: &[Pace], rest: &Rest) -> io::Result<Measured> {
+        self.finish(paces, rest)?;
+        for (flow, found) in measured.flows.iter_mut().zip(&self.found) {
+            (flow.ack, flow.delivery) = (found.ack.clone(), found.delivery.clone());
+        }
+        (measured.chances, measured.late, measured.blocked) = (0, 0, 0);
+        self.lanes.iter().for_each(|lane| measured.add(lane.kept));
+        Ok(measured)
+    }
+}
+
+impl Measured {
+    fn add(&mut self, kept: Kept) {
+        self.chances += kept.chances;
+        self.late += kept.late;
+        self.blocked += kept.blocked;
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{FULL, Run};
-use crate::engine::{FlowMeasured, Measured, Window};
+use super::Run;
+use crate::engine::{FlowMeasured, Measured, Session, Window};
 use crate::failure::Failure;
 use crate::host::{CONGESTION_CONTROL, Machine};
 use crate::outcome::{COMMIT, FlowOutcome, LatencyOf, Outcome};
@@ -38,6 +38,8 @@ impl<S: Subject> Run<'_, S> {
             records: 0,
             delivered: 0,
             missed: 0,
+            unacknowledged: 0,
+            undelivered: 0,
             records_per_s: 0.0,
             delivered_per_s: 0.0,
             bytes_per_s: 0.0,
@@ -48,6 +50,7 @@ impl<S: Subject> Run<'_, S> {
             load_cpu_share: 0.0,
             load_saturated: false,
             late_share: 0.0,
+            blocked_share: 0.0,
             copied_bytes_ratio: None,
             fairness: 1.0,
             server_rss_bytes: 0,
@@ -92,7 +95,9 @@ impl<S: Subject> Run<'_, S> {
             (outcome.consumers > 0).then(|| measured.server_cpu_ns as f64 / outcome.delivered.max(1) as f64);
         outcome.server_cpu_share = measured.server_cpu_ns as f64 / measured.elapsed_ns as f64;
         outcome.load_cpu_share = measured.load_cpu_share();
-        outcome.late_share = measured.late as f64 / measured.timed.max(1) as f64;
+        let chances = measured.chances.max(1) as f64;
+        outcome.late_share = measured.late as f64 / chances;
+        outcome.blocked_share = measured.blocked as f64 / chances;
         outcome.server_rss_bytes = self.subject.process().rss_bytes()?;
         if let Some(first) = outcome.flows.first() {
             outcome.fairness = first.fairness;
@@ -100,6 +105,14 @@ impl<S: Subject> Run<'_, S> {
             outcome.latency_of = first.latency_of;
         }
         Ok(outcome)
+    }
+
+    /// Settles the only session of a server, and says how many bytes were copied in it.
+    pub(super) fn finish(&self, session: Session<S::Dialect>, outcome: &mut Outcome) -> Result<(), Failure> {
+        let sent_bytes = session.sent_bytes();
+        outcome.settle(session.settle()?);
+        outcome.copied_bytes_ratio = self.copied_ratio(0, sent_bytes)?;
+        Ok(())
     }
 
     /// Bytes copied for each byte sent, since `before` was copied.
@@ -180,43 +193,5 @@ impl Work {
 impl Window {
     pub(super) fn whole(&self) -> Duration {
         self.warm_up + self.length
-    }
-}
-
-impl Outcome {
-    /// Says what is wrong with the figures, where something is.
-    pub(super) fn judge(&mut self) {
-        let server_cpus = self.server_cpus.parse::<crate::cpus::CpuList>().map_or(1, |list| list.all().len());
-        let most = server_cpus.min(usize::from(self.shards)).max(1) as f64;
-        self.load_saturated = self.load_cpu_share >= FULL && self.server_cpu_share < FULL * most;
-        if self.load_saturated {
-            self.warnings.push(format!(
-                "the load was the bottleneck ({:.0} % of its thread, while the server used {:.0} % of its CPUs): \
-                 the rate is the load's, and CPU for each record is that of a server that is not full; give the \
-                 load more CPUs (--load-cpus), or compare at a fixed rate",
-                self.load_cpu_share * 100.0,
-                self.server_cpu_share / most * 100.0
-            ));
-        }
-        if self.missed > 0 {
-            self.warnings.push(format!("consumers missed {} records", self.missed));
-        }
-        if self.late_share > 0.01 {
-            self.warnings.push(format!(
-                "{:.1} % of the batches were sent more than a millisecond after they were due: {}",
-                self.late_share * 100.0,
-                if self.load_cpu_share >= FULL {
-                    "the load cannot keep up"
-                } else {
-                    "the server did not take them"
-                }
-            ));
-        }
-        if self.fairness < 0.5 && self.drive == crate::scenario::Drive::Saturate {
-            self.warnings.push(format!(
-                "the slowest connection got {:.0} % of what the fastest got",
-                self.fairness * 100.0
-            ));
-        }
     }
 }

@@ -13,6 +13,6 @@ pub(super) fn measure<S: Subject>(run: &Run<S>, progress: &mut Progress) -> Resu
     let measured =
         session.window(run.subject.process(), &window, &mut |passed| progress.at(passed, window.whole()))?;
     let mut outcome = run.outcome(&measured)?;
-    outcome.copied_bytes_ratio = run.copied_ratio(0, session.sent_bytes())?;
+    run.finish(session, &mut outcome)?;
     Ok(outcome)
 }

@@ -34,7 +34,7 @@ pub(super) fn measure<S: Subject>(run: &Run<S>, progress: &mut Progress) -> Resu
     let mut outcome = run.outcome(&all)?;
     outcome.drift = drift_of(&intervals);
     outcome.intervals = intervals;
-    outcome.copied_bytes_ratio = run.copied_ratio(0, session.sent_bytes())?;
+    run.finish(session, &mut outcome)?;
     Ok(outcome)
 }
 
@@ -59,8 +59,9 @@ impl Measured {
         self.elapsed_ns += other.elapsed_ns;
         self.server_cpu_ns += other.server_cpu_ns;
         self.busy_ns += other.busy_ns;
-        self.timed += other.timed;
+        self.chances += other.chances;
         self.late += other.late;
+        self.blocked += other.blocked;
         if self.flows.is_empty() {
             self.flows = other.flows;
             return;

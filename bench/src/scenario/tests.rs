@@ -59,7 +59,7 @@ fn what_cannot_be_done_is_refused() {
 }
 
 #[test]
-fn the_command_line_changes_one_flow() {
+fn the_command_line_changes_flows() {
     let ingest = Scenario::find("ingest").expect("built in");
     let with = Overrides {
         payload_bytes: Some(1024),
@@ -77,7 +77,9 @@ fn the_command_line_changes_one_flow() {
     let mix = Scenario::find("mix").expect("built in");
     let error = mix.work(&with).expect_err("there are two flows").to_string();
     assert!(error.contains("2 flows"), "{error}");
-    assert!(mix.work(&Overrides { seconds: Some(2.0), ..Overrides::default() }).is_ok());
+    let both = Overrides { seconds: Some(2.0), consumers: Some(3), ..Overrides::default() };
+    let work = mix.work(&both).expect("it is of both");
+    assert!(work.flows.iter().all(|flow| flow.consumers == 3));
 
     let idle = Scenario::find("idle").expect("built in");
     let work =

@@ -79,20 +79,19 @@ impl Scenario {
         if with.acked == Some(true) {
             work.acks = AckPace::EACH;
         }
-        work.change_flow(with).map_err(invalid)?;
+        work.change_flows(with).map_err(invalid)?;
         work.check().map_err(invalid)?;
         Ok(work)
     }
 }
 
 impl Work {
-    fn change_flow(&mut self, with: &Overrides) -> Result<(), String> {
-        let about_a_flow = with.payload_bytes.is_some()
-            || with.batch_bytes.is_some()
-            || with.consumers.is_some()
-            || with.rate_per_s.is_some();
+    /// Connections, consumers and batches are changed in every flow; what tells flows apart only where there is one.
+    fn change_flows(&mut self, with: &Overrides) -> Result<(), String> {
+        let of_one_flow = with.payload_bytes.is_some() || with.rate_per_s.is_some();
+        let about_flows = of_one_flow || with.batch_bytes.is_some() || with.consumers.is_some();
         if self.drive == Drive::Idle {
-            if about_a_flow {
+            if about_flows {
                 return Err("nothing is sent: only the number of connections can be changed".into());
             }
             if let Some(connections) = with.connections {
@@ -101,21 +100,21 @@ impl Work {
             }
             return Ok(());
         }
-        if !about_a_flow && with.connections.is_none() {
-            return Ok(());
-        }
-        let [flow] = &mut self.flows[..] else {
+        if of_one_flow && self.flows.len() > 1 {
             return Err(format!(
-                "it has {} flows, and which one is meant cannot be said on the command line: change a copy of \
-                 its file, and give that file's path",
-                self.flows.len()
+                "it has {} flows, and of which one --payload or --rate is meant cannot be said: change a copy of \
+                 its file (uringest-bench scenarios {} prints it), and give that file's path",
+                self.flows.len(),
+                self.scenario
             ));
-        };
-        flow.payload_bytes = with.payload_bytes.unwrap_or(flow.payload_bytes);
-        flow.batch_bytes = with.batch_bytes.unwrap_or(flow.batch_bytes);
-        flow.connections = with.connections.unwrap_or(flow.connections);
-        flow.consumers = with.consumers.unwrap_or(flow.consumers);
-        flow.rate_per_s = with.rate_per_s.unwrap_or(flow.rate_per_s);
+        }
+        for flow in &mut self.flows {
+            flow.payload_bytes = with.payload_bytes.unwrap_or(flow.payload_bytes);
+            flow.batch_bytes = with.batch_bytes.unwrap_or(flow.batch_bytes);
+            flow.connections = with.connections.unwrap_or(flow.connections);
+            flow.consumers = with.consumers.unwrap_or(flow.consumers);
+            flow.rate_per_s = with.rate_per_s.unwrap_or(flow.rate_per_s);
+        }
         Ok(())
     }
 
