@@ -94,6 +94,17 @@ fn what_is_asked_for_by_name_is_refused_with_its_remedy() {
     }
 }
 
+#[test]
+fn the_demo_says_what_it_ran_on() {
+    let (code, out, err) = run_caged(&["demo", "--seconds", "2"], &without(ALL, libc::EPERM));
+    assert_eq!(code, Some(0), "{err}");
+    for part in
+        ["every record arrived once", "ran on epoll", "degraded: io_uring_unavailable: ", "To mend it: "]
+    {
+        assert!(out.contains(part), "{part} in: {out}");
+    }
+}
+
 /// Who asks for epoll gets it without a word, and without a call of io_uring: the cage kills whoever makes one.
 #[test]
 fn what_was_chosen_needs_no_excuse() {

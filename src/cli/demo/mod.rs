@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::connection::Interrupt;
 use super::exit::{Output, print, print_json, table};
@@ -94,6 +95,8 @@ fn phases(args: &DemoArgs, server: &Server, interrupt: &Interrupt) -> Result<Rep
         producers: args.producers,
         consumers: args.consumers,
         partitions: args.partitions,
+        io: server.status["io"].clone(),
+        degraded: server.status["degraded"].clone(),
         full,
         steady,
     })
@@ -266,16 +269,31 @@ struct Report {
     producers: u32,
     consumers: u32,
     partitions: u32,
+    /// What the server ran on, and why, as it says it.
+    io: Value,
+    /// What works worse than it could on this host, as the server says it.
+    degraded: Value,
     full: Phase,
     steady: Phase,
 }
 
 impl Report {
+    /// What this host had to do with it.
+    fn host(&self) -> String {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut out = format!("The server ran on {}.\n", text(&self.io["backend"]));
+        for degraded in self.degraded.as_array().into_iter().flatten() {
+            out += &format!("degraded: {}: {}\n", text(&degraded["key"]), text(&degraded["detail"]));
+        }
+        out + "\n"
+    }
+
     fn text(&self) -> String {
         let mut out = format!(
-            "{} producers, {} partitions, {} consumers of all: every record arrived once and in order.\n\n",
+            "{} producers, {} partitions, {} consumers of all: every record arrived once and in order.\n",
             self.producers, self.partitions, self.consumers
         );
+        out += &self.host();
         let cell = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), |ns| format!("{ns:.0}"));
         let rows: Vec<Vec<String>> = [&self.full, &self.steady]
             .map(|phase| {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::cli::admin::Admin;
 use crate::cli::{Exit, Failure};
 
@@ -16,6 +18,8 @@ pub(super) struct Server {
     directory: PathBuf,
     pub data: SocketAddr,
     pub admin: Admin,
+    /// What it said of itself when it was ready.
+    pub status: Value,
 }
 
 fn failed(what: impl std::fmt::Display) -> Failure {
@@ -47,7 +51,7 @@ impl Server {
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().map_err(|error| cannot("cannot start the server", error))?;
-        let mut server = Server { child, directory, data, admin: Admin::at(admin) };
+        let mut server = Server { child, directory, data, admin: Admin::at(admin), status: Value::Null };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -58,8 +62,10 @@ impl Server {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(failed(format!("the server ended with {status}:\n{}", self.log())));
             }
-            let status = self.admin.call("GET", "/v1/server", None);
-            if status.is_ok_and(|status| status["state"] == "running") {
+            if let Ok(status) = self.admin.call("GET", "/v1/server", None)
+                && status["state"] == "running"
+            {
+                self.status = status;
                 return Ok(());
             }
             if Instant::now() > deadline {
