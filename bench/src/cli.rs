@@ -1,6 +1,7 @@
 //! The command line. Results go to standard output, everything else to standard error.
 
 mod ab;
+mod report;
 mod run;
 mod scenarios;
 mod show;
@@ -28,6 +29,8 @@ enum Command {
     Run(Box<run::RunArguments>),
     /// Compares two backends or two programs in turns, and recommends one for this host.
     Ab(Box<ab::AbArguments>),
+    /// Measures everything on everybody in turns, and writes a page with tables and charts.
+    Report(Box<report::ReportArguments>),
     /// Lists the scenarios, or explains one.
     Scenarios(scenarios::ScenariosArguments),
     /// Counts the instructions of fixed pieces of the server's work, and compares with the committed figures.
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
     let done = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Ab(arguments) => ab::ab(arguments),
+        Command::Report(arguments) => report::report(arguments),
         Command::Scenarios(arguments) => scenarios::list(arguments),
         Command::Instructions(arguments) => return instructions::main(arguments),
     };

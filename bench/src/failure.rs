@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::report::results::ResultsError;
 use crate::scenario::ScenarioError;
 
 /// See the module. `Display` ends in the remedy where there is one.
@@ -41,6 +42,8 @@ pub enum Failure {
     },
     /// A connection of the load broke, or was refused.
     Load(io::Error),
+    /// The results of a report cannot be read or written.
+    Results(ResultsError),
     /// The subject cannot do this work.
     Unsupported(String),
 }
@@ -56,6 +59,7 @@ impl std::fmt::Display for Failure {
             }
             Failure::Host { what, source } => write!(f, "{what} ({source})"),
             Failure::Load(error) => write!(f, "a connection of the load: {error}"),
+            Failure::Results(error) => error.fmt(f),
             Failure::Unsupported(what) => f.write_str(what),
         }
     }
@@ -67,6 +71,7 @@ impl std::error::Error for Failure {
             Failure::Scenario(error) => Some(error),
             Failure::Host { source, .. } => Some(source),
             Failure::Load(error) => Some(error),
+            Failure::Results(error) => Some(error),
             Failure::NoProgram { .. }
             | Failure::Server { .. }
             | Failure::NotReady { .. }

@@ -15,6 +15,7 @@
 //! | [`outcome`] | the JSON of a run, field by field |
 //! | [`compare`] | two subjects in turns |
 //! | [`pieces`] | fixed pieces of the server's work, and [`instructions`], which counts what they take |
+//! | [`report`] | everything in turns, and a page about it |
 //! | [`stats`] | medians, ratios with their intervals, drift |
 //!
 //! `docs/benchmark.md` explains how figures are taken and how to read them.
@@ -34,6 +35,7 @@ pub mod measure;
 pub mod outcome;
 pub mod pieces;
 pub mod progress;
+pub mod report;
 pub mod scenario;
 pub mod socket;
 mod stats;

@@ -43,7 +43,7 @@ fn every_field_is_described() {
     }
 }
 
-/// Every flag of `run` and `ab`, and every scenario.
+/// Every flag of `run`, `ab` and `report`, and every scenario.
 #[test]
 fn flags_and_scenarios_are_described() {
     let flags = described("How to run it");
@@ -51,6 +51,10 @@ fn flags_and_scenarios_are_described() {
         for flag in crate::cli::flags(command) {
             assert!(flags.iter().any(|row| row.split(' ').next() == Some(&flag)), "{command} {flag}");
         }
+    }
+    let flags = described("A report");
+    for flag in crate::cli::flags("report") {
+        assert!(flags.iter().any(|row| row.split(' ').next() == Some(&flag)), "report {flag}");
     }
     let names: BTreeSet<String> = crate::scenario::Scenario::names().into_iter().collect();
     assert_eq!(described("Scenarios"), names);
