@@ -81,15 +81,17 @@ fn the_epoll_build_has_nothing_of_io_uring() {
     }
 }
 
-/// The benchmarks have of io_uring what the features of this package give them.
+/// The benchmarks have of io_uring what the features of this package give them, and for their bare programs `io-uring`
+/// itself with the same feature.
 #[test]
 fn the_benchmarks_choose_as_the_program_does() {
     let table: Table = read("bench/Cargo.toml").parse().expect("TOML");
     let features = |name: &str| table["features"][name].as_array().expect("a list").clone();
-    assert_eq!(features("uring"), ["uringest/uring".into()]);
+    assert_eq!(features("uring"), ["uringest/uring".into(), "dep:io-uring".into()]);
     assert_eq!(features("epoll"), ["uringest/epoll".into()]);
     assert_eq!(table["dependencies"]["uringest"]["default-features"], Value::Boolean(false));
     let mut used = BTreeSet::new();
     collect(&table, &mut used);
-    assert!(!used.contains("io-uring") && !used.contains("tokio-uring"), "{used:?}");
+    assert!(!used.contains("tokio-uring"), "{used:?}");
+    assert_eq!(table["dependencies"]["io-uring"]["optional"], Value::Boolean(true));
 }

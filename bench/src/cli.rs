@@ -1,6 +1,8 @@
 //! The command line. Results go to standard output, everything else to standard error.
 
 mod ab;
+mod limit;
+mod peers;
 mod report;
 mod run;
 mod scenarios;
@@ -12,7 +14,9 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use clap::{Parser, Subcommand};
 
+use crate::failure::Failure;
 use crate::instructions;
+use crate::limit::bare::{self, Bare};
 use crate::subject::end_all_on_signal;
 
 /// Measures uringest on this host: what a record costs, and how long it takes.
@@ -29,12 +33,19 @@ enum Command {
     Run(Box<run::RunArguments>),
     /// Compares two backends or two programs in turns, and recommends one for this host.
     Ab(Box<ab::AbArguments>),
+    /// Measures the ceiling: bare programs that move the same bytes, without frames or checks.
+    Limit(Box<limit::LimitArguments>),
+    /// Measures uringest in turns with the peers that are installed (NATS, Redis) and with the limit.
+    Peers(Box<peers::PeersArguments>),
     /// Measures everything on everybody in turns, and writes a page with tables and charts.
     Report(Box<report::ReportArguments>),
     /// Lists the scenarios, or explains one.
     Scenarios(scenarios::ScenariosArguments),
     /// Counts the instructions of fixed pieces of the server's work, and compares with the committed figures.
     Instructions(instructions::Arguments),
+    /// A bare program; `limit` starts it.
+    #[command(hide = true)]
+    Bare(Bare),
 }
 
 /// Runs what the command line says.
@@ -45,6 +56,12 @@ pub fn main() -> ExitCode {
     let done = match &arguments.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Ab(arguments) => ab::ab(arguments),
+        Command::Limit(arguments) => limit::limit(arguments),
+        Command::Peers(arguments) => peers::peers(arguments),
+        Command::Bare(bare) => bare::run(bare).map_err(|source| Failure::Host {
+            what: format!("bare {} on {}", bare.role.name(), bare.io.name()),
+            source,
+        }),
         Command::Report(arguments) => report::report(arguments),
         Command::Scenarios(arguments) => scenarios::list(arguments),
         Command::Instructions(arguments) => return instructions::main(arguments),

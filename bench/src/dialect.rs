@@ -9,12 +9,21 @@
 //! nanoseconds of this host's monotonic clock and little-endian, at which it was sent or ought to have been.
 //! Consumers find it there: one latency for each unit.
 
+pub mod bare;
+mod lead;
+pub mod nats;
+#[cfg(test)]
+mod pieces;
+pub mod redis;
+mod units;
 pub mod uringest;
 
 use std::io;
 use std::net::TcpStream;
 
 use crate::scenario::AckPace;
+
+pub(crate) use lead::LEAD_BYTES_MIN;
 
 /// Bytes of a stamp.
 pub const STAMP_BYTES: usize = 8;
@@ -100,6 +109,12 @@ pub trait Producer: Send {
     /// ([`Producer::ANSWERED`]), the same as [`Producer::sent`].
     fn acked(&self) -> u64;
 
+    /// Nothing more is to come for now: bytes that ask for the acknowledgement of everything sent, appended to `out`,
+    /// where none is on its way. Only called between units.
+    fn ask(&mut self, out: &mut Vec<u8>) {
+        let _ = out;
+    }
+
     /// Bytes that have to be written besides units (an answer to a ping), appended to `out`. Only asked for
     /// between units.
     fn replies(&mut self, out: &mut Vec<u8>) {
@@ -134,6 +149,16 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Adds a record, with the stamp that its payload begins with where it is the first of its unit: others begin
+    /// with zeros.
+    #[inline]
+    pub(crate) fn record(&mut self, payload: &[u8]) {
+        self.records += 1;
+        if payload[..STAMP_BYTES] != [0; STAMP_BYTES] {
+            self.stamp(payload);
+        }
+    }
+
     /// Adds a stamp, from the first bytes of a unit's first payload.
     #[inline]
     pub fn stamp(&mut self, payload: &[u8]) {

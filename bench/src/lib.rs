@@ -12,8 +12,10 @@
 //! | [`dialect`] | how a connection speaks to it, without sockets or clocks |
 //! | [`engine`] | the load: connections, pacing, windows, latencies |
 //! | [`mod@measure`] | a work done on a subject: the [`outcome::Outcome`] |
+//! | [`limit`] | the ceiling: bare programs that move the same bytes |
 //! | [`outcome`] | the JSON of a run, field by field |
 //! | [`compare`] | two subjects in turns |
+//! | [`peers`] | NATS and Redis, doing the same work |
 //! | [`pieces`] | fixed pieces of the server's work, and [`instructions`], which counts what they take |
 //! | [`report`] | everything in turns, and a page about it |
 //! | [`stats`] | medians, ratios with their intervals, drift |
@@ -31,8 +33,10 @@ pub mod histogram;
 pub mod host;
 pub mod http;
 pub mod instructions;
+pub mod limit;
 pub mod measure;
 pub mod outcome;
+pub mod peers;
 pub mod pieces;
 pub mod progress;
 pub mod report;

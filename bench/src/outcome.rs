@@ -5,12 +5,17 @@
 //! guess. Times are in the unit that the name ends in.
 
 #[cfg(test)]
+mod sample;
+#[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
 use crate::host::Machine;
 use crate::scenario::Drive;
+
+#[cfg(test)]
+pub(crate) use sample::sample;
 
 /// Percentiles of a latency, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -170,6 +175,10 @@ pub struct LimitOutcome {
     pub server_cpu_ns_per_delivery: Option<f64>,
     /// The server's CPU time (for each delivery where there are any, else for each record) over the loop's.
     pub ratio: f64,
+    /// `memory` topics: what copying a record's payload into a ring of the topic's size costs on the server's CPU.
+    pub memcpy_ns_per_record: Option<f64>,
+    /// The server's CPU time for each record over that of the loop and the copy.
+    pub ratio_with_memcpy: Option<f64>,
     /// The loop's latency.
     pub latency_us: Option<Latency>,
 }

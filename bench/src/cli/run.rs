@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::host::Placement;
+use crate::limit;
 use crate::measure::{measure, prepare};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
@@ -23,6 +24,9 @@ pub(super) struct RunArguments {
     subject: UringestOptions,
     #[command(flatten)]
     placement: Placement,
+    /// Measures the bare program on the same interface before and after, and prints the ratio to it.
+    #[arg(long)]
+    with_limit: bool,
     /// Prints one JSON object on standard output.
     #[arg(long)]
     json: bool,
@@ -31,12 +35,13 @@ pub(super) struct RunArguments {
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let work = Scenario::find(&arguments.scenario)?.work(&arguments.with)?;
     let warning = arguments.placement.apply()?;
-    let mut outcome = once(
-        &work,
-        &arguments.subject,
-        &arguments.placement,
-        &format!("{} on {}", work.scenario, arguments.subject.io),
-    )?;
+    let label = format!("{} on {}", work.scenario, arguments.subject.io);
+    let server = || once(&work, &arguments.subject, &arguments.placement, &label);
+    let mut outcome = if arguments.with_limit {
+        limit::beside(&work, arguments.subject.bare_io(), &arguments.placement, server)?
+    } else {
+        server()?
+    };
     outcome.warnings.extend(warning);
     show::warnings(&outcome);
     if arguments.json {

@@ -199,6 +199,9 @@ fn special(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             limit.server_cpu_ns_per_delivery.unwrap_or(limit.server_cpu_ns_per_record),
             limit.name
         )?;
+        if let (Some(ns), Some(ratio)) = (limit.memcpy_ns_per_record, limit.ratio_with_memcpy) {
+            writeln!(out, "               {ratio:.2} times that and {ns:.1} ns a record for a copy of it")?;
+        }
     }
     Ok(())
 }

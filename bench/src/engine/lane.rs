@@ -1,7 +1,7 @@
 //! A connection that sends.
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use crate::dialect::Producer;
 use crate::histogram::Histogram;
@@ -37,6 +37,8 @@ pub(super) struct Lane<P> {
     pub(super) kept: Kept,
     /// `acked` and `sent` when the measured part began.
     before: (u64, u64),
+    /// Nothing will be sent any more, and the server knows.
+    ended: bool,
 }
 
 /// How well the lane kept to its times or turns in the measured part.
@@ -70,6 +72,7 @@ impl<P: Producer> Lane<P> {
             waits: false,
             kept: Kept::default(),
             before: (0, 0),
+            ended: false,
         }
     }
 
@@ -155,9 +158,22 @@ impl<P: Producer> Lane<P> {
         }
     }
 
-    /// Writes what is stuck, and sends nothing more.
+    /// Writes what is stuck, asks for the acknowledgements that nobody has asked for, and sends nothing more.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
+        if !self.is_stuck() {
+            self.producer.ask(&mut self.replies);
+        }
         Ok(self.is_stuck() && self.write()?)
+    }
+
+    /// Tells a server that never answers that this was all, by the end of the stream: it may have kept back what it
+    /// would otherwise wait for more of.
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        if P::ANSWERED || self.is_stuck() || self.ended {
+            return Ok(());
+        }
+        self.ended = true;
+        self.stream.shutdown(Shutdown::Write)
     }
 
     /// Encodes and writes once, where nothing is stuck.

@@ -71,6 +71,11 @@ impl<D: Dialect> Team<D> {
                 rest.through.fetch_add(1, Ordering::Release);
             }
             self.step(paces, now)?;
+            for lane in &mut self.lanes {
+                if lane.is_through(&paces[lane.flow]) {
+                    lane.flush()?;
+                }
+            }
             let arrived = self.arrived();
             rest.arrived.fetch_add(arrived - told, Ordering::Relaxed);
             told = arrived;
@@ -126,6 +131,7 @@ impl<D: Dialect> Team<D> {
         let mut moved = false;
         for lane in &mut self.lanes {
             moved |= lane.flush()?;
+            lane.end()?;
         }
         Ok(moved | self.listen(paces)?)
     }

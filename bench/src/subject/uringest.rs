@@ -12,6 +12,7 @@ use crate::dialect::uringest::{Place, UringestDialect};
 use crate::failure::Failure;
 use crate::host::{CONGESTION_CONTROL, Placement};
 use crate::http;
+use crate::limit::BareIo;
 use crate::scenario::{Drive, Work};
 use crate::socket::free_address;
 
@@ -58,6 +59,16 @@ impl UringestOptions {
         }
         let remedy = "build it with `cargo build --release --workspace`, or name another with --server PATH";
         Err(Failure::NoProgram { path, remedy: remedy.into() })
+    }
+
+    /// The interface of the kernel that a bare program beside it has to be on.
+    #[must_use]
+    pub fn bare_io(&self) -> BareIo {
+        match self.io.as_str() {
+            "epoll" => BareIo::Epoll,
+            "auto" if !BareIo::Uring.is_available() => BareIo::Epoll,
+            _ => BareIo::Uring,
+        }
     }
 
     fn flags(&self) -> Result<Vec<String>, Failure> {
