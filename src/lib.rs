@@ -27,5 +27,6 @@ pub mod proto;
 pub mod server;
 pub mod shard;
 pub mod time;
+pub mod tls;
 pub mod topic;
 pub mod wire;

@@ -50,6 +50,7 @@ fn every_command_has_help_with_an_example_and_the_exit_codes() {
         "doctor",
         "top",
         "schema export",
+        "cert dev",
         "config show",
         "config check",
         "completions",
@@ -172,6 +173,23 @@ fn schemas_are_written_and_a_place_that_cannot_be_is_1() {
     assert!(out.lines().any(|path| path.ends_with("header.fbs")));
     let (code, _, err) = ended(&run(&["schema", "export", "/proc/nowhere"]));
     assert!(code == 1 && err.contains("cannot write schemas into /proc/nowhere"), "{err}");
+}
+
+#[test]
+fn certificates_for_development_are_written_once() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let target = directory.path().join("certs");
+    let target = target.to_str().expect("UTF-8");
+    let (code, out, err) = ended(&run(&["cert", "dev", target, "--name", "server.example", "-o", "json"]));
+    assert_eq!(code, 0, "{err}");
+    let written: Vec<String> = serde_json::from_str(&out).expect("JSON");
+    let names = ["ca.pem", "server.pem", "server.key", "client.pem", "client.key"];
+    assert_eq!(written, names.map(|name| format!("{target}/{name}")));
+    let (code, _, err) = ended(&run(&["cert", "dev", target]));
+    assert_eq!(code, 1);
+    assert!(err.contains("ca.pem is there already") && err.contains("try: "), "{err}");
+    let (code, _, err) = ended(&run(&["cert", "dev", target, "--name", "two names"]));
+    assert_eq!(code, 2, "{err}");
 }
 
 #[test]

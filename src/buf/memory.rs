@@ -105,6 +105,27 @@ impl Memory {
         unsafe { slice::from_raw_parts_mut(start.as_ptr(), length) }
     }
 
+    /// The bytes of one span to be read and of another to be written, for what turns the one into the other
+    /// (opening and sealing records). Bytes that stay what they are go by [`Memory::copy`].
+    ///
+    /// # Panics
+    /// When the spans share memory, or one is not inside an attached region.
+    #[must_use]
+    pub fn pair(&mut self, from: Span, to: Span) -> (&[u8], &mut [u8]) {
+        assert!(!self.share_memory(from, to), "what is read is not what is written");
+        let (source, source_length) = self.locate(from);
+        let (target, target_length) = self.locate(to);
+        // SAFETY: both ranges are inside attached regions and share no memory, as checked above, so the two
+        // references do not alias; `self` stays borrowed mutably, which excludes all others of this `Memory`.
+        // `source` may be lent by another shard (rule 3), `target` is ours (rule 1).
+        unsafe {
+            (
+                slice::from_raw_parts(source.as_ptr(), source_length),
+                slice::from_raw_parts_mut(target.as_ptr(), target_length),
+            )
+        }
+    }
+
     /// Copies payload from one span to another, of the same region or not.
     ///
     /// # Panics
@@ -176,10 +197,10 @@ impl Memory {
         (unsafe { region.base.add(span.at as usize) }, bytes as usize)
     }
 
-    /// Whether two spans of equal length have a byte of memory in common, whatever addresses they go by.
+    /// Whether two spans have a byte of memory in common, whatever addresses they go by.
     fn share_memory(&self, a: Span, b: Span) -> bool {
         let (of_a, of_b) = (self.region(a.region), self.region(b.region));
-        if of_a.base != of_b.base || a.bytes == 0 {
+        if of_a.base != of_b.base || a.bytes == 0 || b.bytes == 0 {
             return false;
         }
         // On a circle of `bytes` bytes: the distance from a's start forward to b's, and back.

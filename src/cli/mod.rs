@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub mod admin;
+pub mod cert;
 pub mod completions;
 pub mod connection;
 pub mod demo;
@@ -60,6 +61,8 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Makes tokens and their digests.
     Token(token::TokenArgs),
+    /// Makes certificates for trying TLS out.
+    Cert(cert::CertArgs),
     /// Shows the configuration and where each value comes from, or checks a file.
     Config(settings::ConfigArgs),
     /// Prints the completion script of a shell.
@@ -86,6 +89,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Schema(args) => schema::run(args),
         Command::Token(args) => token::run(&args),
+        Command::Cert(args) => cert::run(args),
         Command::Config(args) => settings::run(args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -36,6 +36,7 @@ pub const MODULES: &[Module] = modules! {
     "access" uses ["ids", "limits", "proto"];
     "mesh" uses ["ids", "limits", "proto"];
     "metrics" uses ["buf", "ids", "lifecycle", "limits", "proto", "time"];
+    "tls" uses ["buf"];
     "partition" uses ["buf", "ids", "limits", "proto", "topic"];
     "io" uses ["buf", "ids", "limits", "log", "time"];
     "io::epoll" uses ["buf", "ids", "io", "limits", "log", "time"];
@@ -59,14 +60,14 @@ pub const MODULES: &[Module] = modules! {
     "client" uses ["client::core", "ids", "limits", "log", "proto", "time", "wire"];
     "cli" uses [
         "access", "buf", "client", "client::core", "config", "control", "ids", "io", "io::probe", "lifecycle",
-        "limits", "log", "metrics", "partition", "proto", "server", "shard", "time", "topic", "wire",
+        "limits", "log", "metrics", "partition", "proto", "server", "shard", "time", "tls", "topic", "wire",
     ];
 };
 
 /// Paths of other crates that some modules may not use.
 const FOREIGN: &[(&[&str], &[&str])] = &[
     (
-        &["proto", "wire", "partition", "access", "client::core", "topic", "lifecycle"],
+        &["proto", "wire", "partition", "access", "client::core", "tls", "topic", "lifecycle"],
         &[
             "libc",
             "std::net",

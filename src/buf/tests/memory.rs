@@ -88,6 +88,7 @@ fn a_copy_that_overlaps_itself_or_changes_length_is_refused() {
     ];
     for (from, to) in overlapping {
         assert!(panics(&mut memory, |memory| memory.copy(from, to, CopyReason::Gather)), "{from:?} {to:?}");
+        assert!(panics(&mut memory, |memory| _ = memory.pair(from, to)), "{from:?} {to:?}");
     }
     let apart = [
         (span(1, 0, 10), span(1, 10, 10)),
@@ -104,6 +105,29 @@ fn a_copy_that_overlaps_itself_or_changes_length_is_refused() {
     assert!(panics(&mut memory, |memory| memory.copy_in(b"abc", span(1, 0, 2), CopyReason::Gather)));
     assert!(panics(&mut memory, |memory| memory.copy_out(span(1, 0, 2), &mut [0; 3], CopyReason::Gather)));
     assert_eq!(memory.copies().of(CopyReason::Gather).count, apart.len() as u64);
+}
+
+#[test]
+fn a_pair_is_one_to_read_and_one_to_write_of_any_lengths() {
+    let mut memory = memory();
+    memory.bytes_mut(span(0, 8186, 10)).copy_from_slice(b"0123456789");
+    let (from, to) = memory.pair(span(0, 8186, 10), span(0, 4, 20));
+    to[..10].copy_from_slice(from);
+    assert_eq!(memory.bytes(span(0, 4, 10)), b"0123456789");
+    for (from, to) in [
+        (span(1, 0, 3), span(1, 2, 100)),
+        (span(1, 50, 3), span(1, 2, 100)),
+        (span(1, 2, 100), span(1, 50, 3)),
+        (span(0, 8190, 4), span(0, 1, 100)), // over the seam
+    ] {
+        assert!(panics(&mut memory, |memory| _ = memory.pair(from, to)), "{from:?} {to:?}");
+    }
+    for (from, to) in
+        [(span(1, 0, 3), span(1, 3, 100)), (span(1, 5, 0), span(1, 2, 100)), (span(1, 2, 100), span(1, 5, 0))]
+    {
+        let (read, written) = memory.pair(from, to);
+        assert_eq!((read.len(), written.len()), (from.bytes as usize, to.bytes as usize));
+    }
 }
 
 #[test]
