@@ -4,7 +4,6 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType, date_time_ymd,
 };
+use rustls::pki_types::ServerName;
 
 /// The files of [`write()`], in its order.
 pub const FILES: [&str; 5] = ["ca.pem", "server.pem", "server.key", "client.pem", "client.key"];
@@ -188,14 +188,17 @@ fn params(name: &str, valid: &Validity) -> CertificateParams {
 
 fn san(name: &str) -> Result<SanType, DevError> {
     let bad = || DevError::BadName(name.to_owned());
-    if let Ok(address) = name.parse::<IpAddr>() {
-        return Ok(SanType::IpAddress(address));
+    let ascii = || name.to_owned().try_into().map_err(|_not_ascii| bad());
+    if name.contains("://") && !name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Ok(SanType::URI(ascii()?));
     }
-    let ascii = name.to_owned().try_into().map_err(|_not_ascii| bad())?;
-    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(bad());
+    match ServerName::try_from(name.strip_prefix("*.").unwrap_or(name)) {
+        Ok(ServerName::IpAddress(address)) if !name.starts_with('*') => {
+            Ok(SanType::IpAddress(address.into()))
+        }
+        Ok(ServerName::DnsName(_)) => Ok(SanType::DnsName(ascii()?)),
+        _ => Err(bad()),
     }
-    Ok(if name.contains("://") { SanType::URI(ascii) } else { SanType::DnsName(ascii) })
 }
 
 fn key() -> Result<KeyPair, DevError> {
@@ -249,8 +252,10 @@ mod tests {
             now_s: 1_800_000_000,
             days,
         };
-        assert!(generate(&request(&["localhost"], 1)).is_ok());
-        for (names, days) in [(&["a b"][..], 1), (&[""], 1), (&["ü"], 1), (&["a"], 0), (&["a"], 36_501)] {
+        assert!(generate(&request(&["localhost", "*.a.example", "::1", "spiffe://a/b"], 1)).is_ok());
+        for (names, days) in
+            [(&["a b"][..], 1), (&["*.127.0.0.1"], 1), (&[""], 1), (&["ü"], 1), (&["a"], 0), (&["a"], 36_501)]
+        {
             let error = generate(&request(names, days)).err().expect("refused");
             assert!(matches!(error, DevError::BadName(_) | DevError::BadDays(_)), "{error}");
             assert!(!error.remedy().is_empty());
