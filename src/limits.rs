@@ -117,8 +117,10 @@ pub const MESH_RING_MESSAGES: usize = 1024;
 /// Bytes of one block for a connection's control frames (acks, replies).
 pub const CONTROL_BLOCK_BYTES: u32 = 4 * KIB;
 
-/// A channel's first grant: an idle channel holds no more than this.
+/// A channel's first grant where few share the partition: what a channel holds that has never published.
 pub const CREDIT_STARTER_BYTES: u64 = 64 * KIB as u64;
+/// The least grant, however many share the partition.
+pub const CREDIT_LEAST_BYTES: u64 = 4 * KIB as u64;
 /// A busy channel's grant.
 pub const CREDIT_CHANNEL_BYTES: u64 = 1024 * KIB as u64;
 /// A consumer's credit where it names none.

@@ -80,6 +80,7 @@ counters! {
     AcksSent, "acks_sent", Counter, None, "Ack frames sent; one may acknowledge many batches.";
     NacksSent, "nacks_sent", Counter, None, "Nack frames sent.";
     CreditFramesSent, "credit_frames_sent", Counter, None, "Credit frames sent to producers.";
+    CreditForgiven, "credit_forgiven", Counter, None, "Times a partition's room was promised again because producers made little use of their credit while others wanted some.";
     // Receive memory.
     ReceiveNoBuffers, "receive_no_buffers", Counter, None, "Times a receive ended because the shared ring had no buffer.";
     ReceiveRearms, "receive_rearms", Counter, None, "Receives armed again after they ended.";

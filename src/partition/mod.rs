@@ -41,6 +41,7 @@ pub use status::{ConsumerStatus, PartitionStatus};
 
 use committed::Committed;
 use credit::CreditPool;
+pub use credit::CreditRoom;
 use log::{Boundary, HEADER_BYTES, Log};
 use producers::{Producers, Remembered};
 use subscribers::{Subscriber, Subscribers};
@@ -631,9 +632,38 @@ impl Partition {
         if self.state == State::Deleted {
             return 0;
         }
-        let end = self.log.end().position;
-        let protected = self.subscribers.slowest().map_or(0, |slowest| end - slowest.position);
+        let protected = self.protected();
         self.credit.grant(want, protected)
+    }
+
+    /// What could be granted.
+    pub fn credit_room(&mut self) -> CreditRoom {
+        if self.state == State::Deleted {
+            return CreditRoom { free: 0, whole: 0 };
+        }
+        let protected = self.protected();
+        self.credit.room(protected)
+    }
+
+    /// Bytes that some subscriber has yet to receive.
+    fn protected(&mut self) -> u64 {
+        let end = self.log.end().position;
+        self.subscribers.slowest().map_or(0, |slowest| end - slowest.position)
+    }
+
+    /// So much of what is granted lies idle and is not counted on: `grant` may promise its room again. Who has it may
+    /// still use it, and finds room or not.
+    ///
+    /// # Panics
+    /// When it is more than is granted.
+    pub fn set_idle_credit(&mut self, bytes: u64) {
+        self.credit.set_idle(bytes);
+    }
+
+    /// What was last said to lie idle.
+    #[must_use]
+    pub fn idle_credit(&self) -> u64 {
+        self.credit.idle()
     }
 
     /// Gives reserved bytes back: used by a batch (accepted or refused), or never to be used.

@@ -1,13 +1,12 @@
-//! Acknowledgements and credit to producers, paced as each channel asked and put together once a tick.
+//! Acknowledgements to producers, paced as each channel asked and put together once a tick.
 
 use crate::ids::ConnId;
 use crate::io::Io;
 use crate::lifecycle::State;
 use crate::metrics::Counter;
-use crate::proto::header::{FrameHeader, Kind};
 
 use super::Shard;
-use super::channels::{AckPoint, Home};
+use super::channels::AckPoint;
 use super::conn::NONE;
 
 impl<I: Io> Shard<I> {
@@ -90,71 +89,5 @@ impl<I: Io> Shard<I> {
             self.top_up(id, handle);
         }
         self.ack_list = listed;
-    }
-
-    /// Grants a local channel more credit once it has used half of its window.
-    fn top_up(&mut self, id: ConnId, handle: u32) {
-        let channel = &mut self.channels[handle];
-        let Home::Local { slot, .. } = channel.home else { return };
-        let available = channel.available();
-        if available > channel.window / 2 {
-            return;
-        }
-        let wanted = channel.window - available;
-        let partition = &mut self.topics[slot].partition;
-        let granted = partition.grant(wanted);
-        if granted >= wanted / 4 {
-            channel.extend(granted);
-            let limit = channel.limit;
-            self.say_credit(id, handle, limit);
-        } else {
-            // Not in crumbs: a frame would not fit, and each would cost a frame of its own.
-            partition.ungrant(granted);
-        }
-        let channel = &mut self.channels[handle];
-        if granted < wanted / 2 && !channel.starved {
-            channel.starved = true;
-            self.topics[slot].starved.push(handle);
-            self.starve(slot);
-        }
-    }
-
-    pub(super) fn say_credit(&mut self, id: ConnId, handle: u32, limit: u64) {
-        let frame = FrameHeader { channel: handle, offset: limit, ..FrameHeader::new(Kind::Credit) }.alone();
-        self.counters.add(Counter::CreditFramesSent, 1);
-        self.say(id, &frame);
-    }
-
-    pub(super) fn starve(&mut self, slot: super::topics::PartitionSlot) {
-        let owned = &mut self.topics[slot];
-        if !owned.starving {
-            owned.starving = true;
-            self.starving.push(slot);
-        }
-    }
-
-    /// Tries again for producers that wait for credit, first come first served.
-    pub(super) fn feed_starving(&mut self) {
-        // What starves again is listed behind these, in the same memory.
-        let listed = self.starving.len();
-        for index in 0..listed {
-            let slot = self.starving[index];
-            let Some(owned) = self.topics.get_mut(slot) else { continue };
-            owned.starving = false;
-            let starved = owned.starved.len();
-            for index in 0..starved {
-                let handle = self.topics[slot].starved[index];
-                let channel = &mut self.channels[handle];
-                let here = matches!(channel.home, Home::Local { slot: at, .. } if at == slot);
-                if here && channel.starved {
-                    channel.starved = false;
-                    let id = channel.conn;
-                    self.top_up(id, handle);
-                }
-            }
-            self.topics[slot].starved.drain(..starved);
-            self.feed_owed(slot);
-        }
-        self.starving.drain(..listed);
     }
 }

@@ -4,11 +4,12 @@
 //! `used <= limit`, except for one frame sent while nothing was unacknowledged (docs/protocol.md).
 
 use crate::ids::{ConnId, PartitionId, ShardId};
-use crate::limits::{CREDIT_CHANNEL_BYTES, CREDIT_STARTER_BYTES, HEADER_BYTES};
+use crate::limits::HEADER_BYTES;
 use crate::partition::ProducerSlot;
 use crate::proto::header::{AckLevel, FLAG_ACK_LEVEL_SHIFT, FLAG_DUPLICATE, FrameHeader, Kind};
 
 use super::conn::NONE;
+use super::demand::Demand;
 use super::topics::PartitionSlot;
 
 /// Where a channel's partition is.
@@ -45,10 +46,8 @@ pub(super) struct Channel {
     pub home: Home,
     pub limit: u64,
     pub used: u64,
-    /// The limit the client was last told; remote channels gather small grants.
-    pub told_limit: u64,
-    /// The grant this channel is kept at: the starter's until it publishes.
-    pub window: u64,
+    /// How much credit it should have.
+    pub demand: Demand,
     /// Every batch of the channel carries it.
     pub producer_id: u64,
     /// As told in `opened`.
@@ -63,8 +62,6 @@ pub(super) struct Channel {
     pub turned_away: u64,
     /// In the list of channels to look at when the tick ends.
     pub listed: bool,
-    /// Wants credit the partition could not give.
-    pub starved: bool,
     /// Batches lent to the owner that have not come back.
     pub lent: u32,
     /// Closed by the client while batches were lent; freed when they are back.
@@ -87,7 +84,7 @@ impl Channel {
             return None; // nothing is counted, so that all that was granted is given back with the channel
         }
         self.used += u64::from(frame_bytes);
-        self.window = CREDIT_CHANNEL_BYTES;
+        self.demand.sent(frame_bytes);
         Some(granted)
     }
 
@@ -152,8 +149,7 @@ impl ChannelTable {
             home,
             limit: 0,
             used: 0,
-            told_limit: 0,
-            window: CREDIT_STARTER_BYTES,
+            demand: Demand::default(),
             producer_id: 0,
             partition_count: 0,
             level: AckLevel::Received,
@@ -164,7 +160,6 @@ impl ChannelTable {
             point: AckPoint::default(),
             turned_away: 0,
             listed: false,
-            starved: false,
             lent: 0,
             releasing: false,
         };
@@ -215,6 +210,17 @@ impl std::ops::IndexMut<u32> for ChannelTable {
 }
 
 impl ChannelTable {
+    /// All open channels, in no order.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Channel> {
+        self.slots.iter_mut().filter(|channel| channel.home != Home::Nowhere)
+    }
+
+    /// The same, to look at.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Channel> {
+        self.slots.iter().filter(|channel| channel.home != Home::Nowhere)
+    }
+
     /// Handles of all open channels whose home satisfies `wanted`.
     pub(super) fn find(&self, wanted: impl Fn(&Home) -> bool) -> Vec<u32> {
         let all = self.slots.iter().enumerate().filter(|(_, channel)| wanted(&channel.home));

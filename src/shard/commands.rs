@@ -14,6 +14,7 @@ use crate::topic::{Topic, TopicPartition};
 use super::Shard;
 use super::channels::Home;
 use super::conn::{Conn, NONE, Phase};
+use super::credit::CreditQueue;
 use super::messages::{Command, Message, Report};
 use super::subscriptions::Feed;
 use super::topics::{Owned, PartitionSlot};
@@ -83,9 +84,7 @@ impl<I: Io> Shard<I> {
             number,
             dirty: false,
             pinning: false,
-            starving: false,
-            starved: Vec::with_capacity(super::topics::WAITING),
-            owed: Vec::with_capacity(super::topics::WAITING),
+            credit: CreditQueue::new(self.limits.frame_bytes_max, topic.ring_bytes),
             reported_end: partition.first_offset,
         });
     }
@@ -134,6 +133,7 @@ impl<I: Io> Shard<I> {
             _ => false,
         }) {
             self.channels[handle].home = Home::Gone;
+            self.let_ask(handle);
         }
         self.end_subscriptions_of(&ids);
         self.cut_remote_consumers_of(&ids);

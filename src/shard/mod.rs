@@ -19,6 +19,8 @@ mod channels;
 mod close;
 mod commands;
 mod conn;
+mod credit;
+mod demand;
 mod fanout;
 mod ingest;
 mod list;
@@ -171,7 +173,16 @@ pub struct Shard<I: Io> {
     bulk_starved: bool,
     /// Partitions with something new for their subscribers.
     dirty_partitions: Vec<PartitionSlot>,
+    /// Partitions whose producers wait for credit.
     starving: Vec<PartitionSlot>,
+    /// When some of them may be served although nothing happens.
+    credit_due_ns: u64,
+    /// When credit that lies idle was last looked for.
+    credit_looked_ns: u64,
+    /// Some was found then.
+    credit_idle: bool,
+    /// Somebody has got less than it wanted since.
+    credit_short: bool,
     /// Partitions of kind `live` that hold receive memory, or did since the last look.
     pinning: Vec<PartitionSlot>,
     ack_list: Vec<u32>,
@@ -258,6 +269,10 @@ impl<I: Io> Shard<I> {
             bulk_starved: false,
             dirty_partitions: Vec::with_capacity(64),
             starving: Vec::with_capacity(64),
+            credit_due_ns: u64::MAX,
+            credit_looked_ns: clock.mono_ns,
+            credit_idle: false,
+            credit_short: false,
             pinning: Vec::with_capacity(64),
             ack_list: Vec::with_capacity(limits.channels as usize),
             dirty_conns: Vec::with_capacity(connections),
@@ -486,6 +501,7 @@ impl<I: Io> Shard<I> {
         } else {
             self.drain_deadline_ns.unwrap_or(u64::MAX)
         });
-        Wait::Until(self.timers.next_deadline().map_or(second, |deadline| deadline.min(second)))
+        let due = second.min(self.credit_due_ns);
+        Wait::Until(self.timers.next_deadline().map_or(due, |deadline| deadline.min(due)))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::ids::{ConnId, PartitionId, ShardId};
 use crate::io::Io;
-use crate::limits::{CREDIT_STARTER_BYTES, INFLIGHT_BATCHES_MAX};
+use crate::limits::INFLIGHT_BATCHES_MAX;
 use crate::metrics::Counter;
 use crate::proto::code::Code;
 use crate::proto::control::{Commit, Open, Opened, Subscribe, Subscribed};
@@ -11,6 +11,7 @@ use crate::proto::header::{FrameHeader, Kind};
 use super::Shard;
 use super::channels::Home;
 use super::conn::NONE;
+use super::credit::Waiter;
 use super::messages::{Message, RemoteSubscribe, Report};
 use super::subscriptions::{Feed, Place, Subscription};
 
@@ -74,14 +75,10 @@ impl<I: Io> Shard<I> {
                 return self.refuse(id, request, code, String::new());
             }
         };
-        let credit = self.topics[slot].partition.grant(CREDIT_STARTER_BYTES);
-        let channel = &mut self.channels[handle];
-        channel.home = Home::Local { slot, producer: opened.slot };
-        channel.limit = credit;
+        self.channels[handle].home = Home::Local { slot, producer: opened.slot };
+        self.topics[slot].credit.opened();
+        self.channels[handle].limit = self.credit_channel(slot, handle);
         self.say_opened(id, request, handle, opened.next_sequence);
-        if credit == 0 {
-            self.list_channel(handle);
-        }
     }
 
     /// Opens a producer on a partition of this shard; whoever had it open before is fenced.
@@ -129,13 +126,14 @@ impl<I: Io> Shard<I> {
     pub(super) fn end_channel(&mut self, id: ConnId, handle: u32) {
         self.unlink_channel(id, handle);
         let channel = &self.channels[handle];
-        let (home, unused) = (channel.home, channel.available());
+        let (home, unused, demand) = (channel.home, channel.available(), channel.demand);
         let owner = self.owner_key(id, handle);
         match home {
             Home::Local { slot, producer } => {
                 if let Some(owned) = self.topics.get_mut(slot) {
                     owned.partition.close_producer(producer, owner);
                     owned.partition.ungrant(unused);
+                    owned.credit.closed(Waiter::Here(handle), &demand);
                 }
             }
             Home::Remote { shard, partition, owner_slot } => {

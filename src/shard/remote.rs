@@ -9,7 +9,7 @@
 use crate::buf::Span;
 use crate::ids::{ConnId, PartitionId, ShardId};
 use crate::io::Io;
-use crate::limits::CREDIT_STARTER_BYTES;
+use crate::limits::HEADER_BYTES_U32;
 use crate::partition::{ProducerSlot, Source};
 use crate::proto::code::Code;
 use crate::proto::control::Subscribed;
@@ -18,6 +18,8 @@ use crate::proto::header::FrameHeader;
 use super::Shard;
 use super::channels::{AckPoint, Home};
 use super::conn::{NONE, Phase};
+use super::credit::Waiter;
+use super::demand::Demand;
 use super::ingest::BatchRefused;
 use super::messages::{
     ConnRef, Message, RemoteAck, RemoteChannel, RemoteDeliver, RemoteSubscribe, RemoteSubscription,
@@ -26,33 +28,33 @@ use super::session::owner_key;
 use super::subscriptions::{Feed, Place, RemoteConsumer, Table};
 use super::topics::PartitionSlot;
 
-/// Credit a remote channel is kept at: it crosses the mesh, so it starts with more than a local one.
-const REMOTE_WINDOW_BYTES: u64 = 4 * CREDIT_STARTER_BYTES;
-
-/// Credit another shard's producer waits for.
-#[derive(Debug)]
-pub(super) struct Owed {
-    to: ConnRef,
-    channel: u32,
-    owner_slot: u32,
-    bytes: u64,
-}
-
 /// A producer of another shard, as the owner of its partition knows it.
 #[derive(Debug)]
 pub(super) struct RemoteProducer {
-    slot: PartitionSlot,
+    pub to: ConnRef,
+    pub channel: u32,
+    pub slot: PartitionSlot,
     producer: ProducerSlot,
-    used: bool,
+    pub used: bool,
     /// Granted to the channel and not used, wherever the grants are.
-    granted: u64,
+    pub granted: u64,
+    /// How much credit it should have.
+    pub demand: Demand,
 }
 
 /// See [`RemoteProducer`].
 pub(super) type RemoteProducers = Table<RemoteProducer>;
 
 fn vacant_producer() -> RemoteProducer {
-    RemoteProducer { slot: PartitionSlot(NONE), producer: ProducerSlot(NONE), used: false, granted: 0 }
+    RemoteProducer {
+        to: ConnRef { shard: ShardId(0), conn: ConnId(NONE), generation: 0 },
+        channel: NONE,
+        slot: PartitionSlot(NONE),
+        producer: ProducerSlot(NONE),
+        used: false,
+        granted: 0,
+        demand: Demand::default(),
+    }
 }
 
 impl<I: Io> Shard<I> {
@@ -122,7 +124,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn answer(&mut self, to: ShardId, message: Message) {
+    pub(super) fn answer(&mut self, to: ShardId, message: Message) {
         self.send_surely(usize::from(to.0), message);
     }
 
@@ -138,12 +140,20 @@ impl<I: Io> Shard<I> {
         let slot = self.slot_of(partition).ok_or_else(|| self.topics.why_missing(partition))?;
         let owner = owner_key(from.shard, from.generation, channel);
         let opened = self.open_producer(slot, producer_id, owner)?;
-        let entry = RemoteProducer { slot, producer: opened.slot, used: true, granted: 0 };
+        let entry = RemoteProducer {
+            to: from,
+            channel,
+            slot,
+            producer: opened.slot,
+            used: true,
+            ..vacant_producer()
+        };
         let Some(owner_slot) = self.remote_producers.insert(entry) else {
             self.topics[slot].partition.close_producer(opened.slot, owner);
             return Err(Code::TooManyChannels);
         };
-        let credit = self.grant_remote(slot, owner_slot, from, channel, REMOTE_WINDOW_BYTES);
+        self.topics[slot].credit.opened();
+        let credit = self.credit_remote(slot, owner_slot);
         Ok(RemoteChannel { owner_slot, partition, next_sequence: opened.next_sequence, credit })
     }
 
@@ -176,7 +186,11 @@ impl<I: Io> Shard<I> {
             Some((slot, producer)) => {
                 let owner = owner_key(from.shard, from.generation, channel);
                 let stored = self.store(slot, producer, owner, &[span], Source::Foreign, header, verified);
-                credit = self.regrant(slot, owner_slot, from, channel, granted);
+                let account = &mut self.remote_producers[owner_slot];
+                account.granted -= u64::from(granted);
+                account.demand.sent(HEADER_BYTES_U32 + header.body_bytes);
+                self.topics[slot].partition.ungrant(u64::from(granted));
+                credit = self.credit_remote(slot, owner_slot);
                 stored.map_err(|refused| refused.code)
             }
         };
@@ -193,79 +207,13 @@ impl<I: Io> Shard<I> {
         );
     }
 
-    /// What a frame used is granted again, as far as there is room; the rest is owed.
-    fn regrant(
-        &mut self,
-        slot: PartitionSlot,
-        owner_slot: u32,
-        to: ConnRef,
-        channel: u32,
-        granted: u32,
-    ) -> u64 {
-        let used = u64::from(granted);
-        self.topics[slot].partition.ungrant(used);
-        self.remote_producers[owner_slot].granted -= used;
-        self.grant_remote(slot, owner_slot, to, channel, used)
-    }
-
-    /// Grants what there is room for, and owes the rest.
-    fn grant_remote(
-        &mut self,
-        slot: PartitionSlot,
-        owner_slot: u32,
-        to: ConnRef,
-        channel: u32,
-        bytes: u64,
-    ) -> u64 {
-        let granted = self.topics[slot].partition.grant(bytes);
-        self.remote_producers[owner_slot].granted += granted;
-        if granted < bytes {
-            let owed = &mut self.topics[slot].owed;
-            let bytes = bytes - granted;
-            match owed.iter_mut().find(|owed| owed.to == to && owed.channel == channel) {
-                Some(owed) => owed.bytes += bytes,
-                None => owed.push(Owed { to, channel, owner_slot, bytes }),
-            }
-            self.starve(slot);
-        }
-        granted
-    }
-
-    /// Pays what other shards' producers wait for, as far as there is room.
-    pub(super) fn feed_owed(&mut self, slot: PartitionSlot) {
-        let mut waiting = std::mem::take(&mut self.topics[slot].owed);
-        waiting.retain_mut(|owed| {
-            let grant = self.topics[slot].partition.grant(owed.bytes);
-            if grant > 0 {
-                self.remote_producers[owed.owner_slot].granted += grant;
-                self.answer(
-                    owed.to.shard,
-                    Message::RemoteCredit {
-                        to: owed.to,
-                        channel: owed.channel,
-                        partition: self.topics[slot].id,
-                        owner_slot: owed.owner_slot,
-                        grant,
-                    },
-                );
-            }
-            owed.bytes -= grant;
-            owed.bytes > 0
-        });
-        let unpaid = !waiting.is_empty();
-        self.topics[slot].owed = waiting;
-        if unpaid {
-            self.starve(slot);
-        }
-    }
-
     fn remote_release(&mut self, from: ConnRef, channel: u32, owner_slot: u32, partition: PartitionId) {
         let Some((slot, producer)) = self.remote_producer(owner_slot, partition) else { return };
-        let unused = self.remote_producers.remove(owner_slot, vacant_producer()).granted;
+        let account = self.remote_producers.remove(owner_slot, vacant_producer());
         let owned = &mut self.topics[slot];
         owned.partition.close_producer(producer, owner_key(from.shard, from.generation, channel));
-        owned.partition.ungrant(unused);
-        owned.owed.retain(|owed| owed.to != from || owed.channel != channel);
+        owned.partition.ungrant(account.granted);
+        owned.credit.closed(Waiter::Elsewhere(owner_slot), &account.demand);
     }
 
     // The producer's side.
@@ -292,7 +240,6 @@ impl<I: Io> Shard<I> {
                 let entry = &mut self.channels[channel];
                 entry.home = Home::Remote { shard, partition, owner_slot: opened.owner_slot };
                 entry.limit = opened.credit;
-                entry.told_limit = opened.credit;
                 self.say_opened(id, request, channel, opened.next_sequence);
             }
             (Some((id, ..)), Err(code)) => {
@@ -421,17 +368,10 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// More credit for a remote channel; the client is told when half of its window is used.
+    /// More credit for a remote channel. The owner grants it in worthwhile portions, so each is told.
     fn extend_credit(&mut self, id: ConnId, handle: u32, grant: u64) {
-        if grant == 0 {
-            return;
-        }
-        let channel = &mut self.channels[handle];
-        channel.extend(grant);
-        let (limit, told) = (channel.limit, channel.told_limit);
-        if limit - told >= REMOTE_WINDOW_BYTES / 2 || channel.used + REMOTE_WINDOW_BYTES / 4 > told {
-            channel.told_limit = limit;
-            self.say_credit(id, handle, limit);
+        if grant > 0 {
+            self.extend_and_say(id, handle, grant);
         }
     }
 

@@ -80,6 +80,10 @@ impl<T> Table<T> {
             .map(|(index, slot)| (u32::try_from(index).expect("capacity is a u32"), slot))
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut()
+    }
+
     pub(super) fn look_up(&self, index: u32) -> Option<&T> {
         self.slots.get(index as usize)
     }

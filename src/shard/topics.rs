@@ -12,12 +12,11 @@ use crate::partition::Partition;
 use crate::proto::code::Code;
 use crate::topic::Topic;
 
+use super::credit::CreditQueue;
+
 /// Index of a partition this shard owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PartitionSlot(pub u32);
-
-/// Producers that may wait for credit of one partition before its lists of them grow.
-pub(super) const WAITING: usize = 16;
 
 /// A partition of this shard.
 pub(super) struct Owned {
@@ -30,12 +29,8 @@ pub(super) struct Owned {
     pub dirty: bool,
     /// In the list of partitions that may hold receive memory.
     pub pinning: bool,
-    /// In the list of partitions whose producers wait for credit.
-    pub starving: bool,
-    /// Producers of this shard that wait for credit.
-    pub starved: Vec<u32>,
-    /// Producers of other shards that wait for credit, and for how many bytes.
-    pub owed: Vec<super::remote::Owed>,
+    /// Producers that wait for credit.
+    pub credit: CreditQueue,
     /// Log end when it was last reported to control.
     pub reported_end: u64,
 }

@@ -142,6 +142,11 @@ impl Scripted {
         self.lists.iter().flatten().count()
     }
 
+    /// Completions that have not been reaped.
+    pub fn completed(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Operations that are armed and would complete some day.
     pub fn armed(&self) -> usize {
         let armed = |peer: &Peer| {

@@ -148,6 +148,30 @@ fn drop_oldest_grants_half_of_the_ring() {
 }
 
 #[test]
+fn credit_that_lies_idle_is_promised_again_and_may_still_be_used() {
+    let mut world = world();
+    let all = RING_BYTES - RING_BYTES / 8;
+    let room = |free| CreditRoom { free, whole: all };
+    assert_eq!(world.partition.grant(u64::MAX), all);
+    assert_eq!(world.partition.credit_room(), room(0));
+    world.partition.set_idle_credit(all);
+    assert_eq!(world.partition.credit_room(), room(all));
+    assert_eq!(world.partition.grant(10_000), 10_000);
+    assert_eq!(world.partition.credit_room(), room(all - 10_000));
+    // Some of the old is used: it was not counted, so that makes room until it is looked at again.
+    world.partition.ungrant(5_000);
+    assert_eq!(world.partition.credit_room(), room(all - 5_000));
+    world.partition.set_idle_credit(all - 5_000);
+    assert_eq!(world.partition.credit_room(), room(all - 10_000));
+    // All of it comes back: there is never more room than the whole.
+    world.partition.ungrant(all - 5_000 + 10_000);
+    assert_eq!(world.partition.credit_room(), room(all));
+    world.partition.set_idle_credit(0);
+    assert_eq!(world.partition.grant(u64::MAX), all);
+    assert_eq!((world.partition.grant(1), world.partition.credit.granted()), (0, all));
+}
+
+#[test]
 #[should_panic(expected = "only what was granted")]
 fn nothing_is_given_back_twice() {
     let mut world = world();

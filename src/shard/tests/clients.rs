@@ -19,6 +19,15 @@ pub(super) fn header_only(kind: Kind, channel: u32) -> Vec<u8> {
     FrameHeader { channel, ..FrameHeader::new(kind) }.alone().to_vec()
 }
 
+/// Like `batch_of`, in as many records as that takes.
+fn frame_of(channel: u32, id: u64, sequence: u64, bytes: usize) -> Vec<u8> {
+    if bytes <= 32_000 {
+        return batch_of(channel, id, sequence, bytes);
+    }
+    let payload = vec![u8::try_from(sequence % 251).expect("small"); bytes];
+    batch(channel, id, sequence, &payload.chunks(30_000).collect::<Vec<_>>())
+}
+
 /// One channel's client.
 pub(super) struct Producer {
     pub sock: SockId,
@@ -29,6 +38,8 @@ pub(super) struct Producer {
     pub next: u64,
     /// Sent and not answered, by sequence.
     pub unanswered: BTreeMap<u64, Vec<u8>>,
+    /// Built, and not covered by credit.
+    pub ready: Option<Vec<u8>>,
     /// Refused for now.
     pub refused: BTreeMap<u64, Vec<u8>>,
     /// Offset by sequence, of acknowledgements.
@@ -37,6 +48,10 @@ pub(super) struct Producer {
     pub accepted: u64,
     /// It was told that nothing more is taken.
     pub over: bool,
+    /// It sends a frame that its credit does not cover only where that is larger than all before.
+    pub patient: bool,
+    /// Bytes of its largest frame.
+    pub largest: usize,
     /// The last refusal.
     pub last_code: Option<Code>,
 }
@@ -51,12 +66,19 @@ impl Producer {
             used: 0,
             next: 1,
             unanswered: BTreeMap::new(),
+            ready: None,
             refused: BTreeMap::new(),
             acked: BTreeMap::new(),
             accepted: 0,
             over: false,
+            patient: false,
+            largest: 0,
             last_code: None,
         }
+    }
+
+    fn covered(&self, bytes: usize) -> bool {
+        self.used + bytes as u64 <= self.limit
     }
 
     /// Sends one frame if credit allows: what was refused first, in order, once everything else is answered.
@@ -65,19 +87,25 @@ impl Producer {
             return false;
         }
         let frames: Vec<Vec<u8>> = if self.refused.is_empty() {
-            vec![batch_of(self.channel, self.id, self.next, bytes)]
+            let ready = self.ready.take();
+            vec![ready.unwrap_or_else(|| frame_of(self.channel, self.id, self.next, bytes))]
         } else {
             self.refused.values().cloned().collect()
         };
         let mut sent = false;
         for frame in frames {
-            let within = self.used + frame.len() as u64 <= self.limit;
-            if self.unanswered.len() >= 64 || !within && !self.unanswered.is_empty() {
+            let within = self.covered(frame.len());
+            let alone = self.unanswered.is_empty() && (!self.patient || frame.len() > self.largest);
+            if self.unanswered.len() >= 64 || !within && !alone {
+                if self.refused.is_empty() {
+                    self.ready = Some(frame);
+                }
                 return sent;
             }
             let first = frame.first_chunk::<HEADER_BYTES>().expect("a frame");
             let sequence = FrameHeader::parse(first, FRAME_BYTES_MAX).expect("a good frame").sequence;
             self.used += frame.len() as u64;
+            self.largest = self.largest.max(frame.len());
             rig.send(self.sock, &frame);
             self.refused.remove(&sequence);
             self.unanswered.insert(sequence, frame);
@@ -138,10 +166,12 @@ pub(super) fn listen(rig: &mut Rig, producers: &mut [Producer]) -> Vec<(SockId, 
     socks.sort_unstable();
     socks.dedup();
     let mut rest = Vec::new();
+    let indices: HashMap<_, _> =
+        producers.iter().enumerate().map(|(at, p)| ((p.sock, p.channel), at)).collect();
     for sock in socks {
         for (header, frame) in rig.heard(sock) {
             let of_producer = matches!(header.kind, Kind::Ack | Kind::Nack | Kind::Credit);
-            let found = producers.iter_mut().find(|p| p.sock == sock && p.channel == header.channel);
+            let found = indices.get(&(sock, header.channel)).map(|&at| &mut producers[at]);
             match found {
                 Some(producer) if of_producer => producer.hear(&header, &frame),
                 _ => rest.push((sock, header, frame)),

@@ -6,6 +6,7 @@ mod bad_input;
 mod clients;
 mod closing;
 mod consuming;
+mod credit;
 mod crossing;
 mod draining;
 mod flow;

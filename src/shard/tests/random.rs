@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::clients::*;
+use super::credit::assert_credit_conserved;
 use super::rig::*;
 use crate::ids::{PartitionId, SockId};
 use crate::limits::HEADER_BYTES;
@@ -334,7 +335,9 @@ impl World {
                 let asked = client.asked.remove(&header.sequence);
                 let Some(Asked::Open { producer }) = asked else { panic!("{header:?} answers an open") };
                 let credit = Opened::decode(body).expect("opened").credit;
-                client.producers.push(Producer::new(client.sock, header.channel, producer, credit));
+                let mut producer = Producer::new(client.sock, header.channel, producer, credit);
+                producer.patient = self.random.one_in(2);
+                client.producers.push(producer);
             }
             Kind::Subscribed => {
                 let asked = client.asked.remove(&header.sequence);
@@ -439,7 +442,9 @@ impl World {
         assert!(client.asked.is_empty(), "{sock}: requests are answered: {:?}", client.asked.keys());
         assert!(client.leaving.is_empty(), "{sock}: unsubscribe is answered");
         for producer in &client.producers {
-            assert!(producer.idle(), "{sock}: producer {} gets through", producer.id);
+            let (id, waits) = (producer.id, (producer.used, producer.limit, producer.last_code));
+            let refused = producer.refused.values().next().map(Vec::len);
+            assert!(producer.idle(), "{sock}: producer {id} gets through: {waits:?}, {refused:?}");
         }
         for (&partition, consumer) in &client.consumers {
             let end = self.log_end(PartitionId(partition)).expect("a subscription's partition is there");
@@ -460,8 +465,10 @@ fn history(seed: u64, steps: u32) {
     let mut world = World::new(seed);
     for _ in 0..steps {
         world.act();
+        assert_credit_conserved(&world.rig);
     }
     world.settle();
+    assert_credit_conserved(&world.rig);
     world.rig.disconnect_all();
     world.rig.assert_nothing_leaked();
 }
