@@ -108,15 +108,24 @@ pub struct Comparison {
 #[must_use]
 pub fn compare(a: &str, b: &str, rounds: Vec<(Outcome, Outcome)>) -> Comparison {
     let figures = figures(&rounds);
-    let mut warnings: Vec<String> = Vec::new();
-    for warning in rounds.iter().flat_map(|(a, b)| a.warnings.iter().chain(&b.warnings)) {
-        if !warnings.contains(warning) {
-            warnings.push(warning.clone());
-        }
-    }
+    let warnings = warnings(&rounds);
     let scenario = rounds.first().map_or(String::new(), |(a, _)| a.scenario.clone());
     let recommendation = recommend(&scenario, a, b, &figures, rounds.len());
     Comparison { scenario, a: a.into(), b: b.into(), figures, recommendation, warnings, rounds }
+}
+
+/// The warnings of all runs. The same one with other numbers is given once, with how many runs had it.
+fn warnings(rounds: &[(Outcome, Outcome)]) -> Vec<String> {
+    let mut found: Vec<(String, &str, usize)> = Vec::new();
+    for warning in rounds.iter().flat_map(|(a, b)| a.warnings.iter().chain(&b.warnings)) {
+        let words: String = warning.chars().filter(|c| !c.is_ascii_digit()).collect();
+        match found.iter_mut().find(|(known, ..)| *known == words) {
+            Some((.., runs)) => *runs += 1,
+            None => found.push((words, warning, 1)),
+        }
+    }
+    let all = rounds.len() * 2;
+    found.into_iter().map(|(_, warning, runs)| format!("{runs} of {all} runs: {warning}")).collect()
 }
 
 /// A figure's name, how it is read, and whether less is better.
@@ -237,6 +246,13 @@ mod tests {
         rate.ratio = 0.7;
         rate.interval = Some((0.6, 0.8));
         assert_eq!(rate.verdict(), Verdict::BBetter);
+    }
+
+    #[test]
+    fn warnings_that_differ_in_numbers_are_one() {
+        let run = |warning: &str| Outcome { warnings: vec![warning.into()], ..Outcome::default() };
+        let rounds = [(run("97 % busy"), run("missed 1")), (run("9 % busy"), Outcome::default())];
+        assert_eq!(warnings(&rounds), ["2 of 4 runs: 97 % busy", "1 of 4 runs: missed 1"]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod uringest;
 
 use std::io;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use crate::scenario::AckPace;
 
@@ -119,6 +120,22 @@ pub trait Producer: Send {
     /// between units.
     fn replies(&mut self, out: &mut Vec<u8>) {
         let _ = out;
+    }
+
+    /// Where units were refused for a passing reason and have to be sent again: how long to wait before that. They
+    /// count as sent, and nothing new is encoded before.
+    fn to_resend(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Appends units that were refused, with their stamps, as far as what is in flight allows.
+    fn resend(&mut self, out: &mut Vec<u8>) {
+        let _ = out;
+    }
+
+    /// How often units were refused for a passing reason.
+    fn refusals(&self) -> u64 {
+        0
     }
 }
 

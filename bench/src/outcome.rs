@@ -234,6 +234,8 @@ pub struct Outcome {
     /// Records that consumers neither got nor were told they would not get, as long after the end, over all of them;
     /// less than 0 where they got more than was sent.
     pub undelivered: i64,
+    /// Batches of the whole run that the server refused for want of room; each was sent again.
+    pub refused_batches: u64,
     /// `records` over `seconds`.
     pub records_per_s: f64,
     /// `delivered` over `seconds`.

@@ -24,10 +24,18 @@ pub(super) fn json(result: &impl Serialize) -> String {
 
 /// One round of a comparison, as it goes on: on standard error.
 pub(super) fn round(label: &str, round: usize, outcome: &Outcome) {
+    let round = round + 1;
+    if let Some(idle) = outcome.idle.last() {
+        let each = idle.rss_bytes_per_connection.unwrap_or_default();
+        eprintln!(
+            "round {round}: {label}: {each:.0} B a connection, {:.4} % of a CPU",
+            idle.server_cpu_share * 100.0
+        );
+        return;
+    }
     let latency = outcome.latency_us.map_or(String::new(), |latency| format!(", p99 {:.1} us", latency.p99));
     eprintln!(
-        "round {}: {label}: {:.1} ns a {}{latency}, {}/s",
-        round + 1,
+        "round {round}: {label}: {:.1} ns a {}{latency}, {}/s",
         outcome.cpu_ns(),
         outcome.cpu_unit(),
         grouped(outcome.records_per_s)
@@ -54,6 +62,9 @@ pub(super) fn comparison(comparison: &Comparison) -> String {
         );
     }
     let _ = writeln!(out, "{recommendation}");
+    if let Some((first, _)) = rounds.first() {
+        let _ = foot(&mut out, first);
+    }
     out
 }
 
@@ -108,6 +119,10 @@ fn figures(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     )?;
     if let Some(ratio) = outcome.copied_bytes_ratio {
         writeln!(out, "  copied       {ratio:.3} of the frame bytes")?;
+    }
+    if outcome.refused_batches > 0 {
+        let refused = grouped(outcome.refused_batches as f64);
+        writeln!(out, "  refused      {refused} batches for want of room, each sent again")?;
     }
     writeln!(out, "  fairness     {:.2}", outcome.fairness)
 }

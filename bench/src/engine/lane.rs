@@ -35,6 +35,8 @@ pub(super) struct Lane<P> {
     /// Whether a batch that is due waits for the server: for credit, an acknowledgement, or room in the socket.
     waits: bool,
     pub(super) kept: Kept,
+    /// Since when something refused waits to be sent again.
+    refused_ns: Option<u64>,
     /// `acked` and `sent` when the measured part began.
     before: (u64, u64),
     /// Nothing will be sent any more, and the server knows.
@@ -71,6 +73,7 @@ impl<P: Producer> Lane<P> {
             turns: 0,
             waits: false,
             kept: Kept::default(),
+            refused_ns: None,
             before: (0, 0),
             ended: false,
         }
@@ -93,9 +96,12 @@ impl<P: Producer> Lane<P> {
         (self.producer.acked() - self.before.0, self.producer.sent() - self.before.1)
     }
 
-    /// Whether something encoded is not written yet.
+    /// Whether something encoded is not written yet, or something refused not sent again.
+    #[inline]
     pub(super) fn is_stuck(&self) -> bool {
-        self.written < self.producer.encoded().len() || !self.replies.is_empty()
+        self.written < self.producer.encoded().len()
+            || !self.replies.is_empty()
+            || self.producer.to_resend().is_some()
     }
 
     /// When the next batch is due.
@@ -204,12 +210,29 @@ impl<P: Producer> Lane<P> {
             written = write_some(&self.stream, &encoded[self.written..])?;
             self.written += written;
         }
-        if self.written == self.producer.encoded().len() && !self.replies.is_empty() {
+        if self.written < self.producer.encoded().len() {
+            return Ok(written > 0);
+        }
+        if self.replies.is_empty() {
+            self.resend();
+        }
+        if !self.replies.is_empty() {
             let replied = write_some(&self.stream, &self.replies)?;
             self.replies.drain(..replied);
             written += replied;
         }
         Ok(written > 0)
+    }
+
+    /// Sends again what was refused, when it has waited long enough.
+    fn resend(&mut self) {
+        let Some(pause) = self.producer.to_resend() else { return };
+        let now = now_ns();
+        let since = *self.refused_ns.get_or_insert(now);
+        if u128::from(now - since) >= pause.as_nanos() {
+            self.producer.resend(&mut self.replies);
+            self.refused_ns = None;
+        }
     }
 
     /// Reads answers; says whether any came. The latency of the last batch that they name is counted: that of

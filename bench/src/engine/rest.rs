@@ -53,6 +53,8 @@ pub struct Settled {
     /// Records that consumers neither got nor were told they would not get, over all of them; less than 0 where they
     /// got more than was sent.
     pub undelivered: i64,
+    /// Batches that the server refused for want of room, each of which was sent again.
+    pub refused_batches: u64,
 }
 
 impl<D: Dialect> Team<D> {
@@ -126,6 +128,10 @@ impl<D: Dialect> Team<D> {
         self.lanes.iter().map(of).sum()
     }
 
+    fn refusals(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.producer.refusals()).sum()
+    }
+
     /// Writes what was begun, and reads; says whether anything moved.
     fn wind_up(&mut self, paces: &[Pace]) -> io::Result<bool> {
         let mut moved = false;
@@ -147,7 +153,7 @@ impl<D: Dialect> Session<D> {
         let mut last_moved = Instant::now();
         loop {
             let settled = self.accounts();
-            if settled == Settled::default() || last_moved.elapsed() > QUIET {
+            if settled.is_even() || last_moved.elapsed() > QUIET {
                 return Ok(settled);
             }
             let mut moved = false;
@@ -168,6 +174,13 @@ impl<D: Dialect> Session<D> {
         Settled {
             unacknowledged: sum(Team::unacknowledged),
             undelivered: count(sum(Team::expected)) - count(sum(Team::arrived)),
+            refused_batches: sum(Team::refusals),
         }
+    }
+}
+
+impl Settled {
+    fn is_even(&self) -> bool {
+        self.unacknowledged == 0 && self.undelivered == 0
     }
 }

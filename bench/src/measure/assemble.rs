@@ -40,6 +40,7 @@ impl<S: Subject> Run<'_, S> {
             missed: 0,
             unacknowledged: 0,
             undelivered: 0,
+            refused_batches: 0,
             records_per_s: 0.0,
             delivered_per_s: 0.0,
             bytes_per_s: 0.0,

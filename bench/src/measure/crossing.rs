@@ -17,6 +17,7 @@ pub(super) fn measure<S: Subject>(run: &Run<S>, progress: &mut Progress) -> Resu
     outcome.missed += own.missed;
     outcome.unacknowledged += own.unacknowledged;
     outcome.undelivered += own.undelivered;
+    outcome.refused_batches += own.refused_batches;
     outcome.crossing = Some(CrossingOutcome {
         own_server_cpu_ns_per_record: own.server_cpu_ns_per_record,
         cpu_ratio: outcome.server_cpu_ns_per_record / own.server_cpu_ns_per_record.max(1e-9),

@@ -20,6 +20,7 @@ impl Outcome {
     pub(super) fn settle(&mut self, settled: Settled) {
         self.unacknowledged = settled.unacknowledged;
         self.undelivered = settled.undelivered;
+        self.refused_batches = settled.refused_batches;
     }
 
     /// Appends a warning for everything that is wrong with the figures.
@@ -159,7 +160,8 @@ mod tests {
 
     #[test]
     fn what_is_lost_late_or_unfair_is_told_of() {
-        let settled = |unacknowledged, undelivered| Settled { unacknowledged, undelivered };
+        let settled =
+            |unacknowledged, undelivered| Settled { unacknowledged, undelivered, refused_batches: 0 };
         for (settled, expected) in [
             (settled(0, 7), "7 records never reached a consumer"),
             (settled(0, -2), "2 records reached a consumer twice"),

@@ -2,7 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use uringest::proto::code::Code;
+use uringest::proto::control::Refusal;
 use uringest::proto::header::{FrameHeader, Kind};
 use uringest::wire::batch::BatchBuilder;
 
@@ -11,7 +14,8 @@ use super::{FRAME_BYTES_MAX, HEADER, refused};
 use crate::dialect::{Producer, Role, WRITE_BYTES};
 
 /// Batches in flight: the protocol's bound, as an acknowledgement every 64 batches has to be reached.
-const IN_FLIGHT_MAX: u64 = 64;
+const IN_FLIGHT: usize = 64;
+const IN_FLIGHT_MAX: u64 = IN_FLIGHT as u64;
 
 /// See the module.
 #[derive(Debug)]
@@ -25,10 +29,30 @@ pub struct UringestProducer {
     encoded: usize,
     /// Batches encoded, which is the last one's sequence.
     pub(super) sequence: u64,
+    /// The last sequence that is on its way or accepted: below `sequence` when those behind it were refused.
+    pub(super) out: u64,
+    /// Stamps of what is in flight, for sending it again.
+    stamps: [u64; IN_FLIGHT],
+    refused: Option<Refused>,
+    /// How long the server asks to wait with what it refused.
+    pause: Duration,
+    refusals: u64,
     pub(super) acked: u64,
     /// Frame bytes sent, and how many may be.
     used: u64,
     pub(super) limit: u64,
+}
+
+/// A batch that was refused, and how many have been since it was sent, itself included.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    from: u64,
+    answered: u64,
+}
+
+/// Where a batch's stamp is kept.
+fn place(sequence: u64) -> usize {
+    usize::try_from(sequence % IN_FLIGHT_MAX).expect("less than a usize")
 }
 
 /// A batch of the role's shape, and its records.
@@ -57,6 +81,11 @@ impl UringestProducer {
             records,
             encoded: 0,
             sequence: 0,
+            out: 0,
+            stamps: [0; IN_FLIGHT],
+            refused: None,
+            pause: Duration::ZERO,
+            refusals: 0,
             acked: 0,
             used: 0,
             limit: credit,
@@ -65,11 +94,37 @@ impl UringestProducer {
 
     /// Units that credit and the bound on batches in flight allow.
     fn allowed(&self) -> u64 {
-        let in_flight = self.sequence - self.acked;
+        let in_flight = self.out - self.acked;
         let by_credit = self.limit.saturating_sub(self.used) / self.frame_bytes as u64;
         // A channel with nothing in flight may always send one frame.
         let by_credit = if in_flight == 0 { by_credit.max(1) } else { by_credit };
         by_credit.min(IN_FLIGHT_MAX - in_flight)
+    }
+
+    /// Takes note of a batch that was refused for want of room, and of those behind it. When all of them are
+    /// answered they have to be sent again, in order (docs/protocol.md, section 7).
+    fn turned_away(&mut self, header: &FrameHeader, body: &[u8]) -> io::Result<()> {
+        let refusal = Refusal::decode(body).map_err(|code| io::Error::other(code.name()))?;
+        let no_room = matches!(refusal.code, Code::BackPressure | Code::RingFull);
+        match &mut self.refused {
+            None if no_room => {
+                self.refusals += 1;
+                self.pause = Duration::from_micros(refusal.retry_after_us.into());
+                self.refused = Some(Refused { from: header.sequence, answered: 1 });
+            }
+            Some(behind)
+                if (no_room || refusal.code == Code::OutOfSequence) && header.sequence > behind.from =>
+            {
+                behind.answered += 1;
+            }
+            _ => return refused(header, body),
+        }
+        if let Some(Refused { from, answered }) = self.refused
+            && from + answered > self.out
+        {
+            (self.out, self.refused) = (from - 1, None);
+        }
+        Ok(())
     }
 }
 
@@ -85,14 +140,17 @@ impl Producer for UringestProducer {
     #[inline]
     fn encode(&mut self, units: u64, stamp_ns: u64) -> u64 {
         let fit = (self.frames.len() / self.frame_bytes) as u64;
-        let units = units.min(fit).min(self.allowed());
+        let held_back = self.refused.is_some() || self.out < self.sequence;
+        let units = if held_back { 0 } else { units.min(fit).min(self.allowed()) };
         self.encoded = 0;
         for _ in 0..units {
             self.sequence += 1;
             let end = self.encoded + self.frame_bytes;
             self.patch.set(&mut self.frames[self.encoded..end], self.sequence, stamp_ns);
+            self.stamps[place(self.sequence)] = stamp_ns;
             self.encoded = end;
         }
+        self.out += units;
         self.used += self.encoded as u64;
         units
     }
@@ -114,6 +172,7 @@ impl Producer for UringestProducer {
             match header.kind {
                 Kind::Ack => self.acked = self.acked.max(header.sequence),
                 Kind::Credit => self.limit = self.limit.max(header.offset),
+                Kind::Nack => self.turned_away(&header, &bytes[at + HEADER..end])?,
                 _ => refused(&header, &bytes[at + HEADER..end])?,
             }
             at = end;
@@ -127,5 +186,24 @@ impl Producer for UringestProducer {
 
     fn acked(&self) -> u64 {
         self.acked
+    }
+
+    #[inline]
+    fn to_resend(&self) -> Option<Duration> {
+        (self.out < self.sequence && self.refused.is_none()).then_some(self.pause)
+    }
+
+    fn resend(&mut self, out: &mut Vec<u8>) {
+        while self.out < self.sequence && self.allowed() > 0 {
+            self.out += 1;
+            let at = out.len();
+            out.extend_from_slice(&self.frames[..self.frame_bytes]);
+            self.patch.set(&mut out[at..], self.out, self.stamps[place(self.out)]);
+            self.used += self.frame_bytes as u64;
+        }
+    }
+
+    fn refusals(&self) -> u64 {
+        self.refusals
     }
 }

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
+use uringest::proto::code::Code;
 use uringest::proto::header::body_checksum_matches;
 
 use super::*;
@@ -32,7 +35,7 @@ proptest! {
         payload in 8_usize..3_000, batch in 0_usize..70_000, skip in 0_u64..1_000, stamp: u64
     ) {
         let mut producer = producer(payload, batch, 9);
-        (producer.sequence, producer.acked) = (skip, skip);
+        (producer.sequence, producer.out, producer.acked) = (skip, skip, skip);
         let units = producer.encode(5, stamp);
         prop_assert!((1..=5).contains(&units));
         let unit = usize::try_from(producer.unit_bytes()).expect("small");
@@ -82,6 +85,64 @@ fn in_flight_and_credit_bound_what_is_encoded() {
     producer.limit = u64::MAX;
     assert_eq!(producer.encode(100, 0), 63, "batches in flight");
     assert_eq!(producer.encode(100, 0), 0);
+}
+
+fn nack(sequence: u64, code: Code) -> Vec<u8> {
+    let refusal = Refusal { code, retry_after_us: 700, record: None, detail: String::new() };
+    refusal.frame(Kind::Nack, 7, sequence)
+}
+
+/// Sequences and stamps of frames.
+fn sent(frames: &[u8], unit: usize) -> Vec<(u64, u64)> {
+    let frame = |frame: &[u8]| {
+        let header = FrameHeader::parse(frame.first_chunk().expect("a header"), FRAME_BYTES_MAX);
+        assert!(body_checksum_matches(frame));
+        let stamp = frame[consumer::PAYLOAD_AT..].first_chunk().expect("a stamp");
+        (header.expect("sealed").sequence, u64::from_le_bytes(*stamp))
+    };
+    frames.chunks(unit).map(frame).collect()
+}
+
+#[test]
+fn what_there_was_no_room_for_is_sent_again_in_order() {
+    let mut producer = producer(128, 0, 100);
+    let unit = usize::try_from(producer.unit_bytes()).expect("small");
+    assert_eq!((producer.encode(3, 10), producer.encode(2, 20)), (3, 2));
+    let ack = FrameHeader { sequence: 1, channel: 7, ..FrameHeader::new(Kind::Ack) }.alone();
+    producer.take(&ack).expect("an answer");
+    producer.take(&nack(2, Code::BackPressure)).expect("passes");
+    producer.take(&nack(3, Code::OutOfSequence)).expect("follows from it");
+    producer.take(&nack(4, Code::BackPressure)).expect("follows from it");
+    assert_eq!((producer.to_resend(), producer.encode(1, 30)), (None, 0), "one is not answered yet");
+    producer.take(&nack(5, Code::OutOfSequence)).expect("follows from it");
+    assert_eq!(producer.to_resend(), Some(Duration::from_micros(700)));
+    assert_eq!((producer.encode(1, 30), producer.sent(), producer.refusals()), (0, 5, 1));
+
+    // Credit for two: the others wait.
+    producer.limit = 7 * producer.unit_bytes();
+    let mut again = Vec::new();
+    producer.resend(&mut again);
+    assert_eq!(sent(&again, unit), [(2, 10), (3, 10)]);
+    producer.take(&FrameHeader { sequence: 3, ..FrameHeader::new(Kind::Ack) }.alone()).expect("an answer");
+    again.clear();
+    producer.resend(&mut again);
+    assert_eq!(sent(&again, unit), [(4, 20)], "nothing is in flight");
+    producer.limit = u64::MAX;
+    again.clear();
+    producer.resend(&mut again);
+    assert_eq!(sent(&again, unit), [(5, 20)]);
+    assert_eq!((producer.to_resend(), producer.encode(1, 30)), (None, 1));
+    assert_eq!(sent(producer.encoded(), unit), [(6, 30)]);
+}
+
+#[test]
+fn any_other_refusal_is_an_error() {
+    for (sequence, code) in [(1, Code::OutOfSequence), (1, Code::UnknownProducer)] {
+        let mut producer = producer(128, 0, 1);
+        assert_eq!(producer.encode(1, 0), 1);
+        let error = producer.take(&nack(sequence, code)).expect_err("an end").to_string();
+        assert!(error.contains(code.name()), "{error}");
+    }
 }
 
 #[test]
