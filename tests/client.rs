@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{PATIENCE, Server, run, uringest, wait_for};
 use uringest::client::blocking::{Consumer, Producer};
@@ -271,6 +271,21 @@ fn keys_go_to_their_partitions_and_json_says_so() {
         assert!(last.insert(key, number).is_none_or(|before| before + 7 == number), "in order for each key");
     }
     assert_eq!(last.len(), 7);
+}
+
+#[test]
+fn one_record_is_published_without_waiting_for_a_clock() {
+    let server = Server::start(&[]);
+    let quickest = (0..20)
+        .map(|_| {
+            let began = Instant::now();
+            assert!(run(&["pub", "one", "--server", &server.url()], b"x\n").status.success());
+            began.elapsed()
+        })
+        .min()
+        .expect("some");
+    // The checkpoint is looked after every 50 ms; the last time is when all is published.
+    assert!(quickest < Duration::from_millis(50), "{quickest:?}");
 }
 
 #[test]

@@ -125,6 +125,7 @@ pub fn run(args: PubArgs) -> Outcome {
             result => result.map(|()| bytes).map_err(Failure::from),
         });
         over.store(true, Ordering::Release);
+        keeper.thread().unpark();
         if keeper.join().is_err() {
             return Err(Failure::new(Exit::Failed, "the thread that keeps the checkpoint ended early", ""));
         }
@@ -290,7 +291,6 @@ impl Job<'_> {
     fn keep(&self, over: &AtomicBool) {
         let mut saved = None;
         let terminal = io::stderr().is_terminal();
-        let (lock, tick) = (Mutex::new(()), std::sync::Condvar::new());
         loop {
             if let Some(code) = self.interrupt.exit_code() {
                 self.end_interrupted(code);
@@ -307,8 +307,7 @@ impl Job<'_> {
                     eprint!("\r{acked} records acknowledged, {rate:.0} /s ");
                 }
             }
-            let guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = tick.wait_timeout(guard, KEEP_EVERY); // nobody signals: it only keeps the time
+            std::thread::park_timeout(KEEP_EVERY); // less when it is over
         }
         if terminal {
             eprint!("\r\x1b[K");

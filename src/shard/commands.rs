@@ -270,10 +270,11 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Nothing waits to be sent or to come back.
+    /// Nothing waits to be sent or to come back, and no subscription for its answer.
     fn all_quiet(&self) -> bool {
         let quiet = |conn: &Conn| conn.outbox.is_empty() && conn.sending.is_none() && conn.lent == 0;
-        self.conns.in_use().all(quiet)
+        let asked = |feed: &Feed| matches!(feed, Feed::Asked { .. });
+        self.conns.in_use().all(quiet) && !self.subscriptions.iter().any(|(_, entry)| asked(&entry.feed))
     }
 
     fn say_goodbye(&mut self) {

@@ -16,6 +16,7 @@ use crate::wire::batch;
 use super::Shard;
 use super::channels::{AckPoint, Home};
 use super::conn::Phase;
+use super::messages::BatchRefused;
 use super::topics::PartitionSlot;
 
 /// Whether a frame was dealt with or has to stay where it is.
@@ -25,19 +26,6 @@ pub(super) enum Verdict {
     Done,
     /// The connection moves to another shard, which will act on this frame.
     Leave,
-}
-
-/// Why a batch was not taken.
-pub(super) struct BatchRefused {
-    pub code: Code,
-    pub record: Option<u32>,
-    pub detail: String,
-}
-
-impl From<Code> for BatchRefused {
-    fn from(code: Code) -> Self {
-        BatchRefused { code, record: None, detail: String::new() }
-    }
 }
 
 impl<I: Io> Shard<I> {

@@ -47,7 +47,7 @@ pub enum Message {
         /// How many of its bytes were granted to the channel.
         granted: u32,
         /// Why it was refused at the door, if it was: it counts in its sequence all the same.
-        refused: Option<Code>,
+        refused: Option<Box<BatchRefused>>,
         header: FrameHeader,
     },
     /// What became of it.
@@ -56,7 +56,7 @@ pub enum Message {
         channel: u32,
         span: Span,
         sequence: u64,
-        result: Result<RemoteAck, Code>,
+        result: Result<RemoteAck, Box<BatchRefused>>,
         credit: u64,
     },
     /// More credit for a channel.
@@ -125,6 +125,21 @@ pub struct RemoteChannel {
     pub next_sequence: u64,
     /// The first grant.
     pub credit: u64,
+}
+
+/// Why a batch was not taken.
+#[derive(Debug)]
+pub struct BatchRefused {
+    pub code: Code,
+    /// The record it is about, by its index in the batch.
+    pub record: Option<u32>,
+    pub detail: String,
+}
+
+impl From<Code> for BatchRefused {
+    fn from(code: Code) -> Self {
+        BatchRefused { code, record: None, detail: String::new() }
+    }
 }
 
 /// See [`Message::RemotePublished`].

@@ -9,6 +9,7 @@
 use crate::buf::Span;
 use crate::ids::{ConnId, PartitionId, ShardId};
 use crate::io::Io;
+use crate::lifecycle::State;
 use crate::limits::HEADER_BYTES_U32;
 use crate::partition::{ProducerSlot, Source};
 use crate::proto::code::Code;
@@ -20,9 +21,9 @@ use super::channels::{AckPoint, Home};
 use super::conn::{NONE, Phase};
 use super::credit::Waiter;
 use super::demand::Demand;
-use super::ingest::BatchRefused;
 use super::messages::{
-    ConnRef, Message, RemoteAck, RemoteChannel, RemoteDeliver, RemoteSubscribe, RemoteSubscription,
+    BatchRefused, ConnRef, Message, RemoteAck, RemoteChannel, RemoteDeliver, RemoteSubscribe,
+    RemoteSubscription,
 };
 use super::session::owner_key;
 use super::subscriptions::{Feed, Place, RemoteConsumer, Table};
@@ -176,13 +177,13 @@ impl<I: Io> Shard<I> {
         partition: PartitionId,
         span: Span,
         granted: u32,
-        refused: Option<Code>,
+        refused: Option<Box<BatchRefused>>,
         header: &FrameHeader,
     ) {
-        let verified = refused.map_or(Ok(()), |code| Err(code.into()));
+        let verified = refused.map_or(Ok(()), |refused| Err(*refused));
         let mut credit = 0;
         let result = match self.remote_producer(owner_slot, partition) {
-            None => Err(Code::NoSuchTopicNow),
+            None => Err(Code::NoSuchTopicNow.into()),
             Some((slot, producer)) => {
                 let owner = owner_key(from.shard, from.generation, channel);
                 let stored = self.store(slot, producer, owner, &[span], Source::Foreign, header, verified);
@@ -191,10 +192,10 @@ impl<I: Io> Shard<I> {
                 account.demand.sent(HEADER_BYTES_U32 + header.body_bytes);
                 self.topics[slot].partition.ungrant(u64::from(granted));
                 credit = self.credit_remote(slot, owner_slot);
-                stored.map_err(|refused| refused.code)
+                stored
             }
         };
-        let result = result.map(|point| RemoteAck {
+        let result = result.map_err(Box::new).map(|point| RemoteAck {
             offset: point.offset,
             span: point.span,
             append_time_ns: point.append_time_ns,
@@ -285,7 +286,7 @@ impl<I: Io> Shard<I> {
             partition,
             span: frame,
             granted,
-            refused: verified.err().map(|refused| refused.code),
+            refused: verified.err().map(Box::new),
             header: *header,
         };
         self.buffers.receive.hold(frame);
@@ -315,7 +316,7 @@ impl<I: Io> Shard<I> {
         to: ConnRef,
         handle: u32,
         sequence: u64,
-        result: Result<RemoteAck, Code>,
+        result: Result<RemoteAck, Box<BatchRefused>>,
         credit: u64,
     ) {
         let Some(id) = self.remote_channel(to, handle).filter(|_| self.channels[handle].lent > 0) else {
@@ -339,7 +340,7 @@ impl<I: Io> Shard<I> {
                 }
                 self.list_channel(handle);
             }
-            Err(code) => self.nack(id, handle, sequence, code.into()),
+            Err(refused) => self.nack(id, handle, sequence, *refused),
         }
         self.extend_credit(id, handle, credit);
         if self.channels[handle].releasing && self.channels[handle].lent == 0 {
@@ -389,6 +390,10 @@ impl<I: Io> Shard<I> {
 
     fn add_remote_consumer(&mut self, ask: RemoteSubscribe) -> Result<RemoteSubscription, Code> {
         let slot = self.slot_of(ask.partition).ok_or_else(|| self.topics.why_missing(ask.partition))?;
+        if self.state == State::Draining {
+            // What it would be owed is counted already, and its own shard may be about to say goodbye.
+            return Err(Code::ServerDraining);
+        }
         let entry = RemoteConsumer {
             to: ask.from,
             slot,

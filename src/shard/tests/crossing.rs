@@ -4,7 +4,7 @@ use super::clients::*;
 use super::rig::*;
 use crate::limits::HEADER_BYTES;
 use crate::proto::code::Code;
-use crate::proto::control::{Open, Opened};
+use crate::proto::control::{Open, Opened, Refusal};
 use crate::proto::header::{AckLevel, FrameHeader, Kind};
 use crate::shard::messages::Command;
 use crate::topic::{Overflow, TopicKind};
@@ -150,6 +150,26 @@ fn a_bad_batch_behind_one_refused_for_now_waits_for_its_turn() {
     assert_eq!(acks(&heard).last(), Some(&(3, 1)));
     rig.disconnect_all();
     rig.assert_nothing_leaked();
+}
+
+#[test]
+fn a_refusal_says_as_much_from_another_shard() {
+    let refusals = [0, 1].map(|owner| {
+        let mut rig = Rig::with_shards(2);
+        rig.topic_on("t", TopicKind::Memory, Overflow::Block, MIB, &[(owner, 0)]);
+        let sock = rig.settled_client(0);
+        let (channel, _) = rig.open(sock, "t", 5);
+        rig.send(sock, &batch(channel, 5, 1, &[b"small", &vec![1; 33_000]]));
+        rig.run();
+        let heard = rig.heard(sock);
+        let (_, frame) = heard.iter().find(|(header, _)| header.kind == Kind::Nack).expect("it is too large");
+        let refusal = Refusal::decode(&frame[HEADER_BYTES..]).expect("a refusal");
+        rig.disconnect_all();
+        rig.assert_nothing_leaked();
+        (refusal.code, refusal.record, refusal.detail, refusal.retry_after_us)
+    });
+    assert_eq!(refusals[0], refusals[1]);
+    assert_eq!((refusals[0].0, refusals[0].1), (Code::RecordTooLarge, Some(1)));
 }
 
 #[test]

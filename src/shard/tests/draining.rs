@@ -100,3 +100,34 @@ fn a_consumer_of_another_shard_gets_everything_before_goodbye() {
         assert!(goodbye > last_record, "{owner}: {said:?}");
     }
 }
+
+#[test]
+fn a_subscription_that_reaches_its_shard_in_the_drain_is_answered_before_goodbye() {
+    for late in 0..4 {
+        let mut rig = Rig::with_shards(2);
+        rig.topic_on("t", TopicKind::Memory, Overflow::Block, MIB, &[(1, 0)]);
+        let sock = rig.settled_client(1);
+        let (channel, opened) = rig.open(sock, "t", 5);
+        publish_all(&mut rig, &mut [Producer::new(sock, channel, 5, opened.credit)], 3, 100);
+        let consumer = rig.settled_client(0);
+        let deadline_ns = rig.shards[0].io.now.mono_ns + 1_000_000_000;
+        rig.command_to(1, Command::Drain { deadline_ns });
+        for _ in 0..3 {
+            rig.tick_shard(1);
+        }
+        rig.send(consumer, &all_of("t").frame(7));
+        rig.tick_shard(0);
+        rig.command_to(0, Command::Drain { deadline_ns });
+        for _ in 0..late {
+            rig.tick_shard(0); // the partition's shard is late
+        }
+        rig.run();
+        let heard = rig.heard(consumer);
+        let said: Vec<_> = heard.iter().map(|(header, _)| header.kind).collect();
+        let refused = heard.iter().position(|(h, _)| h.kind == Kind::Error && h.sequence == 7);
+        let refused = refused.unwrap_or_else(|| panic!("{late}: it has an answer: {said:?}"));
+        assert_eq!(code_of(&heard[refused].1), Code::ServerDraining);
+        assert_eq!(said.last(), Some(&Kind::Close), "{late}: nothing behind goodbye: {said:?}");
+        assert_eq!(drained(&rig), [0, 0], "{late}");
+    }
+}
