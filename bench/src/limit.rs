@@ -44,14 +44,18 @@ pub fn role(work: &Work) -> Result<Role, Failure> {
 ///
 /// # Errors
 /// There is none for this work, or it does not run here.
-pub fn once(work: &Work, io: BareIo, placement: &Placement, label: &str) -> Result<Outcome, Failure> {
+pub fn once(
+    work: &Work,
+    io: BareIo,
+    placement: &Placement,
+    progress: &mut Progress,
+) -> Result<Outcome, Failure> {
     let role = role(work)?;
     prepare(work)?;
-    let mut progress = Progress::new(label);
     if role == Role::Answer {
-        measure(work, placement, &BareServer::<true>::start(role, io, work, placement)?, &mut progress)
+        measure(work, placement, &BareServer::<true>::start(role, io, work, placement)?, progress)
     } else {
-        measure(work, placement, &BareServer::<false>::start(role, io, work, placement)?, &mut progress)
+        measure(work, placement, &BareServer::<false>::start(role, io, work, placement)?, progress)
     }
 }
 
@@ -69,9 +73,9 @@ pub fn beside(
     let half = Work { seconds: (work.seconds / 2.0).max(SECONDS_MIN), ..work.clone() };
     let label = format!("{} on bare {}", work.scenario, io.name());
     let copy_before = copy_ns_per_record(work, placement)?;
-    let before = once(&half, io, placement, &label)?;
+    let before = once(&half, io, placement, &mut Progress::new(&label))?;
     let mut outcome = server()?;
-    let after = once(&half, io, placement, &label)?;
+    let after = once(&half, io, placement, &mut Progress::new(&label))?;
     let copies = [copy_before, copy_ns_per_record(work, placement)?];
     outcome.limit = Some(limit_of(&outcome, &[before, after], &copies));
     Ok(outcome)

@@ -108,17 +108,16 @@ impl Entrant {
         work: &Work,
         options: &UringestOptions,
         placement: &Placement,
-        label: &str,
+        progress: &mut Progress,
     ) -> Result<Outcome, Failure> {
         let path = std::env::var_os("PATH");
         let program = |name| find(name, path.as_deref()).unwrap_or_else(|| PathBuf::from(name));
-        let progress = &mut Progress::new(label);
         prepare(work)?;
         match self {
             Entrant::Uringest => {
                 measure(work, placement, &Uringest::start(options, work, placement)?, progress)
             }
-            Entrant::Limit(io) => limit::once(work, io, placement, label),
+            Entrant::Limit(io) => limit::once(work, io, placement, progress),
             Entrant::Nats => {
                 let server = nats::Nats::start(&program("nats-server"), work, placement)?;
                 measure(work, placement, &server, progress)

@@ -50,7 +50,7 @@ pub fn begin(
         server_settings: subjects.options.settings.clone(),
     };
     let mut results = Results::new(now_unix_s, COMMIT, settings, plan::cells(wishes)?);
-    results.absent = subjects.absent();
+    results.absent = subjects::absent(&results.cells);
     let name = format!("{}-{COMMIT}", names::date(now_unix_s));
     Ok((out.join(names::machine(&results.machine)).join(name), results))
 }

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::host::Placement;
 use crate::limit::{BareIo, copy_ns_per_record, once, role};
+use crate::progress::Progress;
 use crate::scenario::{Overrides, Scenario};
 
 use super::show;
@@ -41,7 +42,7 @@ pub(super) fn limit(arguments: &LimitArguments) -> Result<(), Failure> {
             continue;
         }
         let label = format!("{} on bare {} {}", work.scenario, io.name(), role.name());
-        let mut outcome = once(&work, io, &arguments.placement, &label)?;
+        let mut outcome = once(&work, io, &arguments.placement, &mut Progress::new(&label))?;
         outcome.warnings.extend(warning.clone());
         outcome.warnings.extend(copy.clone());
         show::warnings(&outcome);

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::failure::Failure;
 use crate::host::Placement;
 use crate::peers::{Contest, Entrant, Entry, hold};
+use crate::progress::Progress;
 use crate::scenario::{Overrides, Scenario};
 use crate::subject::UringestOptions;
 
@@ -46,7 +47,7 @@ pub(super) fn peers(arguments: &PeersArguments) -> Result<(), Failure> {
     let rounds = usize::from(arguments.rounds);
     let once = |entrant: Entrant, round: usize| {
         let label = format!("{} on {}, round {} of {rounds}", work.scenario, entrant.name(), round + 1);
-        entrant.once(&work, &arguments.subject, &arguments.placement, &label)
+        entrant.once(&work, &arguments.subject, &arguments.placement, &mut Progress::new(&label))
     };
     let mut contest = hold(&work.scenario, entrants, skipped, rounds, once)?;
     contest.warnings.extend(warning);

@@ -31,6 +31,8 @@ impl Redis {
         let ground = Ground::new("redis-server")?;
         let mut command = Command::new(program);
         command.arg("-").args(["--bind", &ground.address.ip().to_string()]);
+        // Every address of the loopback is a client's, and the port is open to no other.
+        command.args(["--protected-mode", "no"]);
         command.args(["--port", &ground.address.port().to_string()]);
         command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
         command.arg("--dir").arg(&ground.scratch).args(["--loglevel", "warning"]);

@@ -112,7 +112,7 @@ impl Page {
              over the records taken or, where there are consumers, over the deliveries. It is the median of rounds in \
              which everybody takes turns; in brackets the least and the most of them. The ceiling is a bare program \
              that moves the same bytes on the same interface of the kernel, without frames, checks or \
-             acknowledgements; `÷ ceiling` is the ratio of the medians (peers: to the ceiling on epoll). Intervals are \
+             acknowledgements, and for topics that keep their records one copy of each payload, measured beside it; `÷ ceiling` is the ratio of the medians (peers: to the ceiling on epoll). Intervals are \
              at 95 %, by resampling rounds. Latency of deliveries is from when a record was due or handed to the \
              socket until a consumer had read it; without consumers it is that of acknowledgements, which some peers \
              do not have. Where a server is given as much as it takes, its latency is that of its full queues.",

@@ -68,6 +68,14 @@ impl Canvas {
         ));
     }
 
+    /// Hides what is there, up to a corner.
+    pub(super) fn blank(&mut self, from: (f64, f64), to: (f64, f64)) {
+        let ((x, y), width, height) = (from, to.0 - from.0, to.1 - from.1);
+        self.put(format_args!(
+            r#"<rect class="back" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}"/>"#
+        ));
+    }
+
     pub(super) fn path(&mut self, look: Look, points: &[(f64, f64)]) {
         let dash = if look.stroke == Stroke::Dashed { " dash" } else { "" };
         self.put(format_args!(

@@ -4,8 +4,12 @@ use super::canvas::{Anchor, Canvas};
 use super::{Look, Scale};
 
 const WIDTH: f64 = 860.0;
-const LEFT: f64 = 250.0;
+/// Room for the longest name, and for the longest text at a row's end; the axis takes what is left.
+const NAME_MIN: f64 = 150.0;
+const NAME_MAX: f64 = 360.0;
 const RIGHT: f64 = 170.0;
+/// Of a wide font.
+const LETTER: f64 = 7.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 58.0;
 const ROW: f64 = 20.0;
@@ -42,7 +46,7 @@ impl Dots {
     pub(in crate::report) fn draw(&self) -> String {
         let groups = self.dots.iter().filter(|dot| dot.group.is_some()).count();
         let rows = self.dots.len() as f64 * ROW + groups as f64 * GROUP + 6.0;
-        let (floor, right) = (TOP + rows, WIDTH - RIGHT);
+        let (floor, left, right) = (TOP + rows, self.left(), WIDTH - RIGHT);
         let mut canvas = Canvas::new(WIDTH, floor + BOTTOM);
         canvas.text("head", Anchor::Start, (16.0, 24.0), &self.title);
         for value in &self.x.between {
@@ -54,8 +58,8 @@ impl Dots {
             canvas.line("grid", (x, TOP), (x, floor));
             canvas.text("dim", Anchor::Middle, (x, floor + 18.0), name);
         }
-        canvas.line("axis", (LEFT, floor), (right, floor));
-        canvas.text("dim", Anchor::Middle, ((LEFT + right) / 2.0, floor + 42.0), &self.x_label);
+        canvas.line("axis", (left, floor), (right, floor));
+        canvas.text("dim", Anchor::Middle, ((left + right) / 2.0, floor + 42.0), &self.x_label);
         if let Some(value) = self.mark {
             let x = self.at(value);
             canvas.line("mark", (x, TOP), (x, floor));
@@ -63,6 +67,7 @@ impl Dots {
         let mut y = TOP + 3.0;
         for dot in &self.dots {
             if let Some(group) = &dot.group {
+                canvas.blank((16.0, y + 3.0), (right, y + GROUP - 3.0));
                 canvas.text("bold", Anchor::Start, (16.0, y + GROUP - 9.0), group);
                 y += GROUP;
             }
@@ -72,13 +77,19 @@ impl Dots {
         canvas.finish(&self.title, &self.description)
     }
 
+    /// Where the axis begins.
+    fn left(&self) -> f64 {
+        let longest = self.dots.iter().map(|dot| dot.name.chars().count()).max().unwrap_or(0);
+        (longest as f64 * LETTER + 26.0).clamp(NAME_MIN, NAME_MAX)
+    }
+
     fn at(&self, value: f64) -> f64 {
-        LEFT + self.x.place(value) * (WIDTH - LEFT - RIGHT)
+        self.left() + self.x.place(value) * (WIDTH - self.left() - RIGHT)
     }
 
     fn row(&self, canvas: &mut Canvas, dot: &Dot, y: f64) {
         let (low, high) = (self.at(dot.low), self.at(dot.high));
-        canvas.text("", Anchor::End, (LEFT - 10.0, y + 4.0), &dot.name);
+        canvas.text("", Anchor::End, (self.left() - 10.0, y + 4.0), &dot.name);
         if high - low > 1.0 {
             canvas.whisker_along(dot.look, y, low, high);
         }

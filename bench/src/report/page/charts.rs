@@ -1,5 +1,7 @@
 //! Which charts a page has, and what is in them.
 
+use std::collections::BTreeMap;
+
 use super::super::chart::{Dot, Dots, Lines, Look, Point, Scale, Series};
 use super::drive;
 use crate::outcome::Outcome;
@@ -183,15 +185,16 @@ fn curve(line: &Line<'_>) -> Vec<Point> {
 pub(super) fn step(title: &str, digest: &Digest<'_>) -> String {
     let series = |line: &Line<'_>| {
         let steps = line.last().map_or(&[][..], |outcome| &outcome.steps);
-        let mut points: Vec<Point> = steps
-            .iter()
-            .filter(|step| step.latency_us.count > 0)
-            .map(|step| {
-                let p99 = step.latency_us.p99;
-                Point { x: step.rate_per_s as f64, y: p99, low: p99, high: p99 }
-            })
-            .collect();
-        points.sort_by(|a, b| a.x.total_cmp(&b.x));
+        // A rate that passed the bound was tried again.
+        let mut tails: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for step in steps.iter().filter(|step| step.latency_us.count > 0) {
+            tails.entry(step.rate_per_s).or_default().push(step.latency_us.p99);
+        }
+        let point = |(rate, tails): (&u64, &Vec<f64>)| {
+            let Summary { median, least, most, .. } = Summary::of(tails)?;
+            Some(Point { x: *rate as f64, y: median, low: least, high: most })
+        };
+        let points = tails.iter().filter_map(point).collect();
         Series { name: line.who.name().into(), look: look(line.who), points }
     };
     let series = present(digest.lines.iter().map(series));

@@ -2,12 +2,13 @@
 
 use crate::host::Machine;
 use crate::outcome::{
-    CrossingOutcome, DriftOutcome, FlowOutcome, IdleOutcome, Knee, Latency, LatencyOf, Outcome, Step,
+    CrossingOutcome, DriftOutcome, FlowOutcome, IdleOutcome, Knee, Latency, LatencyOf, LimitOutcome, Outcome,
+    Step,
 };
 use crate::report::plan::Cell;
 use crate::report::results::{Absent, Failed, Results, Run, Settings};
 use crate::report::who::Who;
-use crate::scenario::{Drive, Overrides};
+use crate::scenario::{Drive, Kind, Overrides};
 
 const EVERYBODY: [Who; 6] =
     [Who::Uring, Who::Epoll, Who::Nats, Who::RedisPubsub, Who::LimitUring, Who::LimitEpoll];
@@ -16,9 +17,11 @@ const OURS: [Who; 2] = [Who::Uring, Who::Epoll];
 /// All kinds of cells, everybody, a warning, a failure, and somebody who is absent.
 pub(super) fn results() -> Results {
     let payload = |bytes: usize| Overrides { payload_bytes: Some(bytes), ..Overrides::default() };
+    let memory = Overrides { kind: Some(Kind::Memory), ..payload(128) };
     let cells = vec![
         cell("ingest", "128 B", false, 3, &EVERYBODY, payload(128)),
         cell("ingest", "1 KiB", false, 3, &EVERYBODY, payload(1024)),
+        cell("ingest", "128 B, memory", false, 2, &[Who::Uring, Who::LimitUring], memory),
         cell("latency", "50,000/s", false, 3, &EVERYBODY, payload(128)),
         cell("mix", "small and large", false, 2, &OURS, Overrides::default()),
         cell("ingest", "32 B", true, 3, &EVERYBODY, payload(32)),
@@ -109,6 +112,7 @@ pub(super) fn outcome(cell: &Cell, who: Who, round: u16) -> Outcome {
     let consumers = usize::from(open || drive == Drive::Soak);
     let answers = who != Who::Nats || drive != Drive::Saturate;
     let load_saturated = who == Who::LimitUring && drive == Drive::Saturate;
+    let copies = cell.with.kind == Some(Kind::Memory) && who == Who::LimitUring;
     let (subject, subject_version, io) = subject(who);
     let warning = load_saturated.then(|| "the load was the bottleneck (99 % of its thread)".to_owned());
     Outcome {
@@ -140,6 +144,7 @@ pub(super) fn outcome(cell: &Cell, who: Who, round: u16) -> Outcome {
         drift: (drive == Drive::Soak).then_some(DRIFT),
         crossing: (drive == Drive::Crossing).then(|| crossing(cpu)),
         idle: if drive == Drive::Idle { [0, 1_000].map(idle).to_vec() } else { Vec::new() },
+        limit: copies.then(|| LimitOutcome { memcpy_ns_per_record: Some(4.0), ..LimitOutcome::default() }),
         warnings: warning.into_iter().collect(),
         machine: machine(),
         ..Outcome::default()
@@ -199,7 +204,7 @@ fn steps(who: Who) -> Vec<Step> {
         latency_us: latency(base(who) * (f64::from(rate) / 1e5).powi(2)),
         ..Step::default()
     };
-    [50_000, 100_000, 200_000, 400_000].into_iter().map(one).collect()
+    [50_000, 100_000, 200_000, 200_000, 400_000].into_iter().map(one).collect()
 }
 
 fn knee(who: Who) -> Knee {
