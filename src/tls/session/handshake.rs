@@ -135,8 +135,15 @@ impl Handshake {
         self.protected |= has_protected(&outgoing[before..]);
         match result {
             Ok(Turn::Done) => self.finish(now_s),
-            Ok(_blocked) if early_data.len() > early.len() => Step::Failed(Reason::Internal.into()),
+            Ok(_blocked) if early_data.len() > early.len() => {
+                Step::Failed(self.refuse(Reason::Internal, outgoing))
+            }
             Ok(_blocked) => {
+                if !early_data.is_empty()
+                    && let Err(reason) = self.check_early(now_s)
+                {
+                    return Step::Failed(self.refuse(reason, outgoing));
+                }
                 early[..early_data.len()].copy_from_slice(&early_data);
                 Step::More { early: early_data.len() }
             }
@@ -188,6 +195,14 @@ impl Handshake {
                 Turn::Again => {}
                 turn => return Ok(turn),
             }
+        }
+    }
+
+    /// Early data comes from who held the ticket: its certificate is judged before anything is made of the data.
+    fn check_early(&mut self, now_s: u64) -> Result<(), Reason> {
+        match &self.conn {
+            Some(Conn::Server(conn, config)) => config.check_again(&chain_of(conn), now_s),
+            _ => Err(Reason::Internal),
         }
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rustls::ClientConnection;
 
+use super::identity::EXPIRY_S;
 use super::*;
+use crate::tls::config::tests::{CLIENT, Leaf};
 use crate::tls::{EarlyData, ServerSettings};
 
 fn allowed(files: &Files) -> ServerSettings {
@@ -44,6 +46,23 @@ fn early_data_is_marked_and_a_replay_of_it_is_not_taken() {
     let mut replayed = End::new(Session::server(&server, Records::Own));
     replayed.hear(&flight);
     assert_eq!((&replayed.heard[..], replayed.early), (&b""[..], 0));
+}
+
+#[test]
+fn early_data_of_a_client_that_may_not_come_any_more_is_not_heard() {
+    let files = Files::new();
+    files.pair("client", Leaf { until: 2027, ..CLIENT });
+    let settings = ServerSettings { client_auth: files.mutual().client_auth, ..allowed(&files) };
+    let (client, server) = (files.client_as("client"), server_tls(&settings));
+    // Seconds pass: early data of an older ticket would not be taken for its age alone.
+    let wire = connect_at(&client, &server, [Records::Own, Records::Own], EXPIRY_S - 20);
+    assert!(wire.server.session.can_send());
+    client.time().set(EXPIRY_S + 20);
+    let flight = early_flight(&client, b"published early");
+    let mut end = End::new(Session::server(&server, Records::Own));
+    end.now_s = EXPIRY_S + 20;
+    end.hear(&flight);
+    assert_eq!((&end.heard[..], end.failure().reason), (&b""[..], Reason::CertificateExpired));
 }
 
 #[test]

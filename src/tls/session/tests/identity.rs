@@ -52,7 +52,7 @@ fn a_certificate_names_its_tenant() {
 }
 
 /// When a certificate that is good until 2027 has expired.
-const EXPIRY_S: u64 = 1_830_211_200;
+pub const EXPIRY_S: u64 = 1_830_211_200;
 
 fn resumes(client: &ClientTls, server: &ServerTls) -> bool {
     let wire = connect(client, server, OWN);
