@@ -335,7 +335,7 @@ fn its_server_understands_our_client() {
             }
             std::thread::yield_now();
         };
-        let session = Session::client(&certificates.client(true), "localhost", records);
+        let session = Session::client(&certificates.client(true), "localhost", records, now_s());
         // `-rev` ends the connection at CLOSE.
         let report = drive(session, socket, b"stressed\ndesserts\nCLOSE\n", false);
         assert_eq!(report.end, Ok(()), "{}", String::from_utf8_lossy(&program.all));

@@ -72,9 +72,10 @@ impl Session {
     }
 
     /// A session for a connection to the server of this name (a DNS name or an IP address); its first bytes wait
-    /// to be sent.
+    /// to be sent. `now_s` as for [`Session::receive`]: a ticket says how old it is.
     #[must_use]
-    pub fn client(config: &ClientTls, server_name: &str, records: Records) -> Session {
+    pub fn client(config: &ClientTls, server_name: &str, records: Records, now_s: u64) -> Session {
+        config.time().set(now_s);
         let mut outgoing = Outgoing::default();
         let stage = match records {
             Records::Own => Handshake::client(config, server_name, &mut outgoing.bytes)

@@ -4,6 +4,7 @@ pub mod schedule;
 
 mod exchange;
 mod plan;
+mod tampering;
 mod traces;
 mod violations;
 

@@ -72,7 +72,7 @@ fn servers_that_are_not_who_was_called() {
 fn a_name_that_is_none_is_refused_at_once() {
     let files = Files::new();
     for records in BOTH {
-        let mut end = End::new(Session::client(&client_tls(&files.client()), "no name", records));
+        let mut end = End::new(Session::client(&client_tls(&files.client()), "no name", records, NOW_S));
         end.hear(b"");
         assert_eq!((end.failure().reason, end.failure().sent), (Reason::WrongName, None));
         assert!(!end.session.has_output());
@@ -180,7 +180,7 @@ fn a_hello_may_be_cut_over_records_but_not_without_end() {
     let files = Files::new();
     let server = server_tls(&files.server());
     let mut wire = Wire::new(
-        Session::client(&client_tls(&files.client()), "a.example", Records::Own),
+        Session::client(&client_tls(&files.client()), "a.example", Records::Own, NOW_S),
         Session::server(&server, Records::Own),
     );
     let hello = wire.client.say(b"");
@@ -217,7 +217,7 @@ fn a_changed_finished_is_refused() {
     let files = Files::new();
     let (client, server) = (client_tls(&files.client()), server_tls(&files.server()));
     for records in BOTH {
-        let session = Session::client(&client, "a.example", Records::Own);
+        let session = Session::client(&client, "a.example", Records::Own, NOW_S);
         let mut wire = Wire::new(session, Session::server(&server, records));
         let hello = wire.client.say(b"");
         wire.server.hear(&hello);
@@ -273,7 +273,7 @@ proptest::proptest! {
         let files = Files::new();
         let records = if own_server { Records::Own } else { Records::Rustls };
         let (client, server) = (files.client_as("client"), server_tls(&files.mutual()));
-        let session = Session::client(&client, "a.example", Records::Own);
+        let session = Session::client(&client, "a.example", Records::Own, NOW_S);
         let mut wire = Wire::new(session, Session::server(&server, records));
         for turn in 0..3 {
             let (from, to) = if turn == 1 {

@@ -16,7 +16,7 @@ fn the_name_that_is_asked_for_chooses_the_certificate() {
         [("a.example", true), ("x.b.example", true), ("X.B.example", true), ("c.example", false)]
     {
         for records in BOTH {
-            let session = Session::client(&client, name, records);
+            let session = Session::client(&client, name, records, NOW_S);
             let mut wire = Wire::new(session, Session::server(&server, records));
             wire.settle();
             assert_eq!(wire.client.session.can_send(), good, "{name}");

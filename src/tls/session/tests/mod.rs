@@ -95,7 +95,7 @@ pub fn connect(client: &ClientTls, server: &ServerTls, records: [Records; 2]) ->
 }
 
 pub fn connect_at(client: &ClientTls, server: &ServerTls, records: [Records; 2], now_s: u64) -> Wire {
-    let client = Session::client(client, "a.example", records[0]);
+    let client = Session::client(client, "a.example", records[0], now_s);
     let mut wire = Wire::new(client, Session::server(server, records[1]));
     (wire.client.now_s, wire.server.now_s) = (now_s, now_s);
     wire.settle();
@@ -108,4 +108,13 @@ pub fn established(records: [Records; 2]) -> Wire {
     let wire = connect(&client_tls(&files.client()), &server_tls(&files.server()), records);
     assert!(wire.client.session.can_send() && wire.server.session.can_send(), "{:?}", wire.client.then);
     wire
+}
+
+#[test]
+fn a_session_may_move_to_another_thread() {
+    fn moves<T: Send>() {}
+    fn shared<T: Send + Sync>() {}
+    moves::<Session>();
+    shared::<ServerTls>();
+    shared::<ClientTls>();
 }

@@ -98,7 +98,7 @@ fn long_frames_are_not_copied_and_short_ones_are_gathered() {
 fn what_waits_goes_before_the_frames() {
     let files = Files::new();
     let mut memory = memory();
-    let mut session = Session::client(&client_tls(&files.client()), "a.example", Records::Own);
+    let mut session = Session::client(&client_tls(&files.client()), "a.example", Records::Own, NOW_S);
     let (spans, _) = frames(&mut memory, &[100]);
     let sealed = seal(&mut session, &mut memory, &spans, span(WIRE, 0, 50));
     assert_eq!((sealed.taken, sealed.written), (0, 50), "a part of the hello");

@@ -46,11 +46,11 @@ fn every_pair_of_record_layers_understands_each_other() {
 fn a_handshake_may_be_cut_at_any_byte() {
     let files = Files::new();
     let (client, server) = (client_tls(&files.client()), server_tls(&files.server()));
-    let hello = End::new(Session::client(&client, "a.example", Records::Own)).say(b"");
+    let hello = End::new(Session::client(&client, "a.example", Records::Own, NOW_S)).say(b"");
     assert!(hello.len() > 1200, "the hybrid key share is long: {}", hello.len());
     for records in BOTH {
         for at in (1..hello.len()).step_by(41) {
-            let session = Session::client(&client, "a.example", records);
+            let session = Session::client(&client, "a.example", records, NOW_S);
             let mut wire = Wire::new(session, Session::server(&server, records));
             let hello = wire.client.say(b"");
             wire.server.hear(&hello[..at]);
@@ -75,7 +75,7 @@ fn a_handshake_may_come_byte_by_byte_with_data_at_its_end() {
 
 /// The client's Finished and its first data come in one go, then cut into bytes.
 fn connect_byte_by_byte(files: &Files, records: Records) -> Wire {
-    let client = Session::client(&client_tls(&files.client()), "a.example", records);
+    let client = Session::client(&client_tls(&files.client()), "a.example", records, NOW_S);
     let mut wire = Wire::new(client, Session::server(&server_tls(&files.server()), records));
     for byte in wire.client.say(b"") {
         wire.server.hear(&[byte]);
@@ -96,7 +96,7 @@ fn nothing_of_the_data_goes_out_before_the_handshake_is_over() {
     let files = Files::new();
     let mut out = vec![0; 100_000];
     for records in BOTH {
-        let mut client = Session::client(&client_tls(&files.client()), "a.example", records);
+        let mut client = Session::client(&client_tls(&files.client()), "a.example", records, NOW_S);
         assert!(client.is_handshaking() && !client.can_send());
         assert_eq!(client.transmit(b"too early", &mut out).taken, 0);
         let mut server = Session::server(&server_tls(&files.server()), records);
