@@ -89,6 +89,9 @@ const RING: RegionId = RegionId(100);
 const PARTITION: PartitionId = PartitionId(1);
 /// Turns after which a shard that still has work is stuck.
 const TURNS_MAX: usize = 10_000;
+/// Repetitions until credit covers one, at most; and how many of them it has to cover in a row.
+const WARM_UPS_MAX: usize = 200;
+const WHOLE_IN_TURN: usize = 4;
 /// Turns in a row without a word from the shard, after which it is at rest.
 const QUIET_TURNS: usize = 3;
 
@@ -145,30 +148,8 @@ struct Stage {
 }
 
 impl Repeat for Stage {
-    /// Reads what the server has said, checks it, and writes the next frames.
     fn ready(&mut self) {
-        let mut world = self.world.borrow_mut();
-        world.received.clear();
-        world.sent.clear();
-        world.now.mono_ns += 1_000_000;
-        world.now.wall_ns += 1_000_000;
-        for &sock in &self.consumers {
-            let got = std::mem::take(&mut world.peer(sock).outbound).len();
-            assert_eq!(got, self.sent_bytes, "every consumer has everything");
-        }
-        self.sent_bytes = 0;
-        for producer in &mut self.producers {
-            let said = std::mem::take(&mut world.peer(producer.sock).outbound);
-            producer.heed(&said);
-            assert!(
-                producer.sequence - producer.acked < self.load.ack_every.into(),
-                "everything is acknowledged in time"
-            );
-            for _ in 0..self.load.frames {
-                world.peer(producer.sock).inbound.extend(producer.next());
-                self.sent_bytes += producer.frame.len();
-            }
-        }
+        self.prepare(false);
     }
 
     fn work(&mut self) {
@@ -191,10 +172,14 @@ impl Producer {
         }
     }
 
+    fn has_credit(&self) -> bool {
+        self.used + self.frame.len() as u64 <= self.limit
+    }
+
     fn next(&mut self) -> &[u8] {
+        assert!(self.has_credit(), "{} bytes used of {}", self.used, self.limit);
         self.sequence += 1;
         self.used += self.frame.len() as u64;
-        assert!(self.used <= self.limit, "{} bytes used of {}", self.used, self.limit);
         self.frame[24..32].copy_from_slice(&self.sequence.to_le_bytes());
         let (header, body) = self.frame.split_first_chunk_mut().expect("a frame has a header");
         seal(header, body);
@@ -226,14 +211,50 @@ impl Stage {
         stage
     }
 
-    /// Until the credit of every producer covers a repetition: it grows with what is used.
+    /// Until the credit of every producer covers a repetition, and goes on doing so: it grows with what is used.
     fn warm_up(&mut self) {
-        let frames = self.load.frames;
-        for step in [1, frames.div_ceil(8), frames.div_ceil(4), frames.div_ceil(2), frames, frames, frames] {
-            self.load.frames = step;
-            self.ready();
+        let mut whole = 0;
+        for _ in 0..WARM_UPS_MAX {
+            whole = if self.prepare(true) { whole + 1 } else { 0 };
             self.run();
+            if whole == WHOLE_IN_TURN {
+                return;
+            }
         }
+        panic!("credit never covers a repetition");
+    }
+
+    /// Reads what the server has said, checks it, and writes the next frames: with `growing` no more than credit
+    /// covers. Whether that was all.
+    fn prepare(&mut self, growing: bool) -> bool {
+        let mut world = self.world.borrow_mut();
+        world.received.clear();
+        world.sent.clear();
+        world.now.mono_ns += 1_000_000;
+        world.now.wall_ns += 1_000_000;
+        for &sock in &self.consumers {
+            let got = std::mem::take(&mut world.peer(sock).outbound).len();
+            assert_eq!(got, self.sent_bytes, "every consumer has everything");
+        }
+        self.sent_bytes = 0;
+        let mut all = true;
+        for producer in &mut self.producers {
+            let said = std::mem::take(&mut world.peer(producer.sock).outbound);
+            producer.heed(&said);
+            assert!(
+                producer.sequence - producer.acked < self.load.ack_every.into(),
+                "everything is acknowledged in time"
+            );
+            for _ in 0..self.load.frames {
+                if growing && !producer.has_credit() {
+                    all = false;
+                    break;
+                }
+                world.peer(producer.sock).inbound.extend(producer.next());
+                self.sent_bytes += producer.frame.len();
+            }
+        }
+        all
     }
 
     /// Turns until the shard has come to rest.
