@@ -70,7 +70,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("uringest-bench: {failure}");
-            ExitCode::FAILURE
+            failure.exit_code()
         }
     }
 }

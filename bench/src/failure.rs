@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::report::results::ResultsError;
@@ -46,6 +47,22 @@ pub enum Failure {
     Results(ResultsError),
     /// The subject cannot do this work.
     Unsupported(String),
+}
+
+/// As of `uringest`: what was asked for cannot be, whatever the host and the server do.
+const WRONG_COMMAND_LINE: u8 = 2;
+
+impl Failure {
+    /// What the program ends with.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Scenario(_) | Failure::NoProgram { .. } | Failure::Unsupported(_) => {
+                ExitCode::from(WRONG_COMMAND_LINE)
+            }
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 impl std::fmt::Display for Failure {

@@ -54,18 +54,20 @@ fn what_cannot_be_compared_is_refused() {
 
 #[test]
 fn mistakes_are_answered_with_a_remedy() {
-    for (arguments, expected) in [
-        (&["run", "ingets"][..], "ingest, deliver"),
-        (&["run", "ingest", "--server", "/nowhere/uringest"], "cargo build --release"),
-        (&["run", "ingest", "--server-cpus", "900"], "--server-cpus"),
-        (&["run", "ingest", "--server-cpus", "x"], "as in 0,2-3"),
-        (&["run", "mix", "--payload", "100"], "2 flows"),
-        (&["run", "ingest", "--set", "nonsense"], "NAME=VALUE"),
-        (&["run", "ingest", "--set", "no.such=1"], "uringest"),
+    for (arguments, code, expected) in [
+        (&["run", "ingets"][..], 2, "ingest, deliver"),
+        (&["run", "ingest", "--server", "/nowhere/uringest"], 2, "cargo build --release"),
+        (&["run", "ingest", "--server-cpus", "900"], 1, "--server-cpus"),
+        (&["run", "ingest", "--server-cpus", "x"], 2, "as in 0,2-3"),
+        (&["run", "mix", "--payload", "100"], 2, "2 flows"),
+        (&["run", "ingest", "--set", "nonsense"], 2, "NAME=VALUE"),
+        (&["run", "ingest", "--set", "no.such=1"], 1, "uringest"),
+        (&["limit", "idle"], 2, "has no limit"),
     ] {
         let output = bench(arguments);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains(expected), "{arguments:?}: {said}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
         assert!(output.stdout.is_empty(), "nothing but results on standard output");
     }
 }

@@ -11,9 +11,6 @@ use crate::limit::bare::REPLY_BYTES;
 use crate::scenario::Flow;
 use crate::socket::connect;
 
-/// Units in flight, where they are answered: as many as with uringest.
-const IN_FLIGHT_MAX: u64 = 64;
-
 /// See the module. `ANSWERED`: the program replies to each unit.
 #[derive(Debug)]
 pub struct BareDialect<const ANSWERED: bool> {
@@ -82,11 +79,7 @@ impl<const ANSWERED: bool> Producer for BareProducer<ANSWERED> {
 
     #[inline]
     fn encode(&mut self, units: u64, stamp_ns: u64) -> u64 {
-        let records = self.units.records();
-        let allowed = (IN_FLIGHT_MAX - (self.sent() - self.acked())).min(self.lead.room() / records);
-        let units = self.units.encode(units.min(allowed), stamp_ns);
-        self.lead.sent(units * records);
-        units
+        self.units.encode_within(&self.lead, self.acked(), units, stamp_ns)
     }
 
     #[inline]
@@ -158,6 +151,7 @@ impl Consumer for BareConsumer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::units::IN_FLIGHT_MAX;
     use super::*;
     use crate::scenario::AckPace;
 

@@ -12,15 +12,13 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::lead::Lead;
-use super::units::Units;
+use super::units::{IN_FLIGHT_MAX, Units};
 use super::{Consumer, Dialect, Producer, Role, STAMP_BYTES, Tally};
 use crate::scenario::{AckPace, Flow};
 use crate::socket::connect;
 
 use std::sync::Arc;
 
-/// Units in flight: as many as with uringest.
-const IN_FLIGHT_MAX: u64 = 64;
 /// A line of control is shorter: `INFO` of a lone server has some hundred bytes.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
@@ -195,10 +193,7 @@ impl Producer for NatsProducer {
 
     #[inline]
     fn encode(&mut self, units: u64, stamp_ns: u64) -> u64 {
-        let records = self.units.records();
-        let allowed = (IN_FLIGHT_MAX - (self.units.sent() - self.acked)).min(self.lead.room() / records);
-        let units = self.units.encode(units.min(allowed), stamp_ns);
-        self.lead.sent(units * records);
+        let units = self.units.encode_within(&self.lead, self.acked, units, stamp_ns);
         self.ping();
         units
     }

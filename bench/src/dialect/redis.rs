@@ -23,8 +23,6 @@ use consumer::Place;
 pub use consumer::RedisConsumer;
 use resp::{Head, command, head};
 
-/// Units in flight: as many as with uringest.
-const IN_FLIGHT_MAX: u64 = 64;
 /// Payload that a stream keeps, about: more than is ever on its way to a consumer.
 const STREAM_BYTES: usize = 128 * 1024 * 1024;
 
@@ -168,11 +166,7 @@ impl Producer for RedisProducer {
 
     #[inline]
     fn encode(&mut self, units: u64, stamp_ns: u64) -> u64 {
-        let records = self.units.records();
-        let allowed = (IN_FLIGHT_MAX - (self.sent() - self.acked())).min(self.lead.room() / records);
-        let units = self.units.encode(units.min(allowed), stamp_ns);
-        self.lead.sent(units * records);
-        units
+        self.units.encode_within(&self.lead, self.acked(), units, stamp_ns)
     }
 
     #[inline]

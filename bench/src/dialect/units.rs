@@ -1,6 +1,10 @@
 //! Units of protocols without numbers or checksums: the same bytes again and again, but for the stamp.
 
+use super::lead::Lead;
 use super::{Role, STAMP_BYTES, WRITE_BYTES};
+
+/// Units of a connection in flight, at most: as many as with uringest.
+pub(super) const IN_FLIGHT_MAX: u64 = 64;
 
 /// What a payload is filled with. Only the first of a unit begins with a stamp; the others begin with zeros, so
 /// that a consumer knows the stamp wherever a server has put units into each other.
@@ -50,9 +54,17 @@ impl Units {
         self.sent
     }
 
-    /// Encodes at most so many; returns how many.
+    /// Encodes at most so many, as far as what is in flight and the flow's lead allow; returns how many.
     #[inline]
-    pub(super) fn encode(&mut self, units: u64, stamp_ns: u64) -> u64 {
+    pub(super) fn encode_within(&mut self, lead: &Lead, acked: u64, units: u64, stamp_ns: u64) -> u64 {
+        let allowed = (IN_FLIGHT_MAX - (self.sent - acked)).min(lead.room() / self.records);
+        let units = self.encode(units.min(allowed), stamp_ns);
+        lead.sent(units * self.records);
+        units
+    }
+
+    #[inline]
+    fn encode(&mut self, units: u64, stamp_ns: u64) -> u64 {
         let fit = (self.bytes.len() / self.unit_bytes) as u64;
         let units = units.min(fit);
         self.encoded = 0;

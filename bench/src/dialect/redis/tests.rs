@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dialect::pieces::feed;
+use crate::dialect::units::IN_FLIGHT_MAX;
 use crate::dialect::{Consumer, Tally};
 use crate::scenario::AckPace;
 
