@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -104,19 +104,6 @@ pub fn wait(sockets: &[(RawFd, bool)], timeout: Duration) -> io::Result<()> {
 #[must_use]
 pub fn descriptor(stream: &TcpStream) -> RawFd {
     stream.as_raw_fd()
-}
-
-/// Tries to connect until somebody listens or the time is up.
-#[must_use]
-pub fn listens_within(address: SocketAddr, time: Duration) -> bool {
-    let deadline = Instant::now() + time;
-    while Instant::now() < deadline {
-        if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    false
 }
 
 /// A port of loopback that was free a moment ago.

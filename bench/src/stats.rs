@@ -4,8 +4,6 @@
 //! moves a median or a Theil-Sen slope little, and a mean or a least-squares line a lot. Random resampling is seeded,
 //! so that the same results always render to the same page.
 
-#![cfg_attr(not(test), allow(dead_code))] // comparisons and the report use it
-
 #[cfg(test)]
 mod tests;
 
@@ -23,9 +21,7 @@ const SLOPE_POINTS_MAX: usize = 400;
 pub(crate) struct Summary {
     pub(crate) count: usize,
     pub(crate) least: f64,
-    pub(crate) first_quartile: f64,
     pub(crate) median: f64,
-    pub(crate) third_quartile: f64,
     pub(crate) most: f64,
     /// Median of the distances from the median.
     pub(crate) deviation: f64,
@@ -40,9 +36,7 @@ impl Summary {
         Some(Summary {
             count: values.len(),
             least: quantile(&sorted, 0.0)?,
-            first_quartile: quantile(&sorted, 0.25)?,
             median,
-            third_quartile: quantile(&sorted, 0.75)?,
             most: quantile(&sorted, 1.0)?,
             deviation: self::median(&distances)?,
         })
@@ -78,6 +72,7 @@ pub(crate) struct Ratio {
     pub(crate) interval: Option<(f64, f64)>,
 }
 
+#[cfg(test)]
 impl Ratio {
     /// Whether the interval leaves no room for "they are the same".
     pub(crate) fn differs(&self) -> bool {

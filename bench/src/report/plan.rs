@@ -114,13 +114,6 @@ impl Cell {
     }
 }
 
-/// The plan's default of rounds and seconds, for the command line's help and the page.
-#[must_use]
-pub fn defaults() -> (u16, f64) {
-    let plan = plan();
-    (plan.rounds, plan.seconds)
-}
-
 /// The cells, in the order in which each round goes through them.
 ///
 /// # Errors

@@ -75,12 +75,6 @@ impl Process {
         if result == 0 { Ok(clock) } else { Err(Failure::Host { what, source }) }
     }
 
-    /// Its process id.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// User and system time of all its threads since it started, those that have ended included, in nanoseconds.
     /// At most a scheduler tick (4 ms at 250 Hz) of a running thread is missing.
     #[must_use]
