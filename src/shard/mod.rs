@@ -2,7 +2,7 @@
 //! receive memory. It is generic over the world it runs in ([`Io`]) and never asks which.
 //!
 //! A tick reads the clock once and does bounded work in fixed phases:
-//! completions -> mesh -> timers -> bulk reads -> fan-out -> acknowledgements -> sends -> recycling.
+//! completions -> mesh -> timers -> bulk reads -> fan-out -> credit and acknowledgements -> sends -> recycling.
 //!
 //! Invariants:
 //! 1. Receive memory named by a completion may be read until the end of the tick; what has to live longer
