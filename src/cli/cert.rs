@@ -23,7 +23,7 @@ const EXAMPLE: &str = "Example, for a server on this host and a client of the te
 #[derive(Debug, Subcommand)]
 enum CertCommand {
     /// Makes a development CA and certificates by it for a server and a client: ca.pem, server.pem, server.key,
-    /// client.pem, client.key. For trials on one's own machine: nothing uses them by default.
+    /// client.pem, client.key. For trials on one's own machine. The server of this version does not speak TLS yet: nothing uses them.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{EXAMPLE}\n{EXIT_CODES}"))]
     Dev {
         /// The directory, made if it is missing; files in it are not overwritten.

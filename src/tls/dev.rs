@@ -59,7 +59,7 @@ impl DevError {
     pub const fn remedy(&self) -> &'static str {
         match self {
             DevError::BadName(_) => "name it as example.com, 192.0.2.1 or spiffe://example/tenant/a",
-            DevError::BadDays(_) => "1 to 36500 days",
+            DevError::BadDays(_) => "ask for 1 to 36500 days",
             DevError::Exists(_) => "name another directory, or remove the old files yourself",
             DevError::Unwritable(..) => "name a directory that you may write",
             DevError::NoKeys(_) => "",
@@ -144,15 +144,20 @@ pub fn write(directory: &Path, files: &DevFiles) -> Result<Vec<PathBuf>, DevErro
     for (written, (path, (name, contents))) in paths.iter().zip(files.iter()).enumerate() {
         let mode = if name.ends_with(".key") { 0o600 } else { 0o644 };
         let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+        // A file that could not be made is somebody else's, and stays.
+        let ours = written + usize::from(made.is_ok());
         let result = made.and_then(|mut file| {
             file.write_all(contents.as_bytes())?;
             file.sync_all()
         });
         if let Err(error) = result {
-            for path in &paths[..=written] {
+            for path in &paths[..ours] {
                 let _ = fs::remove_file(path); // the first error is the one to tell
             }
-            return Err(DevError::Unwritable(path.clone(), error));
+            return Err(match error.kind() {
+                io::ErrorKind::AlreadyExists => DevError::Exists(path.clone()),
+                _ => DevError::Unwritable(path.clone(), error),
+            });
         }
     }
     Ok(paths)

@@ -76,7 +76,7 @@ reasons! {
     // The handshake.
     TlsVersion = "tls_version", Some(Alert::PROTOCOL_VERSION), Terms, "The peer does not speak TLS 1.3.";
     NoSharedSuite = "no_shared_suite", Some(Alert::HANDSHAKE_FAILURE), Terms, "No cipher suite, key exchange or signature scheme that both know.";
-    WrongAlpn = "wrong_alpn", Some(Alert::NO_APPLICATION_PROTOCOL), Terms, "The peer asked for other application protocols than ours.";
+    WrongAlpn = "wrong_alpn", Some(Alert::NO_APPLICATION_PROTOCOL), Terms, "The peer does not agree to our application protocol.";
     MissingExtension = "missing_extension", Some(Alert::MISSING_EXTENSION), Peer, "An extension that TLS 1.3 requires is missing.";
     HandshakeFailed = "handshake_failed", Some(Alert::ILLEGAL_PARAMETER), Peer, "The peer departed from the handshake's rules.";
     BadSignature = "bad_signature", Some(Alert::DECRYPT_ERROR), Peer, "A signature, binder or Finished of the handshake is wrong.";
