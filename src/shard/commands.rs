@@ -124,6 +124,7 @@ impl<I: Io> Shard<I> {
         for slot in self.topics.slots() {
             if let Some(owned) = self.topics.get_mut(slot).filter(|owned| owned.topic == topic) {
                 owned.partition.delete(&mut self.buffers);
+                owned.credit.forget_local();
             }
         }
         let local: Vec<PartitionSlot> = ids.iter().filter_map(|&id| self.slot_of(id)).collect();

@@ -93,6 +93,11 @@ impl CreditQueue {
         }
     }
 
+    /// The topic is gone, and with it what channels of this shard could wait for.
+    pub(super) fn forget_local(&mut self) {
+        self.waiting.retain(|waiting| matches!(waiting, Waiter::Elsewhere(_)));
+    }
+
     /// Counts a producer that publishes.
     #[inline]
     fn count(&mut self, demand: &mut Demand, period: u64) {
