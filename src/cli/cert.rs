@@ -29,13 +29,13 @@ enum CertCommand {
         /// The directory, made if it is missing; files in it are not overwritten.
         #[arg(value_name = "DIR")]
         directory: PathBuf,
-        /// A DNS name or IP address of the server; may be given several times.
+        /// A DNS name, IP address or URI of the server; may be given several times.
         #[arg(long = "name", value_name = "NAME", default_values = LOCAL_NAMES)]
         names: Vec<String>,
-        /// A DNS name or URI in the client's certificate; may be given several times.
+        /// A DNS name, IP address or URI in the client's certificate; may be given several times.
         #[arg(long = "client-name", value_name = "NAME", default_value = "client.localhost")]
         client_names: Vec<String>,
-        /// Days for which the certificates are good.
+        /// Days for which the certificates are good: 1 to 36500.
         #[arg(long, default_value_t = 90)]
         days: u32,
         /// Form of the output.

@@ -22,13 +22,13 @@ pub const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// What the certificates are for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// DNS names and IP addresses of the server.
+    /// DNS names, IP addresses and URIs of the server.
     pub server_names: Vec<String>,
-    /// URIs and DNS names in the client's certificate: what a rule for tenants looks at.
+    /// DNS names, IP addresses and URIs in the client's certificate: what a rule for tenants looks at.
     pub client_names: Vec<String>,
     /// Valid from this time, in seconds since 1970, UTC (an hour is taken off for clocks that differ) ...
     pub now_s: u64,
-    /// ... for so many days.
+    /// ... for so many days: 1 to 36500.
     pub days: u32,
 }
 

@@ -1,6 +1,7 @@
 //! A server's side: from what was in the files to what sessions are made from.
 
 use std::fmt;
+use std::mem::{Discriminant, discriminant};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,13 +31,13 @@ struct Inner {
     rustls: Arc<ServerConfig>,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     tenant_rule: Option<TenantRule>,
-    early_data: bool,
     time: Arc<CallersTime>,
     resumption: Resumption,
     names: Vec<String>,
     digest: Digest,
     client_digest: Digest,
-    client_mode: ClientMode,
+    /// How clients are asked, whatever the file.
+    client_mode: Discriminant<ClientAuth>,
 }
 
 /// Where sessions that may be resumed are kept: in tickets under one key for all shards, or (for early data, where
@@ -78,7 +79,7 @@ impl ServerTls {
     /// As [`ServerTls::new`].
     pub(super) fn renewed(&self, material: Material) -> Result<ServerTls, MaterialError> {
         let same = material.client_digest == self.0.client_digest
-            && mode(&material.settings.client_auth) == self.0.client_mode
+            && discriminant(&material.settings.client_auth) == self.0.client_mode
             && material.settings.early_data == self.0.resumption.early_data;
         if same { ServerTls::with(material, self.0.resumption.clone()) } else { ServerTls::new(material) }
     }
@@ -129,13 +130,12 @@ impl ServerTls {
             rustls: Arc::new(rustls),
             verifier,
             tenant_rule: settings.tenant_rule,
-            early_data: settings.early_data != EarlyData::Off,
             time,
             resumption,
             names,
             digest,
             client_digest,
-            client_mode: mode(&settings.client_auth),
+            client_mode: discriminant(&settings.client_auth),
         })))
     }
 
@@ -154,7 +154,7 @@ impl ServerTls {
     }
 
     pub(in crate::tls) fn early_data(&self) -> bool {
-        self.0.early_data
+        self.0.resumption.early_data != EarlyData::Off
     }
 
     pub(super) fn digest(&self) -> &Digest {
@@ -187,22 +187,6 @@ impl ServerTls {
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerTls").field("names", &self.0.names).finish_non_exhaustive()
-    }
-}
-
-/// How clients are asked, without the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ClientMode {
-    None,
-    Optional,
-    Required,
-}
-
-fn mode(auth: &ClientAuth) -> ClientMode {
-    match auth {
-        ClientAuth::None => ClientMode::None,
-        ClientAuth::Optional(_) => ClientMode::Optional,
-        ClientAuth::Required(_) => ClientMode::Required,
     }
 }
 

@@ -3,6 +3,12 @@
 use super::{CONTENT_BYTES_MAX, HEADER_BYTES, RECORD_BYTES_MAX};
 use crate::tls::Reason;
 
+/// The types of records.
+pub(in crate::tls) const CHANGE_CIPHER_SPEC: u8 = 20;
+pub(in crate::tls) const ALERT: u8 = 21;
+pub(in crate::tls) const HANDSHAKE: u8 = 22;
+pub(in crate::tls) const PROTECTED: u8 = 23;
+
 /// What the first bytes of the input are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::tls) enum Head {
@@ -26,6 +32,16 @@ pub(in crate::tls) fn head(input: &[u8]) -> Result<Head, Reason> {
         return Err(Reason::RecordOverflow);
     }
     Ok(Head::Of { kind, bytes })
+}
+
+/// The whole records at the start of these bytes: the type of each and what is behind its header.
+pub(in crate::tls) fn whole(mut records: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let Ok(Head::Of { kind, bytes }) = head(records) else { return None };
+        let (record, rest) = records.split_at_checked(bytes)?;
+        records = rest;
+        Some((kind, &record[HEADER_BYTES..]))
+    })
 }
 
 /// The header of a protected record with this many bytes of content.

@@ -29,7 +29,7 @@ mod seal;
 #[cfg(test)]
 mod tests;
 
-pub(super) use header::{Head, head};
+pub(super) use header::{ALERT, CHANGE_CIPHER_SPEC, HANDSHAKE, Head, PROTECTED, head, whole};
 pub use keys::Suite;
 pub(super) use keys::{Keys, NextKeys};
 pub use layer::{RecordLayer, Side};
@@ -106,7 +106,7 @@ pub struct Received {
 pub enum Then {
     /// The next step needs this many bytes of input, counted from the first that was not consumed.
     Wants(usize),
-    /// The next record needs this many bytes of room for its plaintext.
+    /// The next record needs this many bytes of room for its plaintext: at most [`PLAINTEXT_ROOM_BYTES`].
     Room(usize),
     /// The peer has said that nothing more will come; what comes all the same is dropped.
     Closed,

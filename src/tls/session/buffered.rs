@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use rustls::{ClientConnection, Connection, ServerConnection};
 
-use super::Peer;
 use super::errors::failure_of;
-use super::handshake::{alpn, chain_of, key_exchange, resumed, server_name_of, suite_of};
-use crate::tls::config::{CallersTime, ClientTls, SanNames, ServerTls};
+use super::handshake::server_name_of;
+use super::peer::{Peer, chain_of, meet};
+use crate::tls::config::{CallersTime, ClientTls, ServerTls};
 use crate::tls::record::{
-    CONTENT_BYTES_MAX, HEADER_BYTES, Head, OVERHEAD_BYTES, Received, Sealed, TAG_BYTES, Then, head,
+    CONTENT_BYTES_MAX, HEADER_BYTES, Head, OVERHEAD_BYTES, PLAINTEXT_ROOM_BYTES, Received, Sealed, TAG_BYTES,
+    Then, head,
 };
 use crate::tls::{Failure, Reason};
 
@@ -28,13 +29,13 @@ pub(super) struct Buffered {
 
 impl Buffered {
     pub(super) fn server(config: &ServerTls) -> Result<Buffered, Failure> {
-        let conn = ServerConnection::new(config.rustls()).map_err(|e| failure_of(&e, None))?;
+        let conn = ServerConnection::new(config.rustls()).map_err(|e| failure_of(&e))?;
         Ok(Buffered::of(conn.into(), config.time(), Some(config.clone())))
     }
 
     pub(super) fn client(config: &ClientTls, server_name: &str) -> Result<Buffered, Failure> {
         let name = server_name_of(server_name)?;
-        let conn = ClientConnection::new(config.rustls(), name).map_err(|e| failure_of(&e, None))?;
+        let conn = ClientConnection::new(config.rustls(), name).map_err(|e| failure_of(&e))?;
         Ok(Buffered::of(conn.into(), config.time(), None))
     }
 
@@ -52,7 +53,7 @@ impl Buffered {
 
     pub(super) fn receive(&mut self, input: &[u8], out: &mut [u8], now_s: u64) -> Received {
         self.time.set(now_s);
-        let (mut consumed, mut produced) = (0, 0);
+        let (mut consumed, mut produced, mut early) = (0, 0, 0);
         let then = loop {
             if let Some(failure) = &self.failure {
                 break Then::Failed(failure.clone());
@@ -67,28 +68,32 @@ impl Buffered {
                 // As much as makes rustls say the same.
                 Err(_overflow) => (input.len() - consumed).min(CONTENT_BYTES_MAX),
             };
-            let room = bytes.saturating_sub(OVERHEAD_BYTES - TAG_BYTES);
+            // A byte more than its content, so that room is left over.
+            let room = bytes.saturating_sub(HEADER_BYTES + TAG_BYTES).min(PLAINTEXT_ROOM_BYTES);
             if room > out.len() - produced {
                 break Then::Room(room);
             }
-            produced += self.take(&input[consumed..consumed + bytes], &mut out[produced..], now_s);
+            self.take(&input[consumed..consumed + bytes], now_s);
             consumed += bytes;
+            let before = self.read_early(&mut out[produced..], now_s);
+            early += before;
+            produced += before;
+            produced += self.read(&mut out[produced..]);
         };
         if matches!(then, Then::Closed | Then::Failed(_)) {
             consumed = input.len();
         }
-        Received { consumed, produced, early: 0, then }
+        Received { consumed, produced, early, then }
     }
 
-    /// One record in; says how many bytes of data came of it.
-    fn take(&mut self, mut record: &[u8], out: &mut [u8], now_s: u64) -> usize {
+    /// One record in.
+    fn take(&mut self, mut record: &[u8], now_s: u64) {
         while !record.is_empty() && self.failure.is_none() {
             if let Err(error) = self.conn.read_tls(&mut record) {
-                self.fail(Failure { detail: error.to_string(), ..Reason::Internal.into() });
-                return 0;
+                return self.fail(Failure { detail: error.to_string(), ..Reason::Internal.into() });
             }
             if let Err(error) = self.conn.process_new_packets() {
-                let failure = failure_of(&error, None);
+                let failure = failure_of(&error);
                 let sent = if failure.received.is_some() { None } else { failure.reason.alert() };
                 self.fail(Failure { sent, ..failure });
             }
@@ -96,7 +101,25 @@ impl Buffered {
         if self.peer.is_none() && self.failure.is_none() && !self.conn.is_handshaking() {
             self.meet(now_s);
         }
-        self.read(out)
+    }
+
+    /// Early data, which rustls keeps apart. Its sender's certificate is judged before it is heard.
+    fn read_early(&mut self, out: &mut [u8], now_s: u64) -> usize {
+        let Connection::Server(conn) = &mut self.conn else { return 0 };
+        let Some(mut early) = conn.early_data() else { return 0 };
+        let bytes = early.read(out).unwrap_or(0);
+        if bytes == 0 || self.failure.is_some() {
+            return 0;
+        }
+        let chain = chain_of(&self.conn);
+        match self.config.as_ref().map(|config| config.check_again(&chain, now_s)) {
+            Some(Err(reason)) => {
+                out[..bytes].fill(0);
+                self.fail(Failure { sent: None, ..reason.into() });
+                0
+            }
+            Some(Ok(())) | None => bytes,
+        }
     }
 
     fn read(&mut self, out: &mut [u8]) -> usize {
@@ -116,23 +139,12 @@ impl Buffered {
 
     /// The handshake is over.
     fn meet(&mut self, now_s: u64) {
-        let Some(suite) = suite_of(&self.conn) else { return self.fail(Reason::Internal.into()) };
-        let (chain, resumed, alpn) = (chain_of(&self.conn), resumed(&self.conn), alpn(&self.conn));
-        let checked = match &self.config {
-            Some(config) if resumed => config.check_again(&chain, now_s),
-            Some(_) => Ok(()),
-            None if alpn => Ok(()),
-            None => Err(Reason::WrongAlpn),
+        let met = match meet(&self.conn, self.config.as_ref(), now_s) {
+            Ok(met) => met,
+            Err(reason) => return self.fail(Failure { sent: None, ..reason.into() }),
         };
-        self.peer = Some(Peer {
-            suite,
-            key_exchange: key_exchange(&self.conn),
-            resumed,
-            alpn,
-            tenant: self.config.as_ref().and_then(|config| config.tenant_of(&chain)),
-            names: SanNames::of(&chain),
-        });
-        if let Err(reason) = checked {
+        self.peer = Some(met.peer);
+        if let Err(reason) = met.admitted {
             // rustls sends no alert for a caller: the peer gets a close_notify.
             self.conn.send_close_notify();
             self.fail(Failure { sent: None, ..reason.into() });
@@ -159,6 +171,18 @@ impl Buffered {
             sealed.written += self.flush(&mut out[sealed.written..]);
         }
         sealed
+    }
+
+    /// As [`super::Session::seal_placed`]: rustls takes no content out of where it writes, so it is copied first.
+    pub(super) fn seal_placed(&mut self, bytes: usize, out: &mut [u8]) -> usize {
+        assert!(
+            bytes <= CONTENT_BYTES_MAX && out.len() >= bytes + OVERHEAD_BYTES,
+            "one record, and its room"
+        );
+        let content = out[HEADER_BYTES..HEADER_BYTES + bytes].to_vec();
+        let sealed = self.transmit(&content, out);
+        assert_eq!(sealed.taken, bytes, "rustls takes a record's content whole when nothing waits before it");
+        sealed.written
     }
 
     fn flush(&mut self, mut out: &mut [u8]) -> usize {

@@ -2,14 +2,15 @@
 
 use rustls::{CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
+use crate::tls::record::{ALERT, PROTECTED, whole};
 use crate::tls::{Alert, Failure, Reason};
 
-/// The failure for an error of rustls; `sent` is the alert it had sent, when that could be seen.
-pub(super) fn failure_of(error: &Error, sent: Option<Alert>) -> Failure {
+/// The failure for an error of rustls. Whether the peer is told is for the caller to say.
+pub(super) fn failure_of(error: &Error) -> Failure {
     if let Error::AlertReceived(alert) = error {
-        return Failure { sent, ..Failure::by_peer(Alert(u8::from(*alert))) };
+        return Failure::by_peer(Alert(u8::from(*alert)));
     }
-    Failure { reason: reason_of(error), sent, received: None, detail: error.to_string() }
+    Failure { reason: reason_of(error), sent: None, received: None, detail: error.to_string() }
 }
 
 fn reason_of(error: &Error) -> Reason {
@@ -86,20 +87,12 @@ pub(in crate::tls) fn of_certificate(what: &CertificateError) -> Reason {
     }
 }
 
-/// The alert in a run of records that rustls wrote, when it is in plaintext; a protected one is taken to be the
+/// The alert at the end of records that rustls wrote, when it is in plaintext; a protected one is taken to be the
 /// one the reason has.
 pub(super) fn alert_in(records: &[u8], reason: Reason) -> Option<Alert> {
-    let mut rest = records;
-    let mut found = None;
-    while let Some(&[kind, _, _, high, low]) = rest.first_chunk::<5>() {
-        let bytes = 5 + usize::from(u16::from_be_bytes([high, low]));
-        let Some((record, after)) = rest.split_at_checked(bytes) else { break };
-        found = match (kind, &record[5..]) {
-            (21, [_, number]) => Some(Alert(*number)),
-            (23, _) => reason.alert(),
-            _ => None,
-        };
-        rest = after;
+    match whole(records).last()? {
+        (ALERT, [_, number]) => Some(Alert(*number)),
+        (PROTECTED, _) => reason.alert(),
+        _ => None,
     }
-    found
 }

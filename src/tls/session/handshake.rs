@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
+use rustls::Error;
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{CommonState, Error, HandshakeKind};
 
-use super::Peer;
 use super::errors::{alert_in, failure_of};
-use crate::tls::config::{CallersTime, ClientTls, SanNames, ServerTls};
-use crate::tls::record::{CONTENT_BYTES_MAX, HEADER_BYTES, Head, Keys, NextKeys, RecordLayer, Side, Suite};
-use crate::tls::{ALPN, Failure, Reason};
+use super::peer::{Met, Peer, chain_of, meet};
+use crate::tls::config::{CallersTime, ClientTls, ServerTls};
+use crate::tls::record::{
+    ALERT, CHANGE_CIPHER_SPEC, CONTENT_BYTES_MAX, HANDSHAKE, HEADER_BYTES, Head, Keys, NextKeys,
+    OVERHEAD_BYTES, PROTECTED, RecordLayer, Side, whole,
+};
+use crate::tls::{Failure, Reason};
 
-const CHANGE_CIPHER_SPEC: u8 = 20;
-const HANDSHAKE: u8 = 22;
-const PROTECTED: u8 = 23;
 /// Bytes of handshake messages that are kept until they are whole: rustls gives up before.
 const KEPT_BYTES_MAX: usize = 128 * 1024;
 
@@ -35,6 +35,44 @@ enum Conn {
     Client(UnbufferedClientConnection),
 }
 
+impl Conn {
+    fn wants_write(&self) -> bool {
+        match self {
+            Conn::Server(conn, _) => conn.wants_write(),
+            Conn::Client(conn) => conn.wants_write(),
+        }
+    }
+
+    /// One step of rustls's; says how many bytes of `kept` it is done with, and what it wants next.
+    fn step(
+        &mut self,
+        kept: &mut [u8],
+        outgoing: &mut Vec<u8>,
+        early: &mut Vec<u8>,
+    ) -> (usize, Result<Turn, Error>) {
+        match self {
+            Conn::Server(conn, _) => {
+                let UnbufferedStatus { discard, state } = conn.process_tls_records(kept);
+                let turn = match state {
+                    Ok(ConnectionState::ReadEarlyData(mut data)) => loop {
+                        match data.next_record() {
+                            Some(Ok(record)) => early.extend_from_slice(record.payload),
+                            Some(Err(error)) => break Err(error),
+                            None => break Ok(Turn::Again),
+                        }
+                    },
+                    state => go_on(state, outgoing),
+                };
+                (discard, turn)
+            }
+            Conn::Client(conn) => {
+                let UnbufferedStatus { discard, state } = conn.process_tls_records(kept);
+                (discard, go_on(state, outgoing))
+            }
+        }
+    }
+}
+
 /// See the module.
 pub(super) struct Handshake {
     /// `None` only inside a call.
@@ -47,6 +85,8 @@ pub(super) struct Handshake {
     /// A protected record has gone out: an alert in plaintext would mean nothing.
     protected: bool,
     early_data: bool,
+    /// Why the peer is not let in, though the handshake goes on.
+    refused: Option<Reason>,
 }
 
 /// What rustls wants next.
@@ -58,7 +98,7 @@ enum Turn {
 
 impl Handshake {
     pub(super) fn server(config: &ServerTls) -> Result<Handshake, Failure> {
-        let conn = UnbufferedServerConnection::new(config.rustls()).map_err(|e| failure_of(&e, None))?;
+        let conn = UnbufferedServerConnection::new(config.rustls()).map_err(|e| failure_of(&e))?;
         let early_data = config.early_data();
         Ok(Handshake::of(Conn::Server(conn, config.clone()), config.time(), early_data))
     }
@@ -69,22 +109,34 @@ impl Handshake {
         outgoing: &mut Vec<u8>,
     ) -> Result<Handshake, Failure> {
         let name = server_name_of(server_name)?;
-        let conn =
-            UnbufferedClientConnection::new(config.rustls(), name).map_err(|e| failure_of(&e, None))?;
+        let conn = UnbufferedClientConnection::new(config.rustls(), name).map_err(|e| failure_of(&e))?;
         let mut handshake = Handshake::of(Conn::Client(conn), config.time(), false);
         match handshake.run(outgoing, &mut Vec::new()) {
             Ok(_blocked) => Ok(handshake),
-            Err(error) => Err(failure_of(&error, None)),
+            Err(error) => Err(failure_of(&error)),
         }
     }
 
     fn of(conn: Conn, time: Arc<CallersTime>, early_data: bool) -> Handshake {
-        Handshake { conn: Some(conn), time, kept: Vec::new(), fresh: true, protected: false, early_data }
+        Handshake {
+            conn: Some(conn),
+            time,
+            kept: Vec::new(),
+            fresh: true,
+            protected: false,
+            early_data,
+            refused: None,
+        }
     }
 
-    /// Whether a record may turn out to be early data.
-    pub(super) fn may_have_early_data(&self) -> bool {
-        self.early_data && !self.fresh
+    /// The room for early data that a record of so many bytes may turn out to need; which shows only when it is
+    /// open. Its content is no longer than any record's, whatever its padding.
+    pub(super) fn early_room(&self, record_bytes: usize) -> usize {
+        if self.early_data && !self.fresh {
+            record_bytes.saturating_sub(OVERHEAD_BYTES).min(CONTENT_BYTES_MAX)
+        } else {
+            0
+        }
     }
 
     /// Judges a header before its record is waited for; says how long the record is.
@@ -108,7 +160,7 @@ impl Handshake {
         let mut failure = Failure::from(reason);
         match failure.sent {
             Some(alert) if !self.protected => {
-                outgoing.extend_from_slice(&[21, 3, 3, 0, 2, alert.level(), alert.0]);
+                outgoing.extend_from_slice(&[ALERT, 3, 3, 0, 2, alert.level(), alert.0]);
             }
             _ => failure.sent = None,
         }
@@ -132,21 +184,17 @@ impl Handshake {
         let before = outgoing.len();
         let mut early_data = Vec::new();
         let result = self.run(outgoing, &mut early_data);
-        self.protected |= has_protected(&outgoing[before..]);
+        self.protected |= whole(&outgoing[before..]).any(|(kind, _)| kind == PROTECTED);
         match result {
-            Ok(Turn::Done) => self.finish(now_s),
-            Ok(_blocked) if early_data.len() > early.len() => {
-                Step::Failed(self.refuse(Reason::Internal, outgoing))
-            }
-            Ok(_blocked) => {
-                if !early_data.is_empty()
-                    && let Err(reason) = self.check_early(now_s)
-                {
-                    return Step::Failed(self.refuse(reason, outgoing));
+            Ok(Turn::Done) => self.finish(outgoing, now_s),
+            Ok(_blocked) if early_data.is_empty() || !self.hears_early(now_s) => Step::More { early: 0 },
+            Ok(_blocked) => match early.get_mut(..early_data.len()) {
+                Some(room) => {
+                    room.copy_from_slice(&early_data);
+                    Step::More { early: early_data.len() }
                 }
-                early[..early_data.len()].copy_from_slice(&early_data);
-                Step::More { early: early_data.len() }
-            }
+                None => Step::Failed(self.refuse(Reason::Internal, outgoing)),
+            },
             Err(error) => {
                 // rustls tells the peer in what it gives out after the error.
                 let said = outgoing.len();
@@ -157,7 +205,7 @@ impl Handshake {
     }
 
     fn failed(&mut self, error: &Error, outgoing: &mut Vec<u8>, said: usize) -> Failure {
-        let failure = failure_of(error, None);
+        let failure = failure_of(error);
         if failure.received.is_some() {
             return failure;
         }
@@ -170,26 +218,9 @@ impl Handshake {
 
     /// Lets rustls work until it wants more or is done.
     fn run(&mut self, outgoing: &mut Vec<u8>, early: &mut Vec<u8>) -> Result<Turn, Error> {
+        let conn = self.conn.as_mut().ok_or(Error::HandshakeNotComplete)?;
         loop {
-            let (discard, turn) = match self.conn.as_mut() {
-                Some(Conn::Server(conn, _)) => {
-                    let UnbufferedStatus { discard, state } = conn.process_tls_records(&mut self.kept);
-                    match state {
-                        Ok(ConnectionState::ReadEarlyData(mut data)) => {
-                            while let Some(record) = data.next_record() {
-                                early.extend_from_slice(record?.payload);
-                            }
-                            (discard, Ok(Turn::Again))
-                        }
-                        state => (discard, go_on(state, outgoing)),
-                    }
-                }
-                Some(Conn::Client(conn)) => {
-                    let UnbufferedStatus { discard, state } = conn.process_tls_records(&mut self.kept);
-                    (discard, go_on(state, outgoing))
-                }
-                None => return Err(Error::HandshakeNotComplete),
-            };
+            let (discard, turn) = conn.step(&mut self.kept, outgoing, early);
             self.kept.drain(..discard);
             match turn? {
                 Turn::Again => {}
@@ -198,29 +229,26 @@ impl Handshake {
         }
     }
 
-    /// Early data comes from who held the ticket: its certificate is judged before anything is made of the data.
-    fn check_early(&mut self, now_s: u64) -> Result<(), Reason> {
-        match &self.conn {
-            Some(Conn::Server(conn, config)) => config.check_again(&chain_of(conn), now_s),
-            _ => Err(Reason::Internal),
+    /// Whether early data is heard. It comes from who held the ticket, whose certificate is judged before anything
+    /// is made of the data. One who is refused is told so when there are keys to say it with, and until then
+    /// nothing of it is heard.
+    fn hears_early(&mut self, now_s: u64) -> bool {
+        if self.refused.is_none() {
+            let judged = match &self.conn {
+                Some(Conn::Server(conn, config)) => config.check_again(&chain_of(conn), now_s),
+                _ => Err(Reason::Internal),
+            };
+            self.refused = judged.err();
         }
+        self.refused.is_none()
     }
 
     /// What waits to be sent after an error. rustls is asked for that and nothing else: it would go on with what it
     /// has kept.
     fn last_words(&mut self, outgoing: &mut Vec<u8>) {
-        loop {
-            let (discard, turn) = match self.conn.as_mut() {
-                Some(Conn::Server(conn, _)) if conn.wants_write() => {
-                    let UnbufferedStatus { discard, state } = conn.process_tls_records(&mut self.kept);
-                    (discard, go_on(state, outgoing))
-                }
-                Some(Conn::Client(conn)) if conn.wants_write() => {
-                    let UnbufferedStatus { discard, state } = conn.process_tls_records(&mut self.kept);
-                    (discard, go_on(state, outgoing))
-                }
-                _ => return,
-            };
+        let Some(conn) = &mut self.conn else { return };
+        while conn.wants_write() {
+            let (discard, turn) = conn.step(&mut self.kept, outgoing, &mut Vec::new());
             self.kept.drain(..discard);
             if !matches!(turn, Ok(Turn::Again)) {
                 return;
@@ -228,22 +256,51 @@ impl Handshake {
         }
     }
 
-    /// Takes the keys over, and looks at who the peer is.
-    fn finish(&mut self, now_s: u64) -> Step {
+    /// Looks at who the peer is, and takes the keys over.
+    fn finish(&mut self, outgoing: &mut Vec<u8>, now_s: u64) -> Step {
         let finished = match self.conn.take() {
-            Some(Conn::Server(conn, config)) => finish_server(conn, &config, now_s),
-            Some(Conn::Client(conn)) => finish_client(conn),
-            None => Err(Error::HandshakeNotComplete),
-        };
-        match finished {
-            Ok((layer, peer)) if self.kept.is_empty() => {
-                Step::Done { layer: Box::new(layer), peer: Box::new(peer) }
-            }
             // rustls ends a handshake at a record's end, or with an error.
-            Ok(_) => Step::Failed(Reason::UnexpectedMessage.into()),
-            Err(error) => Step::Failed(failure_of(&error, None)),
+            Some(_) if !self.kept.is_empty() => Err(self.refuse(Reason::UnexpectedMessage, outgoing)),
+            Some(Conn::Server(conn, config)) => {
+                let met = meet(&conn, Some(&config), now_s);
+                conn.dangerous_into_kernel_connection()
+                    .map(|(secrets, kernel)| (met, Side::Server, secrets, NextKeys::Server(kernel)))
+                    .map_err(|error| failure_of(&error))
+            }
+            Some(Conn::Client(conn)) => {
+                let met = meet(&conn, None, now_s);
+                conn.dangerous_into_kernel_connection()
+                    .map(|(secrets, kernel)| (met, Side::Client, secrets, NextKeys::Client(kernel)))
+                    .map_err(|error| failure_of(&error))
+            }
+            None => Err(failure_of(&Error::HandshakeNotComplete)),
+        };
+        let taken_over = finished.and_then(|(met, side, secrets, next)| {
+            let met = met.map(|met| Met { admitted: self.refused.map_or(met.admitted, Err), ..met });
+            take_over(met, side, secrets, next).map_err(|reason| self.refuse(reason, outgoing))
+        });
+        match taken_over {
+            Ok((layer, peer)) => Step::Done { layer: Box::new(layer), peer: Box::new(peer) },
+            Err(failure) => Step::Failed(failure),
         }
     }
+}
+
+/// The record layer that goes on with a handshake's keys. It refuses a peer that is not let in: with the keys there
+/// is a way to say why.
+fn take_over(
+    met: Result<Met, Reason>,
+    side: Side,
+    secrets: rustls::ExtractedSecrets,
+    next: NextKeys,
+) -> Result<(RecordLayer, Peer), Reason> {
+    let Met { peer, admitted } = met?;
+    let (receiving, sending) = (Keys::from_handshake(secrets.rx)?, Keys::from_handshake(secrets.tx)?);
+    let mut layer = RecordLayer::new(side, receiving, sending, next);
+    if let Err(reason) = admitted {
+        layer.refuse(reason);
+    }
+    Ok((layer, peer))
 }
 
 fn go_on<Data>(
@@ -272,101 +329,10 @@ fn go_on<Data>(
     }
 }
 
-fn finish_server(
-    conn: UnbufferedServerConnection,
-    config: &ServerTls,
-    now_s: u64,
-) -> Result<(RecordLayer, Peer), Error> {
-    let chain = chain_of(&conn);
-    let resumed = resumed(&conn);
-    let (key_exchange, alpn) = (key_exchange(&conn), alpn(&conn));
-    let (secrets, kernel) = conn.dangerous_into_kernel_connection()?;
-    let mut layer = layer(Side::Server, secrets, NextKeys::Server(kernel))?;
-    // A ticket carries the certificate it was given for, which may have expired or been revoked since.
-    if resumed && let Err(reason) = config.check_again(&chain, now_s) {
-        layer.refuse(reason);
-    }
-    let peer = Peer {
-        suite: layer.suite(),
-        key_exchange,
-        resumed,
-        alpn,
-        tenant: config.tenant_of(&chain),
-        names: SanNames::of(&chain),
-    };
-    Ok((layer, peer))
-}
-
-fn finish_client(conn: UnbufferedClientConnection) -> Result<(RecordLayer, Peer), Error> {
-    let chain = chain_of(&conn);
-    let (resumed, key_exchange, alpn) = (resumed(&conn), key_exchange(&conn), alpn(&conn));
-    let (secrets, kernel) = conn.dangerous_into_kernel_connection()?;
-    let mut layer = layer(Side::Client, secrets, NextKeys::Client(kernel))?;
-    // A server of another protocol is not to be talked to.
-    if !alpn {
-        layer.refuse(Reason::WrongAlpn);
-    }
-    let peer =
-        Peer { suite: layer.suite(), key_exchange, resumed, alpn, tenant: None, names: SanNames::of(&chain) };
-    Ok((layer, peer))
-}
-
-fn layer(side: Side, secrets: rustls::ExtractedSecrets, next: NextKeys) -> Result<RecordLayer, Error> {
-    let keys = |of| Keys::from_handshake(of).map_err(|_| Error::General("no usable keys".into()));
-    Ok(RecordLayer::new(side, keys(secrets.rx)?, keys(secrets.tx)?, next))
-}
-
 pub(super) fn server_name_of(name: &str) -> Result<ServerName<'static>, Failure> {
     ServerName::try_from(name.to_owned()).map_err(|_invalid| Failure {
         detail: format!("{name:?} is neither a DNS name nor an IP address"),
         sent: None,
         ..Reason::WrongName.into()
     })
-}
-
-pub(super) fn chain_of(conn: &CommonState) -> Vec<CertificateDer<'static>> {
-    conn.peer_certificates().unwrap_or_default().to_vec()
-}
-
-pub(super) fn resumed(conn: &CommonState) -> bool {
-    conn.handshake_kind() == Some(HandshakeKind::Resumed)
-}
-
-pub(super) fn alpn(conn: &CommonState) -> bool {
-    conn.alpn_protocol() == Some(ALPN)
-}
-
-pub(super) fn key_exchange(conn: &CommonState) -> &'static str {
-    use rustls::NamedGroup;
-    match conn.negotiated_key_exchange_group().map(|group| group.name()) {
-        Some(NamedGroup::X25519MLKEM768) => "X25519MLKEM768",
-        Some(NamedGroup::X25519) => "x25519",
-        Some(NamedGroup::secp256r1) => "secp256r1",
-        Some(NamedGroup::secp384r1) => "secp384r1",
-        Some(_) => "other",
-        None => "psk",
-    }
-}
-
-pub(super) fn suite_of(conn: &CommonState) -> Option<Suite> {
-    use rustls::CipherSuite;
-    match conn.negotiated_cipher_suite()?.suite() {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(Suite::Aes128Gcm),
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(Suite::Aes256Gcm),
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some(Suite::Chacha20Poly1305),
-        _ => None,
-    }
-}
-
-/// Whether a run of whole records has a protected one.
-fn has_protected(records: &[u8]) -> bool {
-    let mut rest = records;
-    while let Some(&[kind, _, _, high, low]) = rest.first_chunk::<HEADER_BYTES>() {
-        if kind == PROTECTED {
-            return true;
-        }
-        let bytes = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
-        rest = rest.get(bytes..).unwrap_or_default();
-    }
-    false
 }

@@ -3,19 +3,21 @@
 //! State and owner: the stage the connection is in, and what the handshake wants sent. The caller owns every
 //! buffer. Nothing here waits: each call does what the bytes at hand allow.
 
-use super::config::{ClientTls, SanNames, ServerTls, TenantRefused};
-use super::record::{HEADER_BYTES, OVERHEAD_BYTES, Received, RecordLayer, Sealed, Suite, Then, head};
+use super::config::{ClientTls, ServerTls};
+use super::record::{Received, RecordLayer, Sealed, Then, head};
 use super::{Failure, Reason};
 
 mod buffered;
 pub(super) mod errors;
 mod handshake;
+mod peer;
 
 #[cfg(test)]
 mod tests;
 
 use buffered::Buffered;
 use handshake::{Handshake, Step};
+pub use peer::Peer;
 
 /// Who opens and seals records once the handshake is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,24 +27,6 @@ pub enum Records {
     Own,
     /// rustls, through its buffers: the reference to compare with.
     Rustls,
-}
-
-/// What the handshake told about the other side.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// The cipher suite.
-    pub suite: Suite,
-    /// The key exchange, as IANA names it; `psk` for one that resumed without.
-    pub key_exchange: &'static str,
-    /// The session went on from a ticket.
-    pub resumed: bool,
-    /// The peer agreed to speak `uringest/1`; a client that asks for nothing at all is let in too.
-    pub alpn: bool,
-    /// The names in the peer's certificate; `None` when it showed none.
-    pub names: Option<SanNames>,
-    /// The tenant its certificate stands for, by the rule of the configuration; `None` without a rule or a
-    /// certificate.
-    pub tenant: Option<Result<String, TenantRefused>>,
 }
 
 /// See the module.
@@ -133,9 +117,8 @@ impl Session {
                     continue;
                 }
             };
-            // Early data needs room, and whether a record has some shows only when it is open.
-            let room = bytes.saturating_sub(OVERHEAD_BYTES);
-            if handshake.may_have_early_data() && room > out.len() - early {
+            let room = handshake.early_room(bytes);
+            if room > out.len() - early {
                 return stopped(Then::Room(room));
             }
             let record = &input[consumed..consumed + bytes];
@@ -241,10 +224,7 @@ impl Session {
         assert!(self.can_send() && !self.has_output(), "what waits goes first, and data may follow it");
         match &mut self.stage {
             Stage::Own(layer) => layer.seal_placed(bytes, out),
-            Stage::Rustls(buffered) => {
-                let content = out[HEADER_BYTES..HEADER_BYTES + bytes].to_vec();
-                buffered.transmit(&content, out).written
-            }
+            Stage::Rustls(buffered) => buffered.seal_placed(bytes, out),
             Stage::Handshake(_) | Stage::Over(_) => unreachable!("data can be sent"),
         }
     }

@@ -9,7 +9,7 @@ mod streams;
 
 use super::*;
 use crate::tls::config::tests::{Files, NOW_S, client_tls, server_tls};
-use crate::tls::record::PLAINTEXT_ROOM_BYTES;
+use crate::tls::record::{HEADER_BYTES, OVERHEAD_BYTES, PLAINTEXT_ROOM_BYTES, Suite};
 
 pub const BOTH: [Records; 2] = [Records::Own, Records::Rustls];
 

@@ -173,4 +173,40 @@ proptest! {
             prop_assert!(wire.client.heard == down, "{:?} down", records);
         }
     }
+
+    /// Whatever room each transmit has, and whether or not the content lies in its place: nothing is lost between
+    /// what was taken and what was written, and what waits is said to wait.
+    #[test]
+    fn nothing_taken_is_lost_whatever_the_room(
+        rooms in proptest::collection::vec((0_usize..400, any::<bool>()), 1..60),
+        rekey in 2_u64..40,
+    ) {
+        for records in BOTH {
+            let mut wire = established([Records::Own, records]);
+            wire.server.session.rekey_after(rekey);
+            let (mut sent, mut next) = (Vec::new(), 0_u8);
+            for &(room, placed) in &rooms {
+                let server = &mut wire.server.session;
+                let mut out = vec![0; room];
+                let content: Vec<u8> = std::iter::repeat_with(|| { next = next.wrapping_add(1); next }).take(300).collect();
+                let written = if placed && room > OVERHEAD_BYTES && !server.has_output() {
+                    let bytes = room - OVERHEAD_BYTES;
+                    out[HEADER_BYTES..HEADER_BYTES + bytes].copy_from_slice(&content.repeat(2)[..bytes]);
+                    sent.extend_from_slice(&content.repeat(2)[..bytes]);
+                    server.seal_placed(bytes, &mut out)
+                } else {
+                    let sealed = server.transmit(&content, &mut out);
+                    sent.extend_from_slice(&content[..sealed.taken]);
+                    sealed.written
+                };
+                wire.client.hear(&out[..written]);
+            }
+            while wire.server.session.has_output() {
+                let rest = wire.server.say(b"");
+                prop_assert!(!rest.is_empty());
+                wire.client.hear(&rest);
+            }
+            prop_assert!(wire.client.heard == sent, "{:?}", records);
+        }
+    }
 }
