@@ -149,6 +149,25 @@ pub const ADMIN_IDLE_TIMEOUT_MS: u64 = 60_000;
 pub const SHARD_ANSWER_TIMEOUT_MS: u64 = 5_000;
 /// Committed offsets and reservations are saved this long after the first that is not.
 pub const CATALOGUE_SAVE_MS: u64 = 200;
+/// From one look at the certificates' files to the next.
+pub const TLS_LOOK_MS: u64 = 2_000;
+/// After a look that found files that cannot be used, before the one that says so: whoever writes them may be in the
+/// middle of it.
+pub const TLS_SETTLE_MS: u64 = 500;
+/// Certificates of a server, beside the first.
+pub const TLS_CERTIFICATES_MAX: usize = 64;
+/// Files of revocation lists.
+pub const TLS_REVOCATION_LISTS_MAX: usize = 64;
+/// Bytes of early data of one handshake.
+pub const TLS_EARLY_DATA_BYTES_DEFAULT: u32 = 16 * 1024;
+/// The same at least.
+pub const TLS_EARLY_DATA_BYTES_MIN: u32 = 1024;
+/// The same at most.
+pub const TLS_EARLY_DATA_BYTES_MAX: u32 = 1024 * 1024;
+/// Sessions remembered for early data.
+pub const TLS_EARLY_DATA_SESSIONS_DEFAULT: u32 = 4096;
+/// The same at most.
+pub const TLS_EARLY_DATA_SESSIONS_MAX: u32 = 262_144;
 /// Bytes of all partitions' rings by default.
 pub const RETENTION_BUDGET_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
 /// Time between one kick and the next of control at messages whose ring was full.

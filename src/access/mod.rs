@@ -66,7 +66,7 @@ pub struct Rule {
 pub struct TenantRules {
     /// As in logs and `welcome`.
     pub name: String,
-    /// Of each token that names this tenant.
+    /// Of each token that names this tenant; none where certificates alone do.
     pub tokens: Vec<TokenHash>,
     /// What it may do; without a rule, nothing.
     pub rules: Vec<Rule>,
@@ -80,7 +80,6 @@ pub enum AccessError {
     TooManyTenants { count: usize },
     BadName { name: String },
     DuplicateName { name: String },
-    NoTokens { tenant: String },
     TooManyTokens { tenant: String, count: usize },
     DuplicateToken { tenant: String, other: String },
     TooManyRules { tenant: String, count: usize },
@@ -109,7 +108,7 @@ impl Access {
         Access { open: true, tenants: vec![tenant], tokens: Vec::new() }
     }
 
-    /// The tenants of a configuration; without one of their tokens nobody gets in.
+    /// The tenants of a configuration; nobody gets in who names none of them, by a token or a certificate.
     ///
     /// # Errors
     /// When there is no tenant, when there are too many of something, or when something is there twice.
@@ -196,9 +195,6 @@ fn check_tenant(tenant: &TenantRules) -> Result<(), AccessError> {
         return Err(AccessError::BadName { name: name.clone() });
     }
     let (tokens, rules) = (tenant.tokens.len(), tenant.rules.len());
-    if tokens == 0 {
-        return Err(AccessError::NoTokens { tenant: name.clone() });
-    }
     if tokens > TOKENS_PER_TENANT {
         return Err(AccessError::TooManyTokens { tenant: name.clone(), count: tokens });
     }
@@ -225,7 +221,6 @@ impl std::fmt::Display for AccessError {
                 "tenant name {name:?}: 1 to {TENANT_NAME_BYTES_MAX} letters, digits, '-', '_' or '.'"
             ),
             AccessError::DuplicateName { name } => write!(f, "tenant {name:?} is there twice"),
-            AccessError::NoTokens { tenant } => write!(f, "tenant {tenant:?} has no token_sha256"),
             AccessError::TooManyTokens { tenant, count } => {
                 write!(f, "tenant {tenant:?} has {count} tokens, at most {TOKENS_PER_TENANT} are possible")
             }

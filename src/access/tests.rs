@@ -89,7 +89,6 @@ fn what_cannot_be_used_is_refused_by_name() {
         (vec![], AccessError::NoTenants),
         (vec![tenant("", &["a"], &[])], AccessError::BadName { name: String::new() }),
         (vec![tenant("a b", &["a"], &[])], AccessError::BadName { name: "a b".into() }),
-        (vec![tenant("a", &[], &[])], AccessError::NoTokens { tenant: "a".into() }),
         (
             vec![tenant("a", &["x"], &[]), tenant("a", &["y"], &[])],
             AccessError::DuplicateName { name: "a".into() },

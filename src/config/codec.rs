@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::access::TokenHash;
+use crate::tls::TenantRule;
 
 /// A way to write values of one type.
 pub trait Codec {
@@ -31,6 +32,10 @@ pub trait Codec {
     }
     /// Whether a flag may stand without a value, meaning `true`.
     fn is_switch(&self) -> bool {
+        false
+    }
+    /// Whether TOML has it as a list of strings, which one text names with commas between.
+    fn is_list(&self) -> bool {
         false
     }
 }
@@ -227,6 +232,73 @@ impl Codec for Directory {
     }
     fn placeholder(&self) -> String {
         "DIR".to_owned()
+    }
+}
+
+/// A file that is read.
+pub struct File;
+
+impl Codec for File {
+    type Value = PathBuf;
+    fn parse(&self, text: &str) -> Result<PathBuf, String> {
+        if text.is_empty() { Err("is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
+    }
+    fn show(&self, value: &PathBuf) -> String {
+        value.display().to_string()
+    }
+    fn allowed(&self) -> String {
+        "a file".to_owned()
+    }
+    fn placeholder(&self) -> String {
+        "FILE".to_owned()
+    }
+}
+
+/// Some files, up to a number.
+pub struct Files(pub usize);
+
+impl Codec for Files {
+    type Value = Vec<PathBuf>;
+    fn parse(&self, text: &str) -> Result<Vec<PathBuf>, String> {
+        if text.is_empty() || text == "none" {
+            return Ok(Vec::new());
+        }
+        let files: Vec<_> = text.split(',').map(|file| File.parse(file)).collect::<Result<_, _>>()?;
+        if files.len() > self.0 { Err(format!("has {} files", files.len())) } else { Ok(files) }
+    }
+    fn show(&self, value: &Vec<PathBuf>) -> String {
+        let files: Vec<_> = value.iter().map(|file| File.show(file)).collect();
+        if files.is_empty() { "none".to_owned() } else { files.join(",") }
+    }
+    fn allowed(&self) -> String {
+        format!("a list of up to {} files, with commas between them in a variable or flag, or none", self.0)
+    }
+    fn placeholder(&self) -> String {
+        "FILE,...".to_owned()
+    }
+    fn is_list(&self) -> bool {
+        true
+    }
+}
+
+/// How a client's certificate names its tenant.
+pub struct NamesTenant;
+
+impl Codec for NamesTenant {
+    type Value = TenantRule;
+    fn parse(&self, text: &str) -> Result<TenantRule, String> {
+        text.parse().map_err(|_| "is no such rule".to_owned())
+    }
+    fn show(&self, value: &TenantRule) -> String {
+        value.to_string()
+    }
+    fn allowed(&self) -> String {
+        "dns: or uri: and a name with {tenant} for one label or segment, as dns:{tenant}.clients.example or \
+         uri:spiffe://example/tenant/{tenant}"
+            .to_owned()
+    }
+    fn placeholder(&self) -> String {
+        "RULE".to_owned()
     }
 }
 

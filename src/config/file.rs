@@ -7,8 +7,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{Key, SECTIONS, keys};
 use super::layers::{Fault, Given, Origin, nearest};
-use super::lists::{TopicConfig, tenants, topics};
+use super::lists::{TopicConfig, certificates, tenants, topics};
 use crate::access::TenantRules;
+use crate::tls::CertificateFiles;
 
 /// What a file says.
 #[derive(Default)]
@@ -16,7 +17,13 @@ pub(super) struct Contents {
     pub given: Vec<Given>,
     pub topics: Vec<TopicConfig>,
     pub tenants: Vec<TenantRules>,
+    /// Tenants without a token, as faults: they are none where certificates name tenants.
+    pub tokenless: Vec<Fault>,
+    pub certificates: Vec<CertificateFiles>,
 }
+
+/// The list of certificates, a list inside a section.
+pub(super) const CERTIFICATES: &str = "tls.certificates";
 
 /// The line, counted from 1, of a byte of the text.
 pub(super) fn line_of(source: &str, at: usize) -> usize {
@@ -33,6 +40,13 @@ pub(super) fn scalar_text(value: &DeValue<'_>) -> Option<String> {
         DeValue::Boolean(flag) => Some(flag.to_string()),
         DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
     }
+}
+
+/// The text of a list of strings: they with commas between them, which none of them has.
+fn list_text(value: &DeValue<'_>) -> Option<String> {
+    let items = value.as_array()?.iter().map(|item| item.get_ref().as_str());
+    let items: Vec<&str> = items.collect::<Option<_>>()?;
+    items.iter().all(|item| !item.is_empty() && !item.contains(',')).then(|| items.join(","))
 }
 
 /// Reads a file's text. Faults are added; what is sound is returned.
@@ -52,17 +66,17 @@ pub(super) fn parse(path: &Path, source: &str, faults: &mut Vec<Fault>) -> Conte
         let line = line_of(source, name.span().start);
         match (name.get_ref().as_ref(), value.get_ref()) {
             ("topic", _) => contents.topics = topics(value, path, source, faults),
-            ("tenant", _) => contents.tenants = tenants(value, path, source, faults),
+            ("tenant", _) => {
+                (contents.tenants, contents.tokenless) = tenants(value, path, source, faults);
+            }
             (section, DeValue::Table(table)) if is_section(section) => {
                 for (inner, value) in table {
                     let line = line_of(source, inner.span().start);
-                    take(
-                        &format!("{section}.{}", inner.get_ref()),
-                        value,
-                        (path, line),
-                        &mut contents,
-                        faults,
-                    );
+                    let name = format!("{section}.{}", inner.get_ref());
+                    match name.as_str() {
+                        CERTIFICATES => contents.certificates = certificates(value, path, source, faults),
+                        name => take(name, value, (path, line), &mut contents, faults),
+                    }
                 }
             }
             (key, _) => take(key, value, (path, line), &mut contents, faults),
@@ -87,7 +101,8 @@ fn take(
         let message = format!("unknown key{}", hint(name));
         return faults.push(Fault { key: name.to_owned(), origin, message });
     };
-    match scalar_text(value.get_ref()) {
+    let text = if (key.is_list)() { list_text(value.get_ref()) } else { scalar_text(value.get_ref()) };
+    match text {
         Some(text) => contents.given.push(Given { key, text, origin }),
         None => {
             let message = format!("{} given; allowed: {}", value.get_ref().type_str(), (key.allowed)());
@@ -102,7 +117,7 @@ fn hint(name: &str) -> String {
     let same_last: Option<&Key> =
         keys().find(|key| last(key.name) == name.rsplit('.').next().unwrap_or(name));
     let sections = SECTIONS.iter().map(|(section, ..)| *section).filter(|section| !section.is_empty());
-    let names = keys().map(|key| key.name).chain(sections).chain(["topic", "tenant"]);
+    let names = keys().map(|key| key.name).chain(sections).chain(["topic", "tenant", CERTIFICATES]);
     let near = same_last.map(|key| key.name).or_else(|| nearest(name, names));
     near.map_or_else(
         || "; `uringest config show --template` prints all of them".to_owned(),

@@ -4,13 +4,18 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::codec::{Address, Codec, Count, Digest, Directory, Maybe, Millis, Name, Size, Switch, Word};
+use super::codec::{
+    Address, Codec, Count, Digest, Directory, File, Files, Maybe, Millis, Name, NamesTenant, Size, Switch,
+    Word,
+};
 use super::layers::Reader;
 use super::lists::TopicConfig;
+use super::tls::ClientCertificates;
 use crate::access::{TenantRules, TokenHash};
 use crate::io::choice::IoChoice;
 use crate::limits;
 use crate::log::{Format, Level};
+use crate::tls::{CertificateFiles, Records, TenantRule};
 use crate::topic::{Overflow, TopicKind};
 
 /// What is known of one setting without its type.
@@ -31,6 +36,8 @@ pub struct Key {
     pub is_switch: fn() -> bool,
     /// Whether a value is somebody's secret, or its digest.
     pub is_secret: fn() -> bool,
+    /// Whether TOML has it as a list of strings.
+    pub is_list: fn() -> bool,
     flag: Option<&'static str>,
 }
 
@@ -94,6 +101,7 @@ macro_rules! settings {
                 bare: |text| $codec.bare(text),
                 is_switch: || $codec.is_switch(),
                 is_secret: || $codec.is_secret(),
+                is_list: || $codec.is_list(),
                 flag: flag!($($flag)?),
             } ),* ];
 
@@ -120,6 +128,13 @@ pub(super) const OVERFLOW: Word<Overflow> =
 const FORMAT: Word<Format> = Word(&[("auto", Format::Auto), ("text", Format::Text), ("json", Format::Json)]);
 const LEVEL: Word<Level> =
     Word(&[("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)]);
+const CLIENT_AUTH: Word<ClientCertificates> = Word(&[
+    ("auto", ClientCertificates::Auto),
+    ("none", ClientCertificates::None),
+    ("optional", ClientCertificates::Optional),
+    ("required", ClientCertificates::Required),
+]);
+const RECORDS: Word<Records> = Word(&[("own", Records::Own), ("rustls", Records::Rustls)]);
 const HOST: Name = Name { bytes_max: 253, marks: ".-:", dot_first: false };
 const CONGESTION: Name = Name { bytes_max: 15, marks: "_-", dot_first: true };
 /// The names a topic may have.
@@ -150,6 +165,10 @@ settings! {
     struct Config in "" {
         /// Address and port of the data protocol, for producers and consumers.
         listen: SocketAddr = local(7440), Address;
+        /// Address and port of the data protocol in plain text, beside the one that speaks TLS.
+        plaintext_listen: Option<SocketAddr> = None, Maybe(Address);
+        /// Allows plain text beyond loopback: the data port without a certificate, `plaintext_listen`, and the admin port, which has no TLS.
+        insecure_plaintext: bool = false, Switch;
         /// Address and port of the admin API: health, metrics and topics over HTTP.
         admin: SocketAddr = local(7441), Address;
         /// Directory of the catalogue of topics and of committed offsets.
@@ -179,6 +198,8 @@ settings! {
         topics: Topics,
         /// Who may connect.
         access: AccessSettings,
+        /// TLS on the data port.
+        tls: TlsSettings,
         /// The log.
         log: Log,
         /// Topics to make at start-up where they do not exist; `[[topic]]` in the file.
@@ -243,8 +264,35 @@ settings! {
     struct AccessSettings in "access." {
         /// SHA-256 of the admin API's token.
         admin_token_sha256: Option<TokenHash> = None, Maybe(Digest);
-        /// Allows to listen beyond loopback without tokens, or with tokens in plain text.
-        insecure_plaintext: bool = false, Switch, flag "insecure-plaintext";
+    }
+}
+
+settings! {
+    /// `[tls]`: the data port's certificates, and how clients show theirs. With a certificate `listen` and the shards' own ports speak TLS 1.3 and nothing else.
+    struct TlsSettings in "tls." {
+        /// The server's certificate and those between it and its authority, PEM, its own first.
+        cert: Option<PathBuf> = None, Maybe(File), flag "tls-cert";
+        /// The certificate's private key, PEM.
+        key: Option<PathBuf> = None, Maybe(File), flag "tls-key";
+        /// Authorities whose certificates clients show, PEM.
+        client_ca: Option<PathBuf> = None, Maybe(File), flag "tls-client-ca";
+        /// Whether clients show certificates: `auto` is `required` with a `client_ca` and `none` without.
+        client_auth: ClientCertificates = ClientCertificates::Auto, CLIENT_AUTH;
+        /// Revocation lists of those authorities, PEM; with one of them each authority needs its own.
+        crls: Vec<PathBuf> = Vec::new(), Files(limits::TLS_REVOCATION_LISTS_MAX);
+        /// Which tenant a client's certificate stands for.
+        tenant_rule: Option<TenantRule> = None, Maybe(NamesTenant);
+        /// Takes data of clients that resume before their handshake is over (0-RTT); such data can be replayed.
+        early_data: bool = false, Switch;
+        /// Bytes of early data of one handshake.
+        early_data_bytes: u32 = limits::TLS_EARLY_DATA_BYTES_DEFAULT, Size(limits::TLS_EARLY_DATA_BYTES_MIN, limits::TLS_EARLY_DATA_BYTES_MAX);
+        /// Sessions that are remembered for early data, each to be used once.
+        early_data_sessions: u32 = limits::TLS_EARLY_DATA_SESSIONS_DEFAULT, Count(1, limits::TLS_EARLY_DATA_SESSIONS_MAX);
+        /// Who opens and seals records: `own` is this program, `rustls` the library, to compare with.
+        records: Records = Records::Own, RECORDS, flag "tls-records";
+    } with {
+        /// Certificates for further names; `[[tls.certificates]]` in the file.
+        certificates: Vec<CertificateFiles>,
     }
 }
 
@@ -259,12 +307,13 @@ settings! {
 }
 
 /// The tables in the order they are shown: section name (empty: top level), what it is for, its keys.
-pub const SECTIONS: [(&str, &str, &[Key]); 6] = [
+pub const SECTIONS: [(&str, &str, &[Key]); 7] = [
     ("", "", Config::KEYS),
     ("limits", "What a peer may do.", Limits::KEYS),
     ("memory", "Memory that is fixed at start-up.", Memory::KEYS),
     ("topics", "Topics made by use, and defaults of all others.", Topics::KEYS),
     ("access", "Who may connect.", AccessSettings::KEYS),
+    ("tls", "TLS on the data port. With a certificate it speaks nothing else.", TlsSettings::KEYS),
     ("log", "Lines on standard error.", Log::KEYS),
 ];
 
@@ -283,6 +332,7 @@ impl Config {
             self.memory.texts(),
             self.topics.texts(),
             self.access.texts(),
+            self.tls.texts(),
             self.log.texts(),
         ];
         sections.concat()

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use super::codec::Codec;
 use super::keys::Key;
 use super::lists::TopicConfig;
-use super::{AccessSettings, Limits, Log, Memory, Topics};
+use super::{AccessSettings, Limits, Log, Memory, TlsSettings, Topics};
 use crate::access::TenantRules;
+use crate::tls::CertificateFiles;
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +104,7 @@ pub struct Reader<'a> {
     pub(super) given: &'a [Given],
     pub(super) topics: Vec<TopicConfig>,
     pub(super) tenants: Vec<TenantRules>,
+    pub(super) certificates: Vec<CertificateFiles>,
     pub(super) origins: Origins,
     pub(super) faults: Vec<Fault>,
 }
@@ -150,7 +152,7 @@ macro_rules! sections {
         }
     )* };
 }
-sections!(Limits, Memory, Topics, AccessSettings, Log);
+sections!(Limits, Memory, Topics, AccessSettings, TlsSettings, Log);
 
 impl Part for Vec<TopicConfig> {
     fn read_part(reader: &mut Reader<'_>) -> Self {
@@ -161,6 +163,12 @@ impl Part for Vec<TopicConfig> {
 impl Part for Vec<TenantRules> {
     fn read_part(reader: &mut Reader<'_>) -> Self {
         std::mem::take(&mut reader.tenants)
+    }
+}
+
+impl Part for Vec<CertificateFiles> {
+    fn read_part(reader: &mut Reader<'_>) -> Self {
+        std::mem::take(&mut reader.certificates)
     }
 }
 

@@ -1,16 +1,17 @@
-//! The lists of the file: `[[topic]]` and `[[tenant]]`. They have neither variables nor flags.
+//! The lists of the file: `[[topic]]`, `[[tenant]]` and `[[tls.certificates]]`. They have neither variables nor flags.
 
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::codec::{Codec, Digest, Name, Word};
-use super::file::{line_of, scalar_text};
+use super::codec::{Codec, Digest, File, Name, Word};
+use super::file::{CERTIFICATES, line_of, scalar_text};
 use super::keys::{KIND, OVERFLOW, PARTITIONS, RETENTION, TOPIC_NAME};
 use super::layers::{Fault, Origin, nearest, refusal};
 use crate::access::{Rule, TenantRules, Verb};
 use crate::limits;
+use crate::tls::CertificateFiles;
 use crate::topic::{Overflow, TopicKind};
 
 /// A topic the server makes at start-up where it does not exist.
@@ -95,6 +96,12 @@ impl<'t> Entry<'t> {
         self.optional(field, codec)
     }
 
+    /// Whether there is no such field, or an empty list.
+    fn array_is_empty(&self, field: &str) -> bool {
+        self.value(field)
+            .is_none_or(|(value, _)| value.get_ref().as_array().is_some_and(|items| items.is_empty()))
+    }
+
     fn array(&mut self, field: &str, of: &str) -> Vec<(&'t Value<'t>, usize)> {
         let Some((value, line)) = self.value(field) else { return Vec::new() };
         let Some(items) = value.get_ref().as_array() else {
@@ -166,8 +173,9 @@ pub(super) fn tenants<'t>(
     path: &'t Path,
     source: &'t str,
     faults: &'t mut Vec<Fault>,
-) -> Vec<TenantRules> {
+) -> (Vec<TenantRules>, Vec<Fault>) {
     let mut tenants: Vec<TenantRules> = Vec::new();
+    let mut tokenless = Vec::new();
     each("tenant", value, (path, source), faults, |entry| {
         entry.refuse_unknown(&["name", "token_sha256", "rules"]);
         let name = entry.required("name", &TENANT_NAME).unwrap_or_default();
@@ -180,12 +188,11 @@ pub(super) fn tenants<'t>(
             tenant.rules.extend(rule(entry, value, line));
         }
         let line = entry.line;
-        if !entry.table.contains_key("token_sha256") {
-            entry.fault(
-                "",
-                line,
-                "has no token_sha256: nobody could connect as it; `uringest token new` makes one".to_owned(),
-            );
+        if entry.array_is_empty("token_sha256") {
+            let message = "has no token_sha256: nobody could connect as it; `uringest token new` makes one, or \
+                           tls.tenant_rule has certificates name tenants";
+            let origin = Origin::File(entry.path.to_owned(), line);
+            tokenless.push(Fault { key: entry.name.clone(), origin, message: message.to_owned() });
         }
         if !entry.table.contains_key("rules") {
             let message = "has no rules: it could do nothing; as rules = [{ prefix = \"\", verbs = [\"publish\", \"subscribe\"] }]";
@@ -193,7 +200,29 @@ pub(super) fn tenants<'t>(
         }
         tenants.push(tenant);
     });
-    tenants
+    (tenants, tokenless)
+}
+
+/// `[[tls.certificates]]`.
+pub(super) fn certificates<'t>(
+    value: &'t Value<'t>,
+    path: &'t Path,
+    source: &'t str,
+    faults: &'t mut Vec<Fault>,
+) -> Vec<CertificateFiles> {
+    let mut certificates = Vec::new();
+    each(CERTIFICATES, value, (path, source), faults, |entry| {
+        entry.refuse_unknown(&["cert", "key"]);
+        if certificates.len() == limits::TLS_CERTIFICATES_MAX {
+            let message = format!("is one too many; allowed: {}", limits::TLS_CERTIFICATES_MAX);
+            return entry.fault("", entry.line, message);
+        }
+        let files = (entry.required("cert", &File), entry.required("key", &File));
+        if let (Some(certificate), Some(key)) = files {
+            certificates.push(CertificateFiles { certificate, key });
+        }
+    });
+    certificates
 }
 
 fn rule(entry: &mut Entry<'_>, value: &Value<'_>, line: usize) -> Option<Rule> {

@@ -13,6 +13,7 @@ mod layers;
 mod lists;
 mod rules;
 mod show;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -22,10 +23,13 @@ use std::path::PathBuf;
 pub use crate::io::choice::IoChoice;
 pub use crate::log::{Format as LogFormat, Level as LogLevel};
 pub use codec::{Codec, Digest, parse_bytes, show_bytes};
-pub use keys::{AccessSettings, Config, Key, Limits, Log, Memory, SECTIONS, TOPIC_NAME, Topics, keys};
+pub use keys::{
+    AccessSettings, Config, Key, Limits, Log, Memory, SECTIONS, TOPIC_NAME, TlsSettings, Topics, keys,
+};
 pub use layers::{ConfigError, Fault, Origin, Origins};
 pub use lists::TopicConfig;
 pub use show::{Shown, template};
+pub use tls::ClientCertificates;
 
 use layers::{Given, Reader};
 
@@ -92,12 +96,16 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         }
     }
     given.append(&mut contents.given);
-    let (topics, tenants) = (contents.topics, contents.tenants);
-    let mut reader = Reader { given: &given, topics, tenants, origins: Origins::new(), faults };
+    let file::Contents { topics, tenants, tokenless, certificates, .. } = contents;
+    let origins = Origins::new();
+    let mut reader = Reader { given: &given, topics, tenants, certificates, origins, faults };
     let mut config = Config::read(&mut reader);
     let Reader { origins, mut faults, .. } = reader;
     if origins["limits.record_bytes_max"] == Origin::Default {
         config.limits.record_bytes_max = config.limits.frame_bytes_max / 2;
+    }
+    if config.tls.tenant_rule.is_none() {
+        faults.extend(tokenless);
     }
     if faults.is_empty() {
         rules::check(&config, &origins, &mut faults);
@@ -109,8 +117,14 @@ impl Default for Config {
     /// What holds when nothing is said.
     fn default() -> Self {
         let origins = Origins::new();
-        let mut reader =
-            Reader { given: &[], topics: Vec::new(), tenants: Vec::new(), origins, faults: Vec::new() };
+        let mut reader = Reader {
+            given: &[],
+            topics: Vec::new(),
+            tenants: Vec::new(),
+            certificates: Vec::new(),
+            origins,
+            faults: Vec::new(),
+        };
         Config::read(&mut reader)
     }
 }

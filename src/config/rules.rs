@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::codec::show_bytes;
 use super::layers::{Fault, Origin, Origins};
-use super::{Config, TopicConfig};
+use super::{Config, TopicConfig, tls};
 use crate::access::{Access, AccessError};
 use crate::io::choice::{self, IoChoice};
 use crate::limits;
@@ -24,7 +24,8 @@ pub(super) fn check(config: &Config, origins: &Origins, faults: &mut Vec<Fault>)
     backend(config, &mut fault);
     sizes(config, &mut fault);
     addresses(config, &mut fault);
-    exposure(config, &mut fault);
+    tls::check(config, &mut fault);
+    tls::check_exposure(config, &mut fault);
     rings(config, &mut fault);
     if let Err(error) = tenants_access(config) {
         fault("tenant", error.to_string());
@@ -88,10 +89,26 @@ fn sizes(config: &Config, fault: &mut impl FnMut(&str, String)) {
     }
 }
 
+/// What is listened on beside the shards' own ports.
+fn listened(config: &Config) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+    let plaintext = config.plaintext_listen.map(|address| ("plaintext_listen", address));
+    [("listen", config.listen), ("admin", config.admin)].into_iter().chain(plaintext)
+}
+
 fn addresses(config: &Config, fault: &mut impl FnMut(&str, String)) {
-    let same_port = config.listen.port() == config.admin.port() && config.listen.port() != 0;
-    if same_port && (config.listen.ip() == config.admin.ip() || config.listen.ip().is_unspecified()) {
+    let taken = |one: SocketAddr, other: SocketAddr| {
+        let anywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+        one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || anywhere)
+    };
+    if taken(config.admin, config.listen) {
         fault("admin", format!("{} is also the data port (listen)", config.admin));
+    }
+    for (name, address) in listened(config).filter(|(name, _)| *name != "plaintext_listen") {
+        if let Some(plaintext) = config.plaintext_listen
+            && taken(plaintext, address)
+        {
+            fault("plaintext_listen", format!("{plaintext} is also the port of {name} ({address})"));
+        }
     }
     let Some(base) = config.shard_ports else {
         if config.advertise_host.is_some() {
@@ -103,7 +120,7 @@ fn addresses(config: &Config, fault: &mut impl FnMut(&str, String)) {
     if last > u32::from(u16::MAX) {
         fault("shard_ports", format!("{base} leaves no port for each of {} shards", config.shards));
     }
-    for (name, address) in [("listen", config.listen), ("admin", config.admin)] {
+    for (name, address) in listened(config) {
         if (u32::from(base)..=last).contains(&u32::from(address.port())) {
             fault("shard_ports", format!("{base} to {last} contains the port of {name} ({address})"));
         }
@@ -111,32 +128,6 @@ fn addresses(config: &Config, fault: &mut impl FnMut(&str, String)) {
     if config.listen.ip().is_unspecified() && config.advertise_host.is_none() {
         let message = format!("needs advertise_host: clients cannot be sent to {}", config.listen.ip());
         fault("shard_ports", message);
-    }
-}
-
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
-}
-
-fn exposure(config: &Config, fault: &mut impl FnMut(&str, String)) {
-    if !is_loopback(config.listen) && !config.access.insecure_plaintext {
-        let what = if config.tenant.is_empty() {
-            "anybody could publish and subscribe: no [[tenant]] is configured"
-        } else {
-            "tokens and records would cross the network in plain text"
-        };
-        let message = format!(
-            "{} is beyond loopback, and {what}; if that is meant, set access.insecure_plaintext = true (--insecure-plaintext)",
-            config.listen
-        );
-        fault("listen", message);
-    }
-    if !is_loopback(config.admin) && config.access.admin_token_sha256.is_none() {
-        let message = format!(
-            "{} is beyond loopback and needs access.admin_token_sha256; `uringest token new` makes a token and its digest",
-            config.admin
-        );
-        fault("admin", message);
     }
 }
 

@@ -4,6 +4,7 @@ use super::codec::{Codec, show_bytes};
 use super::keys::{KIND, Key, OVERFLOW, SECTIONS, keys};
 use super::lists::VERB;
 use super::{Config, Loaded, TopicConfig};
+use crate::tls::CertificateFiles;
 
 /// One setting as it stands.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -36,6 +37,11 @@ impl Loaded {
 }
 
 fn quoted(key: &Key, text: &str) -> String {
+    if (key.is_list)() {
+        let items: Vec<_> =
+            text.split(',').filter(|item| *item != "none").map(|item| format!("{item:?}")).collect();
+        return format!("[{}]", items.join(", "));
+    }
     if (key.bare)(text) { text.to_owned() } else { format!("{text:?}") }
 }
 
@@ -58,7 +64,9 @@ pub fn template() -> String {
             out += &format!("#{name} = {}\n", quoted(key, &default));
         }
     }
-    out + "\n# Topics to make at start-up where they do not exist.\n\
+    out + "\n# Certificates for further names, chosen by the name a client asks for.\n\
+           #[[tls.certificates]]\n#cert = \"other.pem\"\n#key = \"other.key\"\n\
+           \n# Topics to make at start-up where they do not exist.\n\
            #[[topic]]\n#name = \"sensors\"\n#partitions = 4\n#kind = \"memory\"\n\
            #retention_bytes = \"64MiB\"\n#overflow = \"block\"\n\
            \n# Who may do what; without any tenant, everybody who can connect may do everything.\n\
@@ -82,6 +90,11 @@ impl Config {
             let key = keys().find(|key| key.name == name);
             let text = key.map_or_else(|| text.clone(), |key| quoted(key, &text));
             out += &format!("{short} = {text}\n");
+        }
+        for CertificateFiles { certificate, key } in &self.tls.certificates {
+            let text = |file| super::codec::File.show(file);
+            let (cert, key) = (text(certificate), text(key));
+            out += &format!("\n[[tls.certificates]]\ncert = {cert:?}\nkey = {key:?}\n");
         }
         for topic in &self.topic {
             out += &topic_toml(topic);

@@ -1,6 +1,7 @@
 //! Layers, refusals and rules, each with the message an operator sees.
 
 use super::*;
+use crate::tls::{CertificateFiles, ClientAuth, EarlyData, Records, ServerSettings};
 use crate::topic::{Overflow, TopicKind};
 
 struct Given<'a> {
@@ -82,7 +83,9 @@ fn the_template_is_sound_and_so_are_its_comments() {
     let all = all.replace("64 hexadecimal digits", &digest).replace("shards = 2", "");
     let config = loaded(&Given { file: &all, ..NOTHING }).expect("sound").config;
     assert_eq!((config.topic.len(), config.tenant.len()), (1, 1));
-    let bare = Config { topic: vec![], tenant: vec![], ..config.clone() };
+    assert_eq!(config.tls.certificates.len(), 1);
+    let mut bare = Config { topic: vec![], tenant: vec![], ..config.clone() };
+    bare.tls.certificates.clear();
     assert_eq!(bare.to_toml(), Config::default().to_toml());
     // And what is printed as TOML reads back as the same.
     let again = loaded(&Given { file: &config.to_toml(), ..NOTHING }).expect("sound").config;
@@ -158,6 +161,8 @@ fn rules_between_settings_name_the_one_to_change() {
         ),
         ("listen = \"0.0.0.0:7440\"", "insecure-plaintext"),
         ("admin = \"0.0.0.0:7441\"", "needs access.admin_token_sha256"),
+        ("admin = \"0.0.0.0:7441\"", "the admin port speaks plain HTTP"),
+        ("insecure_plaintext = true\nadmin = \"0.0.0.0:7441\"", "needs access.admin_token_sha256"),
         ("admin = \"127.0.0.1:7440\"", "is also the data port"),
         ("shard_ports = 7440", "contains the port of listen"),
         ("shard_ports = 65535\nshards = 2", "leaves no port"),
@@ -178,6 +183,7 @@ fn rules_between_settings_name_the_one_to_change() {
         ("[topic]\nname = \"a\"", "two brackets"),
         ("[[tenant]]\nname = \"a\"", "has no token_sha256"),
         ("[[tenant]]\nname = \"a\"\ntoken_sha256 = [\"12\"]\nrules = []", "64 hexadecimal digits"),
+        ("[[tenant]]\nname = \"a\"\ntoken_sha256 = []\nrules = []", "has no token_sha256"),
         (
             "[[tenant]]\nname = \"a\"\ntoken_sha256 = []\nrules = [{ prefix = \"\", verbs = [\"write\"] }]",
             "publish, subscribe, admin",
@@ -187,11 +193,143 @@ fn rules_between_settings_name_the_one_to_change() {
         let message = refused(file);
         assert!(message.contains(expected), "{file}\n gave: {message}\n not: {expected}");
     }
-    assert!(
-        loaded(&Given { file: "listen = \"0.0.0.0:1\"\n[access]\ninsecure_plaintext = true", ..NOTHING })
-            .is_ok()
+    let sound = |file: &str| loaded(&Given { file, ..NOTHING }).map(|_| ()).expect(file);
+    sound("listen = \"0.0.0.0:1\"\ninsecure_plaintext = true");
+    sound("listen = \"[::1]:1\"");
+}
+
+const PAIR: &str = "[tls]\ncert = \"s.pem\"\nkey = \"s.key\"\n";
+const MUTUAL: &str = "[tls]\ncert = \"s.pem\"\nkey = \"s.key\"\nclient_ca = \"ca.pem\"\n";
+const TENANT: &str = "[[tenant]]\nname = \"a\"\nrules = [{ prefix = \"\", verbs = [\"publish\"] }]\n";
+
+#[test]
+fn tls_settings_have_what_they_need_and_a_use() {
+    let rows = [
+        (
+            "[tls]\ncert = \"s.pem\"",
+            "tls.cert (u.toml:2): s.pem is the certificate of a pair: name the other with tls.key (--tls-key)",
+        ),
+        (
+            "[tls]\nkey = \"s.key\"",
+            "tls.key (u.toml:2): s.key is the key of a pair: name the other with tls.cert (--tls-cert)",
+        ),
+        ("[tls]\ncert = \"\"", "tls.cert (u.toml:2): \"\" is empty; allowed: a file, or none"),
+        ("[tls]\ncerts = \"a\"", "tls.certs (u.toml:2): unknown key; did you mean tls.cert?"),
+        (
+            "[tls]\nclient_ca = \"ca.pem\"",
+            "tls.client_ca (u.toml:2): has no use without tls.cert and tls.key",
+        ),
+        ("[tls]\nclient_auth = \"required\"", "tls.client_auth (u.toml:2): has no use"),
+        ("[tls]\ncrls = [\"a.crl\"]", "tls.crls (u.toml:2): has no use"),
+        ("[tls]\nearly_data = true", "tls.early_data (u.toml:2): has no use"),
+        ("plaintext_listen = \"127.0.0.1:1\"", "plaintext_listen (u.toml:1): has no use"),
+        (&format!("{PAIR}client_auth = \"optional\""), "tls.client_auth (u.toml:4): needs tls.client_ca"),
+        (&format!("{MUTUAL}client_auth = \"none\""), "tls.client_auth (u.toml:5): asks for no certificates"),
+        (&format!("{PAIR}crls = [\"a.crl\"]"), "tls.crls (u.toml:4): has no use without tls.client_ca"),
+        (
+            &format!("{PAIR}tenant_rule = \"dns:{{tenant}}.example\"\n{TENANT}"),
+            "tls.tenant_rule (u.toml:4): has no use without tls.client_ca",
+        ),
+        (
+            &format!("{MUTUAL}tenant_rule = \"dns:{{tenant}}.example\""),
+            "tls.tenant_rule (u.toml:5): names tenants, and no [[tenant]]",
+        ),
+        (
+            &format!("{MUTUAL}tenant_rule = \"dns:{{tenant}}\""),
+            "\"dns:{tenant}\" is no such rule; allowed: dns: or uri:",
+        ),
+        (&format!("{MUTUAL}{TENANT}"), "tenant a (u.toml:5): has no token_sha256"),
+        ("[tls]\ncrls = \"a.crl\"", "tls.crls (u.toml:2): string given; allowed: a list"),
+        ("[tls]\ncrls = [\"a,b\"]", "tls.crls (u.toml:2): array given; allowed: a list"),
+        ("[tls]\nrecords = \"other\"", "allowed: own, rustls"),
+        ("[tls]\nearly_data_bytes = 5", "is too small"),
+        ("[tls]\ncertificates = 1", "write [[tls.certificates]] with two brackets"),
+        ("[[tls.certificates]]\ncert = \"a\"", "tls.certificates (u.toml:1): has no key; allowed: a file"),
+        (
+            "[[tls.certificates]]\ncert = \"a\"\nkey = \"b\"\nname = \"c\"",
+            "tls.certificates.name (u.toml:4): unknown key",
+        ),
+    ];
+    for (file, expected) in rows {
+        let message = refused(file);
+        assert!(message.contains(expected), "{file}\n gave: {message}\n not: {expected}");
+    }
+    let many =
+        "[[tls.certificates]]\ncert = \"a\"\nkey = \"b\"\n".repeat(crate::limits::TLS_CERTIFICATES_MAX + 1);
+    assert!(refused(&many).contains("is one too many; allowed: 64"));
+}
+
+#[test]
+fn tls_settings_name_certificates_and_how_clients_show_theirs() {
+    let server = |file: &str| loaded(&Given { file, ..NOTHING }).expect(file).config.tls.server();
+    assert_eq!(server(""), None);
+    let plain = server(PAIR).expect("TLS");
+    let pair = |name: &str| CertificateFiles {
+        certificate: format!("{name}.pem").into(),
+        key: format!("{name}.key").into(),
+    };
+    let expected = ServerSettings {
+        certificates: vec![pair("s")],
+        client_auth: ClientAuth::None,
+        revocation_lists: Vec::new(),
+        tenant_rule: None,
+        early_data: EarlyData::Off,
+    };
+    assert_eq!(plain, expected);
+    let ca = || "ca.pem".into();
+    assert_eq!(server(MUTUAL).expect("TLS").client_auth, ClientAuth::Required(ca()));
+    let optional = format!("{MUTUAL}client_auth = \"optional\"");
+    assert_eq!(server(&optional).expect("TLS").client_auth, ClientAuth::Optional(ca()));
+    let all = format!(
+        "{MUTUAL}crls = [\"a.crl\", \"b.crl\"]\ntenant_rule = \"dns:{{tenant}}.example\"\nearly_data = true\n\
+         early_data_bytes = 2048\nearly_data_sessions = 7\nrecords = \"rustls\"\n\
+         [[tls.certificates]]\ncert = \"t.pem\"\nkey = \"t.key\"\n{TENANT}"
     );
-    assert!(loaded(&Given { file: "listen = \"[::1]:1\"", ..NOTHING }).is_ok());
+    let config = loaded(&Given { file: &all, ..NOTHING }).expect("sound").config;
+    let expected = ServerSettings {
+        certificates: vec![pair("s"), pair("t")],
+        client_auth: ClientAuth::Required(ca()),
+        revocation_lists: vec!["a.crl".into(), "b.crl".into()],
+        tenant_rule: Some("dns:{tenant}.example".parse().expect("a rule")),
+        early_data: EarlyData::Allowed { bytes: 2048, sessions: 7 },
+    };
+    assert_eq!(config.tls.server(), Some(expected));
+    assert_eq!(config.tls.records, Records::Rustls);
+    let again = loaded(&Given { file: &config.to_toml(), ..NOTHING }).expect("sound").config;
+    assert_eq!((again.to_toml(), again.tls.server()), (config.to_toml(), config.tls.server()));
+    let flags = [("tls.cert", "f.pem"), ("tls.key", "f.key")];
+    let env = [("URINGEST_TLS_CLIENT_CA", "ca.pem"), ("URINGEST_TLS_CRLS", "a.crl,b.crl")];
+    let settings = loaded(&Given { flags: &flags, env: &env, ..NOTHING }).expect("sound").config.tls.server();
+    let settings = settings.expect("TLS");
+    assert_eq!(
+        (settings.certificates.as_slice(), settings.revocation_lists.len()),
+        ([pair("f")].as_slice(), 2)
+    );
+}
+
+#[test]
+fn plain_text_stays_on_loopback_unless_that_is_meant() {
+    let out = "listen = \"0.0.0.0:7440\"\n";
+    for said in
+        ["--tls-cert FILE --tls-key FILE", "uringest cert dev", "listen on 127.0.0.1", "--insecure-plaintext"]
+    {
+        assert!(refused(out).contains(said), "{}", refused(out));
+    }
+    let sound = |file: &str| loaded(&Given { file, ..NOTHING }).map(|_| ()).expect(file);
+    sound(&format!("{out}{PAIR}"));
+    sound(&format!("{out}plaintext_listen = \"127.0.0.1:7442\"\n{PAIR}"));
+    let beside = format!("plaintext_listen = \"0.0.0.0:7442\"\n{PAIR}");
+    assert!(refused(&beside).contains("plaintext_listen (u.toml:1): 0.0.0.0:7442 is beyond loopback"));
+    sound(&format!("insecure_plaintext = true\n{beside}"));
+    let same = format!("{out}plaintext_listen = \"127.0.0.1:7440\"\n{PAIR}");
+    assert!(
+        refused(&same).contains("plaintext_listen (u.toml:2): 127.0.0.1:7440 is also the port of listen")
+    );
+    // The admin port has no TLS, whatever the data port speaks.
+    let token = "0123456789abcdef".repeat(4);
+    let admin = format!("admin = \"0.0.0.0:7441\"\n[access]\nadmin_token_sha256 = \"{token}\"\n{PAIR}");
+    assert!(refused(&admin).contains("plain HTTP"));
+    sound(&format!("insecure_plaintext = true\n{admin}"));
 }
 
 /// What this build has is taken, what it has not is refused with the build that has it.

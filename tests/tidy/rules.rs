@@ -43,18 +43,18 @@ pub const MODULES: &[Module] = modules! {
     "io::uring" uses ["buf", "ids", "io", "limits", "log", "time"];
     "io::choice" uses ["buf", "ids", "io", "io::epoll", "io::uring"];
     "io::probe" uses ["io", "io::choice", "io::uring", "limits"];
-    "config" uses ["access", "ids", "io", "io::choice", "limits", "log", "topic"];
+    "config" uses ["access", "ids", "io", "io::choice", "limits", "log", "tls", "topic"];
     "shard" uses [
         "access", "buf", "ids", "io", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto", "time",
         "topic", "wire",
     ];
     "control" uses [
         "access", "buf", "config", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto",
-        "shard", "time", "topic", "wire",
+        "shard", "time", "tls", "topic", "wire",
     ];
     "server" uses [
         "access", "buf", "config", "control", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh",
-        "metrics", "partition", "proto", "shard", "time", "topic", "wire",
+        "metrics", "partition", "proto", "shard", "time", "tls", "topic", "wire",
     ];
     "client::core" uses ["ids", "limits", "proto", "wire"];
     "client" uses ["client::core", "ids", "limits", "log", "proto", "time", "wire"];
