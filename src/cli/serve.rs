@@ -9,8 +9,9 @@ use crate::config::{Config, Sources};
 use crate::server::{self, Options, ServerPlan, StartError};
 
 const EXAMPLE: &str = "Examples:\n  uringest serve\n  uringest serve --config uringest.toml --shards 4\n  \
+    uringest serve --listen 0.0.0.0:7440 --tls-cert server.pem --tls-key server.key\n  \
     uringest serve --config uringest.toml --explain-memory\n\nSIGTERM or SIGINT drains, within drain_deadline_ms, and \
-    ends with 0; a second one ends at once. SIGHUP reads the configuration again.";
+    ends with 0; a second one ends at once. SIGHUP reads the configuration and the certificates again; certificates are also read when their files change.";
 const CODES: &str = "Exit codes: 0 done, all delivered; 1 failed; 2 wrong command line or configuration; \
     5 the drain's deadline came before all was delivered; 130 or 143 ended at once by a second SIGINT or SIGTERM.";
 
@@ -64,6 +65,7 @@ fn explain(config: &Config, output: Output) -> Outcome {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Failure {
-        Failure::new(Exit::Failed, error.to_string(), error.remedy())
+        let exit = if matches!(error, StartError::Tls(_)) { Exit::Usage } else { Exit::Failed };
+        Failure::new(exit, error.to_string(), error.remedy())
     }
 }

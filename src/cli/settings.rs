@@ -7,6 +7,8 @@ use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Subcommand};
 use super::exit::{Output, print, print_json, table};
 use super::{EXIT_CODES, Outcome};
 use crate::config::{self, Loaded, Sources};
+use crate::server::StartError;
+use crate::tls::Reloader;
 
 /// A flag for each setting, made from the table of settings, and `--config`.
 #[derive(Debug, Clone, Default)]
@@ -104,7 +106,7 @@ enum ConfigCommand {
         #[arg(long, conflicts_with = "output")]
         template: bool,
     },
-    /// Checks a file as `serve` would, together with the environment.
+    /// Checks a file as `serve` would, together with the environment and the certificates it names.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{CHECK_EXAMPLE}\n{EXIT_CODES}"))]
     Check {
         /// The TOML file.
@@ -123,7 +125,8 @@ pub fn run(args: ConfigArgs) -> Outcome {
         ConfigCommand::Show { flags, output, .. } => show(&flags.load()?, output),
         ConfigCommand::Check { file } => {
             let name = file.display().to_string();
-            config::load(&Sources::of_process(Some(file), Vec::new()))?;
+            let config = config::load(&Sources::of_process(Some(file), Vec::new()))?.config;
+            config.tls.server().map(Reloader::new).transpose().map_err(StartError::Tls)?;
             print(&format!("{name}: sound\n"))
         }
     }
@@ -134,6 +137,7 @@ fn show(loaded: &Loaded, output: Output) -> Outcome {
     if output == Output::Json {
         return print_json(&serde_json::json!({
             "settings": shown,
+            "certificates": loaded.config.tls.certificates.iter().map(|files| &files.certificate).collect::<Vec<_>>(),
             "topics": loaded.config.topic.iter().map(|topic| &topic.name).collect::<Vec<_>>(),
             "tenants": loaded.config.tenant.iter().map(|tenant| &tenant.name).collect::<Vec<_>>(),
         }));
@@ -142,6 +146,9 @@ fn show(loaded: &Loaded, output: Output) -> Outcome {
     let rows: Vec<_> =
         shown.iter().map(|one| vec![one.key.to_owned(), one.value.clone(), from(one)]).collect();
     let mut text = table(&["SETTING", "VALUE", "FROM"], &[], &rows);
+    for files in &loaded.config.tls.certificates {
+        text += &format!("[[tls.certificates]] {}\n", files.certificate.display());
+    }
     for topic in &loaded.config.topic {
         text += &format!("[[topic]] {}: {} partitions\n", topic.name, topic.partitions);
     }

@@ -9,6 +9,7 @@ use crate::control::data::DataError;
 use crate::control::files::FileError;
 use crate::io::SetupError;
 use crate::io::choice::{self, Backend};
+use crate::tls::MaterialError;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A certificate, a key, an authority or a revocation list cannot be used.
+    Tls(MaterialError),
     /// The data directory cannot be used.
     Data(DataError),
     /// The catalogue could not be saved.
@@ -89,6 +92,7 @@ impl StartError {
                 "take one of /proc/sys/net/ipv4/tcp_allowed_congestion_control, or load its module (modprobe tcp_NAME)"
                     .into()
             }
+            StartError::Tls(_) => "`uringest doctor` with the same --config and flags says what is in each file".into(),
             StartError::Data(_) | StartError::Memory(_) => "`uringest doctor` says what this host gives".into(),
             StartError::Io { backend, source } => io_remedy(*backend, source),
             StartError::NotBuilt => "set io to what this build has: `uringest doctor` lists it".into(),
@@ -148,6 +152,7 @@ impl std::fmt::Display for StartError {
             StartError::CongestionControl { name, source } => {
                 write!(f, "the kernel does not take the congestion control {name}: {source}")
             }
+            StartError::Tls(source) => write!(f, "TLS: {source}"),
             StartError::Data(source) => source.fmt(f),
             StartError::Save(source) => source.fmt(f),
             StartError::Memory(source) => source.fmt(f),
@@ -178,6 +183,7 @@ impl std::error::Error for StartError {
             | StartError::CongestionControl { source, .. }
             | StartError::Thread(source)
             | StartError::Descriptors(source) => Some(source),
+            StartError::Tls(source) => Some(source),
             StartError::Data(source) => Some(source),
             StartError::Save(source) => Some(source),
             StartError::Memory(source) => Some(source),
@@ -189,6 +195,12 @@ impl std::error::Error for StartError {
             | StartError::ShardLost
             | StartError::Control(_) => None,
         }
+    }
+}
+
+impl From<MaterialError> for StartError {
+    fn from(source: MaterialError) -> Self {
+        StartError::Tls(source)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::limits::MESH_RING_MESSAGES;
 use crate::log::{Level, event};
 use crate::mesh::{Census, MeshEnd};
 use crate::metrics::CounterPage;
+use crate::tls::Reloader;
 
 mod error;
 mod listeners;
@@ -105,6 +106,11 @@ impl RunningServer {
 /// Every failure of the environment, with its remedy; nothing is left running then.
 pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartError> {
     let plan = ServerPlan::new(config);
+    let certificates = config.tls.server().map(Reloader::new).transpose()?;
+    if certificates.is_some() {
+        // Plain text on a port that is to speak TLS would be worse than no port.
+        return Err(StartError::Control("the shards of this version do not speak TLS yet".into()));
+    }
     let listeners = Listeners::bind(config)?;
     let data = DataDir::open(&config.data)?;
     let mut degraded = plan::shortages(&plan.memory, config);

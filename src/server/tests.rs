@@ -179,6 +179,11 @@ fn each_failure_of_the_environment_has_its_remedy() {
     let mut same_directory = config(directory.path(), 1);
     same_directory.listen = "127.0.0.1:0".parse().expect("an address");
     let other = tempfile::tempdir().expect("a directory");
+    let mut no_certificate = config(other.path(), 1);
+    no_certificate.tls.cert = Some(other.path().join("server.pem"));
+    no_certificate.tls.key = Some(other.path().join("server.key"));
+    let error = start(&no_certificate, Options::default()).expect_err("there is no such file");
+    assert!(matches!(error, StartError::Tls(_)) && error.to_string().contains("server.pem"), "{error}");
     let error = start(&same_directory, Options::default()).expect_err("the directory is locked");
     assert!(matches!(error, StartError::Data(DataError::Locked { .. })), "{error}");
     let mut same_port = config(other.path(), 2);

@@ -27,9 +27,9 @@ pub mod spans;
 
 pub use alert::Alert;
 pub use config::{
-    BadTenantRule, CertificateFiles, ClientAuth, ClientMaterial, ClientSettings, ClientTls, EarlyData,
-    Material, MaterialError, MaterialFault, Reload, Reloader, Roots, SanNames, ServerSettings, ServerTls,
-    TenantRefused, TenantRule,
+    BadTenantRule, CertificateFiles, CertificateInfo, ClientAuth, ClientMaterial, ClientSettings, ClientTls,
+    EarlyData, Material, MaterialError, MaterialFault, Reload, Reloader, Roots, SanNames, ServerSettings,
+    ServerTls, TenantRefused, TenantRule,
 };
 pub use reason::{Failure, Fault, Reason};
 pub use record::{Received, Sealed, Suite, Then};

@@ -36,7 +36,7 @@ pub const MODULES: &[Module] = modules! {
     "access" uses ["ids", "limits", "proto"];
     "mesh" uses ["ids", "limits", "proto"];
     "metrics" uses ["buf", "ids", "lifecycle", "limits", "proto", "time"];
-    "tls" uses ["buf"];
+    "tls" uses ["buf", "time"];
     "partition" uses ["buf", "ids", "limits", "proto", "topic"];
     "io" uses ["buf", "ids", "limits", "log", "time"];
     "io::epoll" uses ["buf", "ids", "io", "limits", "log", "time"];

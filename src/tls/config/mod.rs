@@ -8,6 +8,7 @@
 //! Invariants: a [`ServerTls`] has at least one usable pair of certificate and key, that belong together. A
 //! reload replaces all of it or nothing.
 
+mod certificate;
 mod client;
 mod material;
 mod names;
@@ -19,6 +20,7 @@ mod tenant;
 #[cfg(test)]
 pub(in crate::tls) mod tests;
 
+pub use certificate::CertificateInfo;
 pub use client::{ClientMaterial, ClientSettings, ClientTls, Roots};
 pub use material::{
     CertificateFiles, ClientAuth, EarlyData, Material, MaterialError, MaterialFault, ServerSettings,

@@ -33,6 +33,12 @@ impl Reloader {
         Ok(Reloader { settings, current })
     }
 
+    /// Which files are read.
+    #[must_use]
+    pub fn settings(&self) -> &ServerSettings {
+        &self.settings
+    }
+
     /// What is in force.
     #[must_use]
     pub fn current(&self) -> &ServerTls {

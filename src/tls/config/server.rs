@@ -16,6 +16,7 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
 
+use super::certificate::{CertificateInfo, not_after_s};
 use super::material::{ClientAuth, Digest, EarlyData, Material, MaterialError, MaterialFault, Pair};
 use super::names::{ByName, Named};
 use super::provider::{CallersTime, provider, time};
@@ -34,6 +35,7 @@ struct Inner {
     time: Arc<CallersTime>,
     resumption: Resumption,
     names: Vec<String>,
+    certificates: Vec<CertificateInfo>,
     digest: Digest,
     client_digest: Digest,
     /// How clients are asked, whatever the file.
@@ -106,9 +108,13 @@ impl ServerTls {
                 })?)
             }
         };
-        let certificates: Vec<Named> =
-            pairs.into_iter().map(|pair| usable(pair, &provider)).collect::<Result<_, _>>()?;
-        let names = certificates.iter().flat_map(|named| named.names.iter().cloned()).collect();
+        let (mut certificates, mut named) = (Vec::new(), Vec::new());
+        for pair in pairs {
+            let (info, one) = usable(pair, &provider)?;
+            certificates.push(info);
+            named.push(one);
+        }
+        let names = named.iter().flat_map(|named: &Named| named.names.iter().cloned()).collect();
         let builder = ServerConfig::builder_with_details(provider, Arc::clone(&time) as _)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("the provider has suites of TLS 1.3");
@@ -116,7 +122,7 @@ impl ServerTls {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
         };
-        let mut rustls = builder.with_cert_resolver(Arc::new(ByName(certificates)));
+        let mut rustls = builder.with_cert_resolver(Arc::new(ByName(named)));
         rustls.alpn_protocols = vec![ALPN.to_vec()];
         rustls.enable_secret_extraction = true;
         rustls.session_storage = Arc::clone(&resumption.storage);
@@ -133,6 +139,7 @@ impl ServerTls {
             time,
             resumption,
             names,
+            certificates,
             digest,
             client_digest,
             client_mode: discriminant(&settings.client_auth),
@@ -143,6 +150,12 @@ impl ServerTls {
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.0.names
+    }
+
+    /// Its certificates, in the configuration's order.
+    #[must_use]
+    pub fn certificates(&self) -> &[CertificateInfo] {
+        &self.0.certificates
     }
 
     pub(in crate::tls) fn rustls(&self) -> Arc<ServerConfig> {
@@ -202,12 +215,14 @@ pub(super) fn roots_of(
 }
 
 /// A pair whose certificate parses and whose key is its own.
-fn usable(pair: Pair, provider: &CryptoProvider) -> Result<Named, MaterialError> {
+fn usable(pair: Pair, provider: &CryptoProvider) -> Result<(CertificateInfo, Named), MaterialError> {
     let Pair { files, chain, key } = pair;
     let names = SanNames::of(&chain).map(|names| names.dns).unwrap_or_default();
+    let names: Vec<String> = names.into_iter().map(|name| name.to_ascii_lowercase()).collect();
+    let not_after_s = chain.first().and_then(|own| not_after_s(own));
     let key = certified(&files, chain, key, provider)?;
-    let names = names.into_iter().map(|name| name.to_ascii_lowercase()).collect();
-    Ok(Named { names, key: Arc::new(key) })
+    let info = CertificateInfo { file: files.certificate, names: names.clone(), not_after_s };
+    Ok((info, Named { names, key: Arc::new(key) }))
 }
 
 pub(super) fn certified(

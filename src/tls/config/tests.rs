@@ -262,6 +262,22 @@ fn a_reload_replaces_all_or_nothing() {
 }
 
 #[test]
+fn a_certificate_says_its_names_and_its_end() {
+    let files = Files::new();
+    let other = files.pair("other", Leaf { names: &["C.example", "*.d.example"], until: 2060, ..SERVER });
+    let tls =
+        server_tls(&ServerSettings { certificates: vec![files.named("server"), other], ..files.server() });
+    let [first, second] = tls.certificates() else { panic!("two certificates") };
+    assert_eq!(
+        (&first.file, first.names.as_slice()),
+        (&files.path("server.pem"), ["a.example".into()].as_slice())
+    );
+    // The midnights with which 2030-12-31 and 2060-12-31 begin.
+    assert_eq!((first.not_after_s, second.not_after_s), (Some(1_924_905_600), Some(2_871_676_800)));
+    assert_eq!(second.names, ["c.example", "*.d.example"]);
+}
+
+#[test]
 fn other_settings_are_taken_whole_too() {
     let files = Files::new();
     let mut reloader = Reloader::new(files.server()).expect("good files");
