@@ -19,9 +19,9 @@ mod units;
 pub mod uringest;
 
 use std::io;
-use std::net::TcpStream;
 use std::time::Duration;
 
+use crate::link::Link;
 use crate::scenario::AckPace;
 
 pub(crate) use lead::LEAD_BYTES_MIN;
@@ -61,19 +61,19 @@ pub trait Dialect: Sync {
     ///
     /// # Errors
     /// The server is not there, or refuses.
-    fn producer(&self, role: &Role) -> io::Result<(TcpStream, Self::Producer)>;
+    fn producer(&self, role: &Role) -> io::Result<(Link, Self::Producer)>;
 
     /// Connects a consumer, shakes hands, and waits until it is subscribed.
     ///
     /// # Errors
     /// The server is not there, or refuses.
-    fn consumer(&self, role: &Role) -> io::Result<(TcpStream, Self::Consumer)>;
+    fn consumer(&self, role: &Role) -> io::Result<(Link, Self::Consumer)>;
 
     /// Connects, says who it is, and does nothing more.
     ///
     /// # Errors
     /// The server is not there, or refuses.
-    fn idler(&self, number: usize) -> io::Result<TcpStream>;
+    fn idler(&self, number: usize) -> io::Result<Link>;
 }
 
 /// A connection that sends.

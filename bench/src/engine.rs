@@ -26,7 +26,6 @@ use crate::failure::Failure;
 use crate::histogram::Histogram;
 use crate::host::now_ns;
 use crate::scenario::{Drive, Work};
-use crate::socket::run_free;
 use crate::subject::Process;
 
 use lane::Lane;
@@ -126,16 +125,16 @@ impl<D: Dialect> Session<D> {
         };
         for (flow, shape) in work.flows.iter().enumerate() {
             for i in 0..shape.consumers {
-                let (stream, consumer) = dialect.consumer(&role(flow)).map_err(Failure::Load)?;
-                run_free(&stream).map_err(Failure::Load)?;
-                teams[i % count].taps.push(Tap::new(stream, consumer, flow));
+                let (link, consumer) = dialect.consumer(&role(flow)).map_err(Failure::Load)?;
+                link.run_free().map_err(Failure::Load)?;
+                teams[i % count].taps.push(Tap::new(link, consumer, flow));
             }
         }
         for (flow, shape) in work.flows.iter().enumerate() {
             for i in 0..shape.connections {
-                let (stream, producer) = dialect.producer(&role(flow)).map_err(Failure::Load)?;
-                run_free(&stream).map_err(Failure::Load)?;
-                teams[i % count].add_lane(Lane::new(stream, producer, flow, i));
+                let (link, producer) = dialect.producer(&role(flow)).map_err(Failure::Load)?;
+                link.run_free().map_err(Failure::Load)?;
+                teams[i % count].add_lane(Lane::new(link, producer, flow, i));
             }
         }
         teams.iter_mut().try_for_each(Team::ready).map_err(Failure::Load)?;

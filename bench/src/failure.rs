@@ -45,6 +45,8 @@ pub enum Failure {
     Load(io::Error),
     /// The results of a report cannot be read or written.
     Results(ResultsError),
+    /// There are no certificates for a server of the benchmark's own.
+    Tls(String),
     /// The subject cannot do this work.
     Unsupported(String),
 }
@@ -77,6 +79,7 @@ impl std::fmt::Display for Failure {
             Failure::Host { what, source } => write!(f, "{what} ({source})"),
             Failure::Load(error) => write!(f, "a connection of the load: {error}"),
             Failure::Results(error) => error.fmt(f),
+            Failure::Tls(what) => write!(f, "certificates for this run: {what}"),
             Failure::Unsupported(what) => f.write_str(what),
         }
     }
@@ -92,6 +95,7 @@ impl std::error::Error for Failure {
             Failure::NoProgram { .. }
             | Failure::Server { .. }
             | Failure::NotReady { .. }
+            | Failure::Tls(_)
             | Failure::Unsupported(_) => None,
         }
     }

@@ -11,6 +11,7 @@
 //! | [`subject`] | what is measured: a server process with its CPU time, memory and dialect |
 //! | [`dialect`] | how a connection speaks to it, without sockets or clocks |
 //! | [`engine`] | the load: connections, pacing, windows, latencies |
+//! | [`link`] | a connection of the load: its socket, and [`tls`] where that is asked for |
 //! | [`mod@measure`] | a work done on a subject: the [`outcome::Outcome`] |
 //! | [`limit`] | the ceiling: bare programs that move the same bytes |
 //! | [`outcome`] | the JSON of a run, field by field |
@@ -34,6 +35,7 @@ pub mod host;
 pub mod http;
 pub mod instructions;
 pub mod limit;
+pub mod link;
 pub mod measure;
 pub mod outcome;
 pub mod peers;
@@ -44,3 +46,4 @@ pub mod scenario;
 pub mod socket;
 mod stats;
 pub mod subject;
+pub mod tls;

@@ -37,6 +37,7 @@ pub fn measure<S: Subject>(
         Drive::Crossing => crossing::measure(&run, progress)?,
         Drive::Idle => idle::measure(&run, progress)?,
     };
+    outcome.tls = subject.tls();
     outcome.judge();
     Ok(outcome)
 }

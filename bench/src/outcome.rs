@@ -183,6 +183,23 @@ pub struct LimitOutcome {
     pub latency_us: Option<Latency>,
 }
 
+/// TLS of the run's connections.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TlsOutcome {
+    /// The cipher suite.
+    pub suite: String,
+    /// The key exchange of the first handshake, as IANA names it.
+    pub key_exchange: String,
+    /// Who opened and sealed the server's records: `own` or `rustls`.
+    pub records: String,
+    /// Content of the records that the load sent, at most.
+    pub record_bytes: usize,
+    /// Connections of the load that shook hands.
+    pub handshakes: u64,
+    /// Of those, the ones that went on from a ticket.
+    pub resumed: u64,
+}
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Outcome {
@@ -198,6 +215,8 @@ pub struct Outcome {
     pub subject_version: String,
     /// The I/O it ran on: `uring` or `epoll`; of other programs what they say.
     pub io: String,
+    /// TLS of all connections; `null` where they are in plaintext.
+    pub tls: Option<TlsOutcome>,
     /// Kind of the topics: `live` or `memory`.
     pub kind: String,
     /// What an acknowledgement meant: `received`; `none` where the subject does not answer.

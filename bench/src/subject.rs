@@ -8,6 +8,7 @@ mod uringest;
 
 use crate::dialect::Dialect;
 use crate::failure::Failure;
+use crate::outcome::TlsOutcome;
 
 pub use process::{Process, end_all_on_signal};
 pub use uringest::{Uringest, UringestOptions};
@@ -40,6 +41,11 @@ pub trait Subject {
 
     /// How to speak to it.
     fn dialect(&self) -> &Self::Dialect;
+
+    /// TLS of the connections so far; `None` where they are in plaintext.
+    fn tls(&self) -> Option<TlsOutcome> {
+        None
+    }
 
     /// Payload bytes that it has copied in user space since it started, where it says so. May take a second:
     /// called outside of measured windows.

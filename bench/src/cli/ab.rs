@@ -94,6 +94,7 @@ fn sides(arguments: &AbArguments) -> Result<(Side, Side), Failure> {
         io_tier: arguments.io_tier.filter(|_| io == "uring"),
         server,
         settings: arguments.settings.clone(),
+        tls: None,
     };
     let side = |label: &str, io: &str, server| Side { label: label.into(), options: options(io, server) };
     let server = || arguments.server.clone();

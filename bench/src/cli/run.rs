@@ -8,6 +8,7 @@ use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::scenario::{Overrides, Scenario, Work};
 use crate::subject::{Uringest, UringestOptions};
+use crate::tls::TlsFlags;
 
 use super::show;
 
@@ -23,6 +24,8 @@ pub(super) struct RunArguments {
     #[command(flatten)]
     subject: UringestOptions,
     #[command(flatten)]
+    tls: TlsFlags,
+    #[command(flatten)]
     placement: Placement,
     /// Measures the bare program on the same interface before and after, and prints the ratio to it.
     #[arg(long)]
@@ -34,11 +37,12 @@ pub(super) struct RunArguments {
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let work = Scenario::find(&arguments.scenario)?.work(&arguments.with)?;
+    let subject = UringestOptions { tls: arguments.tls.wish(), ..arguments.subject.clone() };
     let warning = arguments.placement.apply()?;
-    let label = format!("{} on {}", work.scenario, arguments.subject.io);
-    let server = || once(&work, &arguments.subject, &arguments.placement, &label);
+    let label = format!("{} on {}", work.scenario, subject.io);
+    let server = || once(&work, &subject, &arguments.placement, &label);
     let mut outcome = if arguments.with_limit {
-        limit::beside(&work, arguments.subject.bare_io(), &arguments.placement, server)?
+        limit::beside(&work, subject.bare_io(), &arguments.placement, server)?
     } else {
         server()?
     };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::compare::Comparison;
-use crate::outcome::{FlowOutcome, Latency, LatencyOf, Outcome};
+use crate::outcome::{FlowOutcome, Latency, LatencyOf, Outcome, TlsOutcome};
 
 /// Says on standard error what the figures should not be believed without.
 pub(super) fn warnings(outcome: &Outcome) {
@@ -90,6 +90,15 @@ fn head(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         outcome.kind,
         outcome.shards,
         if outcome.shards == 1 { "" } else { "s" }
+    )?;
+    outcome.tls.as_ref().map_or(Ok(()), |found| tls(out, found))
+}
+
+fn tls(out: &mut String, tls: &TlsOutcome) -> std::fmt::Result {
+    writeln!(
+        out,
+        "  TLS 1.3      {}, {}, server's records {}, the load's of {} B, {} handshakes ({} resumed)",
+        tls.suite, tls.key_exchange, tls.records, tls.record_bytes, tls.handshakes, tls.resumed
     )
 }
 

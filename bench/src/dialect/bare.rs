@@ -1,15 +1,15 @@
 //! The bytes alone: payloads one after the other, as the bare programs move them (`limit`).
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::lead::Lead;
 use super::units::Units;
 use super::{Consumer, Dialect, Producer, Role, Tally};
 use crate::limit::bare::REPLY_BYTES;
+use crate::link::Link;
 use crate::scenario::Flow;
-use crate::socket::connect;
 
 /// See the module. `ANSWERED`: the program replies to each unit.
 #[derive(Debug)]
@@ -30,18 +30,21 @@ impl<const ANSWERED: bool> Dialect for BareDialect<ANSWERED> {
     type Producer = BareProducer<ANSWERED>;
     type Consumer = BareConsumer;
 
-    fn producer(&self, role: &Role) -> io::Result<(TcpStream, BareProducer<ANSWERED>)> {
+    fn producer(&self, role: &Role) -> io::Result<(Link, BareProducer<ANSWERED>)> {
         let lead = Arc::clone(&self.leads[role.flow]);
-        Ok((connect(self.address, role.number)?, BareProducer { units: units(role), replied: 0, lead }))
+        Ok((
+            Link::connect(self.address, role.number, None)?,
+            BareProducer { units: units(role), replied: 0, lead },
+        ))
     }
 
-    fn consumer(&self, role: &Role) -> io::Result<(TcpStream, BareConsumer)> {
+    fn consumer(&self, role: &Role) -> io::Result<(Link, BareConsumer)> {
         let consumer = BareConsumer::new(role, Arc::clone(&self.leads[role.flow]));
-        Ok((connect(self.address, role.number)?, consumer))
+        Ok((Link::connect(self.address, role.number, None)?, consumer))
     }
 
-    fn idler(&self, number: usize) -> io::Result<TcpStream> {
-        connect(self.address, number)
+    fn idler(&self, number: usize) -> io::Result<Link> {
+        Link::connect(self.address, number, None)
     }
 }
 

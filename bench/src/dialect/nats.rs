@@ -9,11 +9,12 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use super::lead::Lead;
 use super::units::{IN_FLIGHT_MAX, Units};
 use super::{Consumer, Dialect, Producer, Role, STAMP_BYTES, Tally};
+use crate::link::Link;
 use crate::scenario::{AckPace, Flow};
 use crate::socket::connect;
 
@@ -37,15 +38,16 @@ impl NatsDialect {
     }
 
     /// Connects, sends `behind` after the greeting, and reads until the `PONG`.
-    fn connect(&self, number: usize, verbose: bool, behind: &str) -> io::Result<TcpStream> {
-        let mut stream = connect(self.address, number)?;
-        let mut lines = BufReader::new(stream.try_clone()?);
-        info(&mut lines)?;
-        write!(
-            stream,
+    fn connect(&self, number: usize, verbose: bool, behind: &str) -> io::Result<Link> {
+        let stream = connect(self.address, number)?;
+        info(&mut BufReader::new(&stream))?;
+        let mut link = Link::plain(stream);
+        let said = format!(
             "CONNECT {{\"verbose\":{verbose},\"pedantic\":false,\"name\":\"uringest-bench\",\"lang\":\"rust\",\
              \"version\":\"1\",\"protocol\":1,\"echo\":true}}\r\n{behind}PING\r\n"
-        )?;
+        );
+        link.write_all(said.as_bytes())?;
+        let mut lines = BufReader::new(&mut link);
         let mut line = String::new();
         while line != "PONG\r\n" {
             line.clear();
@@ -55,7 +57,7 @@ impl NatsDialect {
             refused(line.trim_end().as_bytes())?;
         }
         if lines.buffer().is_empty() {
-            return Ok(stream);
+            return Ok(link);
         }
         Err(io::Error::other("the server sends before anything is published"))
     }
@@ -101,17 +103,17 @@ impl Dialect for NatsDialect {
     type Producer = NatsProducer;
     type Consumer = NatsConsumer;
 
-    fn producer(&self, role: &Role) -> io::Result<(TcpStream, NatsProducer)> {
+    fn producer(&self, role: &Role) -> io::Result<(Link, NatsProducer)> {
         let stream = self.connect(role.number, is_verbose(role), "")?;
         Ok((stream, NatsProducer::new(role, Arc::clone(&self.leads[role.flow]))))
     }
 
-    fn consumer(&self, role: &Role) -> io::Result<(TcpStream, NatsConsumer)> {
+    fn consumer(&self, role: &Role) -> io::Result<(Link, NatsConsumer)> {
         let stream = self.connect(role.number, false, &format!("SUB {} 1\r\n", subject(role.flow)))?;
         Ok((stream, NatsConsumer::new(Arc::clone(&self.leads[role.flow]))))
     }
 
-    fn idler(&self, number: usize) -> io::Result<TcpStream> {
+    fn idler(&self, number: usize) -> io::Result<Link> {
         self.connect(number, false, "")
     }
 }

@@ -10,14 +10,14 @@ mod resp;
 mod tests;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::lead::Lead;
 use super::units::Units;
 use super::{Dialect, Producer, Role};
+use crate::link::Link;
 use crate::scenario::Flow;
-use crate::socket::connect;
 
 use consumer::Place;
 pub use consumer::RedisConsumer;
@@ -52,8 +52,8 @@ impl RedisDialect {
     }
 
     /// Connects, and sees that Redis answers.
-    fn connect(&self, number: usize) -> io::Result<TcpStream> {
-        let mut stream = connect(self.address, number)?;
+    fn connect(&self, number: usize) -> io::Result<Link> {
+        let mut stream = Link::connect(self.address, number, None)?;
         ask(&mut stream, &command(&[b"PING"]), b"+PONG\r\n")?;
         Ok(stream)
     }
@@ -85,7 +85,7 @@ impl RedisDialect {
 }
 
 /// Sends a command on a socket that blocks, and holds its answer to what it has to be.
-fn ask(stream: &mut TcpStream, command: &[u8], answer: &[u8]) -> io::Result<()> {
+fn ask(stream: &mut Link, command: &[u8], answer: &[u8]) -> io::Result<()> {
     stream.write_all(command)?;
     let mut got = vec![0; answer.len()];
     stream.read_exact(&mut got)?;
@@ -104,12 +104,12 @@ impl Dialect for RedisDialect {
     type Producer = RedisProducer;
     type Consumer = RedisConsumer;
 
-    fn producer(&self, role: &Role) -> io::Result<(TcpStream, RedisProducer)> {
+    fn producer(&self, role: &Role) -> io::Result<(Link, RedisProducer)> {
         let stream = self.connect(role.number)?;
         Ok((stream, RedisProducer::new(self.way, role, Arc::clone(&self.leads[role.flow]))))
     }
 
-    fn consumer(&self, role: &Role) -> io::Result<(TcpStream, RedisConsumer)> {
+    fn consumer(&self, role: &Role) -> io::Result<(Link, RedisConsumer)> {
         let mut stream = self.connect(role.number)?;
         let key = key(role.flow);
         let consumer = RedisConsumer::new(self.way, &key, Place::new(&self.leads[role.flow]));
@@ -123,7 +123,7 @@ impl Dialect for RedisDialect {
         Ok((stream, consumer))
     }
 
-    fn idler(&self, number: usize) -> io::Result<TcpStream> {
+    fn idler(&self, number: usize) -> io::Result<Link> {
         self.connect(number)
     }
 }

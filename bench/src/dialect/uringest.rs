@@ -7,15 +7,16 @@ mod producer;
 mod tests;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use uringest::proto::control::{Hello, Open, Opened, Refusal, Start, Subscribe};
 use uringest::proto::header::{FrameHeader, Kind};
 
 use super::{Dialect, Role};
+use crate::link::Link;
 use crate::scenario::AckPace;
-use crate::socket::connect;
+use crate::tls::LoadTls;
 
 use patch::Tables;
 
@@ -31,6 +32,7 @@ const FRAME_BYTES_MAX: u32 = 4 * 1024 * 1024;
 pub struct UringestDialect {
     address: SocketAddr,
     topics: Vec<Place>,
+    tls: Option<LoadTls>,
     /// Those made so far: one for each length of frame.
     tables: Mutex<Vec<Arc<Tables>>>,
 }
@@ -47,10 +49,16 @@ pub struct Place {
 }
 
 impl UringestDialect {
-    /// For a server at `address` and the topic and partition of each flow.
+    /// For a server at `address` and the topic and partition of each flow; with TLS where its port speaks that.
     #[must_use]
-    pub fn new(address: SocketAddr, topics: Vec<Place>) -> UringestDialect {
-        UringestDialect { address, topics, tables: Mutex::default() }
+    pub fn new(address: SocketAddr, topics: Vec<Place>, tls: Option<LoadTls>) -> UringestDialect {
+        UringestDialect { address, topics, tls, tables: Mutex::default() }
+    }
+
+    /// TLS of all connections.
+    #[must_use]
+    pub fn tls(&self) -> Option<&LoadTls> {
+        self.tls.as_ref()
     }
 
     fn tables(&self, frame_bytes: usize) -> Arc<Tables> {
@@ -63,8 +71,8 @@ impl UringestDialect {
         made
     }
 
-    fn connect(&self, number: usize) -> io::Result<TcpStream> {
-        let mut stream = connect(self.address, number)?;
+    fn connect(&self, number: usize) -> io::Result<Link> {
+        let mut stream = Link::connect(self.address, number, self.tls.as_ref())?;
         let hello =
             Hello { client: "uringest-bench".into(), version_min: 1, version_max: 1, ..Hello::default() };
         ask(&mut stream, &hello.frame(0), Kind::Welcome)?;
@@ -82,7 +90,7 @@ impl UringestDialect {
     }
 
     /// Ties the connection to the shard that does not own the partition.
-    fn cross(&self, stream: &mut TcpStream, role: &Role) -> io::Result<()> {
+    fn cross(&self, stream: &mut Link, role: &Role) -> io::Result<()> {
         let place = &self.topics[role.flow];
         let Some(elsewhere) = place.elsewhere else {
             return Err(io::Error::other("there is no partition on another shard"));
@@ -95,7 +103,7 @@ impl Dialect for UringestDialect {
     type Producer = UringestProducer;
     type Consumer = UringestConsumer;
 
-    fn producer(&self, role: &Role) -> io::Result<(TcpStream, UringestProducer)> {
+    fn producer(&self, role: &Role) -> io::Result<(Link, UringestProducer)> {
         let mut stream = self.connect(role.number)?;
         if role.crossed {
             self.cross(&mut stream, role)?;
@@ -108,7 +116,7 @@ impl Dialect for UringestDialect {
         Ok((stream, UringestProducer::new(role, batch, tables, opened.credit)))
     }
 
-    fn consumer(&self, role: &Role) -> io::Result<(TcpStream, UringestConsumer)> {
+    fn consumer(&self, role: &Role) -> io::Result<(Link, UringestConsumer)> {
         let mut stream = self.connect(role.number)?;
         if role.crossed {
             self.cross(&mut stream, role)?;
@@ -125,7 +133,7 @@ impl Dialect for UringestDialect {
         Ok((stream, UringestConsumer::new(header.channel)))
     }
 
-    fn idler(&self, number: usize) -> io::Result<TcpStream> {
+    fn idler(&self, number: usize) -> io::Result<Link> {
         self.connect(number)
     }
 }
@@ -136,7 +144,7 @@ fn producer_id(role: &Role) -> u64 {
 }
 
 fn open(
-    stream: &mut TcpStream,
+    stream: &mut Link,
     topic: &str,
     partition: u32,
     producer_id: u64,
@@ -156,7 +164,7 @@ fn open(
 }
 
 /// Sends a request on a socket that blocks, and reads until its answer.
-fn ask(stream: &mut TcpStream, frame: &[u8], kind: Kind) -> io::Result<(FrameHeader, Vec<u8>)> {
+fn ask(stream: &mut Link, frame: &[u8], kind: Kind) -> io::Result<(FrameHeader, Vec<u8>)> {
     stream.write_all(frame)?;
     loop {
         let mut head = [0; HEADER];

@@ -1,12 +1,11 @@
 //! A connection that sends.
 
 use std::io;
-use std::net::{Shutdown, TcpStream};
 
 use crate::dialect::Producer;
 use crate::histogram::Histogram;
 use crate::host::now_ns;
-use crate::socket::write_some;
+use crate::link::Link;
 
 use super::pace::{NEVER, Pace};
 use super::tap::read_with;
@@ -18,7 +17,7 @@ const LATE_NS: u64 = 1_000_000;
 
 /// See the module.
 pub(super) struct Lane<P> {
-    pub(super) stream: TcpStream,
+    pub(super) link: Link,
     pub(super) producer: P,
     pub(super) flow: usize,
     /// Its number in the flow.
@@ -60,9 +59,9 @@ fn place(unit: u64) -> usize {
 }
 
 impl<P: Producer> Lane<P> {
-    pub(super) fn new(stream: TcpStream, producer: P, flow: usize, index: usize) -> Lane<P> {
+    pub(super) fn new(link: Link, producer: P, flow: usize, index: usize) -> Lane<P> {
         Lane {
-            stream,
+            link,
             producer,
             flow,
             index,
@@ -101,6 +100,7 @@ impl<P: Producer> Lane<P> {
     pub(super) fn is_stuck(&self) -> bool {
         self.written < self.producer.encoded().len()
             || !self.replies.is_empty()
+            || self.link.is_stuck()
             || self.producer.to_resend().is_some()
     }
 
@@ -179,7 +179,7 @@ impl<P: Producer> Lane<P> {
             return Ok(());
         }
         self.ended = true;
-        self.stream.shutdown(Shutdown::Write)
+        self.link.end()
     }
 
     /// Encodes and writes once, where nothing is stuck.
@@ -204,24 +204,25 @@ impl<P: Producer> Lane<P> {
 
     /// Writes replies once nothing encoded is left, as they must not come inside of a batch.
     fn write(&mut self) -> io::Result<bool> {
+        let mut moved = self.link.flush_some()?;
         let encoded = self.producer.encoded();
-        let mut written = 0;
         if self.written < encoded.len() {
-            written = write_some(&self.stream, &encoded[self.written..])?;
+            let written = self.link.write_some(&encoded[self.written..])?;
             self.written += written;
+            moved |= written > 0;
         }
         if self.written < self.producer.encoded().len() {
-            return Ok(written > 0);
+            return Ok(moved);
         }
         if self.replies.is_empty() {
             self.resend();
         }
         if !self.replies.is_empty() {
-            let replied = write_some(&self.stream, &self.replies)?;
+            let replied = self.link.write_some(&self.replies)?;
             self.replies.drain(..replied);
-            written += replied;
+            moved |= replied > 0;
         }
-        Ok(written > 0)
+        Ok(moved)
     }
 
     /// Sends again what was refused, when it has waited long enough.
@@ -247,7 +248,7 @@ impl<P: Producer> Lane<P> {
     ) -> io::Result<bool> {
         let before = self.producer.acked();
         let producer = &mut self.producer;
-        let came = read_with(&self.stream, &mut self.held, buffer, |bytes| producer.take(bytes))?;
+        let came = read_with(&mut self.link, &mut self.held, buffer, |bytes| producer.take(bytes))?;
         if came {
             self.producer.replies(&mut self.replies);
             let acked = self.producer.acked();

@@ -1,14 +1,13 @@
 //! A connection that is sent to.
 
 use std::io;
-use std::net::TcpStream;
 
 use crate::dialect::{Consumer, Tally};
-use crate::socket::{read_some, write_some};
+use crate::link::Link;
 
 /// See the module.
 pub(super) struct Tap<C> {
-    pub(super) stream: TcpStream,
+    pub(super) link: Link,
     consumer: C,
     pub(super) flow: usize,
     /// What the last read left over.
@@ -18,20 +17,21 @@ pub(super) struct Tap<C> {
 }
 
 impl<C: Consumer> Tap<C> {
-    pub(super) fn new(stream: TcpStream, consumer: C, flow: usize) -> Tap<C> {
-        Tap { stream, consumer, flow, held: Vec::new(), replies: Vec::new() }
+    pub(super) fn new(link: Link, consumer: C, flow: usize) -> Tap<C> {
+        Tap { link, consumer, flow, held: Vec::new(), replies: Vec::new() }
     }
 
     /// Reads once, and counts; says whether anything came.
     #[inline]
     pub(super) fn listen(&mut self, buffer: &mut [u8], tally: &mut Tally) -> io::Result<bool> {
         let consumer = &mut self.consumer;
-        let came = read_with(&self.stream, &mut self.held, buffer, |bytes| consumer.take(bytes, tally))?;
+        let came = read_with(&mut self.link, &mut self.held, buffer, |bytes| consumer.take(bytes, tally))?;
         if came {
             self.consumer.replies(&mut self.replies);
         }
+        self.link.flush_some()?;
         if !self.replies.is_empty() {
-            let written = write_some(&self.stream, &self.replies)?;
+            let written = self.link.write_some(&self.replies)?;
             self.replies.drain(..written);
         }
         Ok(came)
@@ -41,13 +41,13 @@ impl<C: Consumer> Tap<C> {
 /// Reads once, behind what the last read left over, and keeps what is left now.
 #[inline]
 pub(super) fn read_with(
-    stream: &TcpStream,
+    link: &mut Link,
     held: &mut Vec<u8>,
     buffer: &mut [u8],
     take: impl FnOnce(&[u8]) -> io::Result<usize>,
 ) -> io::Result<bool> {
     let before = held.len();
-    let read = read_some(stream, &mut buffer[before..])?;
+    let read = link.read_some(&mut buffer[before..])?;
     if read == 0 {
         return Ok(false);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::dialect::{Dialect, Producer, Tally};
 use crate::histogram::Histogram;
 use crate::host::now_ns;
-use crate::socket::{descriptor, wait};
+use crate::socket::wait;
 use crate::subject::Process;
 
 use super::lane::{Kept, Lane};
@@ -90,16 +90,25 @@ impl<D: Dialect> Team<D> {
 
     /// Every connection is there.
     pub(super) fn ready(&mut self) -> io::Result<()> {
+        self.listen_to_held()?;
         if self.lanes.len() + self.taps.len() <= TRY_EACH_MAX {
             return Ok(());
         }
         let mut ready = Ready::new()?;
-        let lanes = self.lanes.iter().map(|lane| &lane.stream);
-        for (number, stream) in lanes.chain(self.taps.iter().map(|tap| &tap.stream)).enumerate() {
-            ready.add(descriptor(stream), number)?;
+        let lanes = self.lanes.iter().map(|lane| &lane.link);
+        for (number, link) in lanes.chain(self.taps.iter().map(|tap| &tap.link)).enumerate() {
+            ready.add(link.descriptor(), number)?;
         }
         self.ready = Some(ready);
         Ok(())
+    }
+
+    /// Reads what came behind the answers to handshakes, of which sockets do not tell any more.
+    fn listen_to_held(&mut self) -> io::Result<()> {
+        let paces = vec![Pace::AtWill; self.turns.len()];
+        let links = self.lanes.iter().map(|lane| &lane.link).chain(self.taps.iter().map(|tap| &tap.link));
+        let held: Vec<usize> = links.enumerate().filter(|(_, link)| link.holds()).map(|(i, _)| i).collect();
+        held.into_iter().try_for_each(|number| self.listen_to(number, &paces).map(|_| ()))
     }
 
     /// Runs the load until the window ends, and what was due in it has arrived.
@@ -234,8 +243,8 @@ impl<D: Dialect> Team<D> {
             let time = if self.stuck.is_empty() { SLEEP } else { Duration::from_millis(1) };
             return ready.look(time).map(|_| ());
         }
-        let lanes = self.lanes.iter().map(|lane| (descriptor(&lane.stream), lane.is_stuck()));
-        let taps = self.taps.iter().map(|tap| (descriptor(&tap.stream), false));
+        let lanes = self.lanes.iter().map(|lane| (lane.link.descriptor(), lane.is_stuck()));
+        let taps = self.taps.iter().map(|tap| (tap.link.descriptor(), false));
         wait(&lanes.chain(taps).collect::<Vec<_>>(), SLEEP)
     }
 

@@ -23,6 +23,7 @@ impl<S: Subject> Run<'_, S> {
             subject: identity.name.clone(),
             subject_version: identity.version.clone(),
             io: identity.io.clone(),
+            tls: None,
             kind: work.kind.name().into(),
             ack: identity.ack.clone(),
             ack_every_batches: work.acks.every_batches,

@@ -35,6 +35,7 @@ fn every_field_is_described() {
         ("Fields of a drift", fields::<DriftOutcome>()),
         ("Fields of a crossing", fields::<CrossingOutcome>()),
         ("Fields of an idle line", fields::<IdleOutcome>()),
+        ("Fields of TLS", fields::<TlsOutcome>()),
         ("Fields of a limit", fields::<LimitOutcome>()),
         ("Fields of a comparison", fields::<Comparison>()),
         ("Fields of a figure", fields::<Figure>()),

@@ -13,8 +13,10 @@ use crate::failure::Failure;
 use crate::host::{CONGESTION_CONTROL, Placement};
 use crate::http;
 use crate::limit::BareIo;
+use crate::outcome::TlsOutcome;
 use crate::scenario::{Drive, Work};
 use crate::socket::free_address;
+use crate::tls::{Certificates, LoadTls, TlsWish};
 
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,6 +39,9 @@ pub struct UringestOptions {
     /// A further setting of the server, as in memory.bulk_regions=8; may be given more than once.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub settings: Vec<String>,
+    /// TLS, where it is asked for.
+    #[arg(skip)]
+    pub tls: Option<TlsWish>,
 }
 
 impl UringestOptions {
@@ -98,7 +103,7 @@ impl Uringest {
     /// The program is not there, does not start, or refuses.
     pub fn start(options: &UringestOptions, work: &Work, placement: &Placement) -> Result<Uringest, Failure> {
         let program = options.program()?;
-        let (mut process, data, admin) = spawn(options, &program, work, placement)?;
+        let Started { mut process, data, admin, tls } = spawn(options, &program, work, placement)?;
         await_ready(&mut process, admin)?;
         let identity = identify(&program, admin)?;
         let partitions = if work.drive == Drive::Crossing { 2 } else { 1 };
@@ -115,7 +120,7 @@ impl Uringest {
             partition: 0,
             elsewhere: (partitions == 2).then_some(1),
         });
-        let dialect = UringestDialect::new(data, places.collect());
+        let dialect = UringestDialect::new(data, places.collect(), tls);
         if partitions == 2 {
             let owner = |partition| dialect.owner(&topic(0), partition).map_err(Failure::Load);
             if owner(0)? == owner(1)? {
@@ -131,12 +136,20 @@ fn topic(flow: usize) -> String {
     format!("bench-{flow}")
 }
 
+/// A server that was started, and how to reach it.
+struct Started {
+    process: Process,
+    data: SocketAddr,
+    admin: SocketAddr,
+    tls: Option<LoadTls>,
+}
+
 fn spawn(
     options: &UringestOptions,
     program: &Path,
     work: &Work,
     placement: &Placement,
-) -> Result<(Process, SocketAddr, SocketAddr), Failure> {
+) -> Result<Started, Failure> {
     let port = || {
         free_address()
             .map_err(|source| Failure::Host { what: "there is no free port on loopback".into(), source })
@@ -150,6 +163,7 @@ fn spawn(
     if let Some(tier) = options.io_tier {
         command.args(["--io-tier", &tier.to_string()]);
     }
+    let tls = options.tls.map(|wish| secure(&mut command, &scratch, wish)).transpose()?;
     command.args(options.flags()?);
     // Settings of the user's own server are not meant for this one.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"URINGEST_"))
@@ -157,7 +171,15 @@ fn spawn(
         command.env_remove(name);
     }
     let process = Process::start(NAME, &mut command, &placement.server_cpus, Some(scratch))?;
-    Ok((process, data, admin))
+    Ok(Started { process, data, admin, tls })
+}
+
+/// Has the server show a certificate that is made for it.
+fn secure(command: &mut Command, scratch: &Path, wish: TlsWish) -> Result<LoadTls, Failure> {
+    let files = Certificates::make(&scratch.join("tls"))?;
+    command.arg("--tls-cert").arg(&files.certificate).arg("--tls-key").arg(&files.key);
+    command.args(["--tls-records", wish.records.name()]);
+    LoadTls::new(&files.authority, wish)
 }
 
 /// A new directory for the server's catalogue, named after its port, which is free of other servers.
@@ -221,6 +243,10 @@ impl Subject for Uringest {
 
     fn dialect(&self) -> &UringestDialect {
         &self.dialect
+    }
+
+    fn tls(&self) -> Option<TlsOutcome> {
+        Some(self.dialect.tls()?.outcome())
     }
 
     fn copied_bytes(&self) -> Result<Option<u64>, Failure> {
