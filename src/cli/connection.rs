@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::tls::TlsArgs;
 use super::{Exit, Failure};
-use crate::client::{Address, ConnectionConfig, Error};
+use crate::client::{Address, ConnectionConfig, Error, TlsFault};
 
 /// Exit code after SIGINT, as shells have it.
 pub const EXIT_INTERRUPTED: u8 = 130;
@@ -17,7 +18,7 @@ const EXIT_TERMINATED: u8 = 143;
 /// Where the server is, and what it is shown.
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
-    /// The server's data address, as uringest://HOST:PORT.
+    /// The server's data address, as uringest://HOST:PORT, or uringest+tls://HOST:PORT where it speaks TLS.
     #[arg(long, value_name = "URL", default_value = "uringest://127.0.0.1:7440", env = "URINGEST_SERVER")]
     server: String,
     /// The token, where the server wants one.
@@ -26,6 +27,8 @@ pub struct ServerArgs {
     /// Seconds to go on trying while the server cannot be reached or takes nothing.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     retry_for: Duration,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -42,6 +45,7 @@ impl ServerArgs {
     pub fn connection(&self, command: &str) -> Result<ConnectionConfig, Failure> {
         let server: Address = self.server.parse()?;
         Ok(ConnectionConfig {
+            tls: self.tls.of(&server)?,
             server,
             token: self.token.clone(),
             client: format!("uringest {command} {}", env!("CARGO_PKG_VERSION")),
@@ -61,9 +65,39 @@ impl From<Error> for Failure {
                 "see that the server runs (uringest serve) and that --server names its data port",
             ),
             Error::Refused { .. } => (Exit::Refused, ""),
+            Error::Tls { fault, .. } => tls_remedy(*fault),
             _ => (Exit::Failed, ""),
         };
         Failure::new(exit, error.to_string(), remedy)
+    }
+}
+
+/// Which flag mends it, where one does.
+fn tls_remedy(fault: TlsFault) -> (Exit, &'static str) {
+    match fault {
+        TlsFault::UnknownAuthority | TlsFault::BadCertificate => {
+            (Exit::Unreachable, "--tls-ca FILE with the authority that signed the server's certificate")
+        }
+        TlsFault::WrongName => {
+            (Exit::Unreachable, "a name of the certificate in --server, or beside it as --tls-name NAME")
+        }
+        TlsFault::CertificateExpired => {
+            (Exit::Unreachable, "date   # if the clock is right, the server needs a new certificate")
+        }
+        TlsFault::ServerSpeaksPlaintext => (
+            Exit::Unreachable,
+            "see that --server names the server's TLS port; if it has none, uringest:// (on a trusted network)",
+        ),
+        TlsFault::ServerSpeaksTls => (
+            Exit::Unreachable,
+            "--server uringest+tls://HOST:PORT, and --tls-ca FILE if its authority is private",
+        ),
+        TlsFault::OtherProtocol => (Exit::Unreachable, "see that --server names the data port of uringest"),
+        TlsFault::CertificateRequired => (Exit::Refused, "--tls-cert FILE --tls-key FILE"),
+        TlsFault::CertificateRefused => {
+            (Exit::Refused, "--tls-cert and --tls-key by an authority of the server's --tls-client-ca")
+        }
+        _ => (Exit::Unreachable, ""),
     }
 }
 

@@ -20,6 +20,7 @@ pub mod schema;
 pub mod serve;
 pub mod settings;
 pub mod subscribe;
+pub mod tls;
 pub mod token;
 pub mod top;
 pub mod topic;

@@ -11,10 +11,12 @@
 //!   as the server lives. A server that restarted has forgotten its producers: the client then takes a new
 //!   producer id and sends what is unacknowledged again (at least once across a server's restart).
 //! - Memory is bounded: the producer's by `buffer_bytes`, the consumer's by its credit and `pinned_bytes_max`.
+//! - An address of `uringest+tls://` is spoken to by TLS 1.3 or not at all, in the same way by all drivers: [`Tls`].
 //! - Deliveries are verified end to end (header and body checksum, batch structure) before anyone sees them.
 
 pub mod blocking;
 pub mod core;
+mod secured;
 mod shared;
 pub mod tokio;
 #[cfg(feature = "uring")]
@@ -23,12 +25,13 @@ pub mod uring;
 pub use core::{
     Address, ConnectionConfig, ConsumerConfig, ConsumerCore, ConsumerEvent, Core, DeliveredRecord, Delivery,
     Error, Frame, FrameReader, Partitioner, Partitions, ProducerConfig, ProducerCore, ProducerEvent, Record,
-    SendError, Sent, Ticket, TicketStatus, WindowPolicy, Wish, partition_of_key,
+    SendError, Sent, Ticket, TicketStatus, Tls, TlsFault, TlsSettings, WindowPolicy, Wish, partition_of_key,
 };
 // What a setting or an event may hold.
 pub use crate::proto::code::Code;
 pub use crate::proto::control::Start;
 pub use crate::proto::header::{AckLevel, GapReason};
+pub use crate::tls::{CertificateFiles, Roots};
 
 /// A random number for ids and jitter.
 fn seed() -> Result<u64, Error> {
@@ -36,7 +39,7 @@ fn seed() -> Result<u64, Error> {
         .map_err(|error| Error::Environment(format!("the system gives no random numbers: {error}")))
 }
 
-/// What to connect to, for drivers that resolve names themselves.
-fn host_and_port(config: &ConnectionConfig) -> (String, u16) {
-    (config.server.host().to_owned(), config.server.port())
+/// Seconds since 1970: what certificates are judged by.
+fn now_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

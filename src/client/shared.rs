@@ -9,9 +9,10 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::client::core::{
-    ConsumerCore, ConsumerEvent, Core, Error, Frame, FrameReader, ProducerCore, ProducerEvent, Record,
-    SendError, Sent, Ticket, TicketStatus, WindowPolicy, Wish,
+    ConsumerCore, ConsumerEvent, Core, Error, Frame, ProducerCore, ProducerEvent, Record, SendError, Sent,
+    Ticket, TicketStatus, WindowPolicy, Wish,
 };
+use crate::client::secured::{Connector, Lost, Wire};
 
 /// Bytes handed to one round of writes.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
@@ -21,10 +22,21 @@ type Hook<C> = Box<dyn FnMut(&mut C) + Send>;
 struct Inner<C> {
     core: C,
     hook: Hook<C>,
+    wire: Option<Arc<Wire>>,
     /// The writing task sleeps until this time.
     parked_until_ns: Option<u64>,
     /// The driver's tasks have ended.
     ended: bool,
+}
+
+impl<C: Core> Inner<C> {
+    fn may_send(&self) -> bool {
+        self.wire.as_ref().is_none_or(|wire| wire.may_send())
+    }
+
+    fn owes(&self) -> bool {
+        self.wire.as_ref().is_some_and(|wire| wire.owes())
+    }
 }
 
 /// The core, shared by the driver's tasks and the application's.
@@ -37,6 +49,8 @@ pub(super) struct Shared<C> {
     /// The application's handle is gone.
     abandoned: AtomicBool,
     epoch: Instant,
+    /// For the task that connects.
+    pub connector: Connector,
 }
 
 impl<C> std::fmt::Debug for Shared<C> {
@@ -48,7 +62,7 @@ impl<C> std::fmt::Debug for Shared<C> {
 /// What the writing task does next.
 pub(super) enum Step {
     Connect,
-    /// These are to be written.
+    /// These are to be written, and what TLS has to say; they may be none.
     Write(Vec<Bytes>),
     /// Nothing until this long has passed, or [`Shared::woken`].
     Sleep(Option<Duration>),
@@ -57,14 +71,17 @@ pub(super) enum Step {
 }
 
 impl<C: Core> Shared<C> {
-    pub fn new(core: C, hook: impl FnMut(&mut C) + Send + 'static) -> Arc<Self> {
-        Arc::new(Shared {
-            inner: Mutex::new(Inner { core, hook: Box::new(hook), parked_until_ns: None, ended: false }),
+    pub fn new(core: C, hook: impl FnMut(&mut C) + Send + 'static) -> Result<Arc<Self>, Error> {
+        let connector = Connector::new(core.connection())?;
+        let inner = Inner { core, hook: Box::new(hook), wire: None, parked_until_ns: None, ended: false };
+        Ok(Arc::new(Shared {
+            connector,
+            inner: Mutex::new(inner),
             io: Notify::new(),
             news: Notify::new(),
             abandoned: AtomicBool::new(false),
             epoch: Instant::now(),
-        })
+        }))
     }
 
     pub fn now_ns(&self) -> u64 {
@@ -105,8 +122,10 @@ impl<C: Core> Shared<C> {
             Wish::Wait => {}
             Wish::Run => {
                 let mut out = Vec::new();
-                inner.core.transmit(WRITE_BYTES_MAX, now_ns, &mut out);
-                if !out.is_empty() {
+                if inner.may_send() {
+                    inner.core.transmit(WRITE_BYTES_MAX, now_ns, &mut out);
+                }
+                if !out.is_empty() || inner.owes() {
                     return Step::Write(out);
                 }
             }
@@ -123,39 +142,36 @@ impl<C: Core> Shared<C> {
         self.io.notified().await;
     }
 
-    pub fn connected(&self) {
+    pub fn connected(&self, wire: Arc<Wire>) {
         let now_ns = self.now_ns();
-        self.lock().core.connected(now_ns);
+        let mut inner = self.lock();
+        inner.wire = Some(wire);
+        inner.core.connected(now_ns);
     }
 
     pub fn disconnected(&self, why: &str) {
         let now_ns = self.now_ns();
         let mut inner = self.lock();
+        inner.wire = None;
         inner.core.disconnected(now_ns, why);
         self.tell(&mut inner);
     }
 
-    /// Gives the core the frames that are whole.
-    pub fn received(&self, reader: &mut FrameReader, frames: &mut Vec<Frame>) -> Result<(), Error> {
-        let garbled = loop {
-            match reader.next_frame() {
-                Ok(Some(frame)) => frames.push(frame),
-                Ok(None) => break None,
-                Err(error) => break Some(error),
-            }
-        };
+    /// Gives the core the frames that are whole, and what is wrong with what came behind them, which comes back.
+    pub fn received(&self, frames: &mut Vec<Frame>, lost: Option<Lost>) -> Option<Lost> {
         let now_ns = self.now_ns();
         let mut inner = self.lock();
         for frame in frames.drain(..) {
             inner.core.frame(frame, now_ns);
         }
-        if let Some(error) = garbled {
+        if let Some(Lost::Garbled(error)) = &lost {
             inner.core.garbled(error.clone(), now_ns);
-            return Err(error);
         }
-        self.tell(&mut inner);
-        self.wake_io(&mut inner);
-        Ok(())
+        if lost.is_none() {
+            self.tell(&mut inner);
+            self.wake_io(&mut inner);
+        }
+        lost
     }
 
     /// Wakes the writing task if it sleeps and has something to do now, or sooner than it thinks. (Waking it for
@@ -164,7 +180,8 @@ impl<C: Core> Shared<C> {
         let Some(until_ns) = inner.parked_until_ns else { return };
         let sooner = inner.core.next_deadline().is_some_and(|deadline| deadline < until_ns);
         let settled = matches!(inner.core.wish(), Wish::Run | Wish::Wait);
-        if sooner || !settled || inner.core.has_output(self.now_ns()) {
+        let output = inner.owes() || (inner.may_send() && inner.core.has_output(self.now_ns()));
+        if sooner || !settled || output {
             inner.parked_until_ns = None;
             self.io.notify_one();
         }

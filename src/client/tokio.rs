@@ -1,21 +1,22 @@
 //! The tokio driver: two tasks on the runtime that `connect` is called on.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use bytes::Buf as _;
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::JoinHandle;
 
 use crate::client::core::{
-    ConsumerConfig, ConsumerCore, Core, Error, FrameReader, ProducerConfig, ProducerCore, ProducerEvent,
+    ConsumerConfig, ConsumerCore, Core, Error, ProducerConfig, ProducerCore, ProducerEvent,
 };
-use crate::client::host_and_port;
-use crate::client::seed;
+use crate::client::secured::{Lost, Receiver, Wire};
 pub use crate::client::shared::{Consumer, Producer};
 use crate::client::shared::{Shared, Step, events_to};
+use crate::client::{now_s, seed};
 
 /// Connects a producer; resolves when the topic's partitions are known.
 ///
@@ -41,7 +42,7 @@ pub async fn producer_with(
     on_event: impl FnMut(ProducerEvent) + Send + 'static,
 ) -> Result<Producer, Error> {
     let window = config.window;
-    let shared = Shared::new(ProducerCore::new(config, seed()?)?, events_to(on_event));
+    let shared = Shared::new(ProducerCore::new(config, seed()?)?, events_to(on_event))?;
     tokio::spawn(drive(Arc::clone(&shared)));
     Producer::ready(shared, window).await
 }
@@ -54,7 +55,7 @@ pub async fn producer_with(
 /// # Panics
 /// As [`producer`].
 pub fn consumer(config: ConsumerConfig) -> Result<Consumer, Error> {
-    let shared = Shared::new(ConsumerCore::new(config, seed()?)?, |_| ());
+    let shared = Shared::new(ConsumerCore::new(config, seed()?)?, |_| ())?;
     tokio::spawn(drive(Arc::clone(&shared)));
     Ok(Consumer::of(shared))
 }
@@ -62,43 +63,43 @@ pub fn consumer(config: ConsumerConfig) -> Result<Consumer, Error> {
 /// One connection: the half that writes, and the task that reads.
 struct Connection {
     writer: OwnedWriteHalf,
-    reader: JoinHandle<(FrameReader, String)>,
+    wire: Arc<Wire>,
+    /// For records.
+    block: Vec<u8>,
+    reader: JoinHandle<(Receiver, String)>,
 }
 
 async fn drive<C: Core>(shared: Arc<Shared<C>>) {
     let (config, pinned_bytes_max) = shared.settings();
     let mut connection: Option<Connection> = None;
-    let mut idle = Some(FrameReader::new(pinned_bytes_max));
+    let mut idle = Some(Receiver::new(pinned_bytes_max));
     loop {
         match shared.step() {
             Step::End => break,
             Step::Connect => {
-                let attempt =
-                    tokio::time::timeout(config.connect_timeout, TcpStream::connect(host_and_port(&config)));
+                let attempt = TcpStream::connect(shared.connector.host_and_port());
+                let attempt = tokio::time::timeout(config.connect_timeout, attempt);
                 let stream = attempt.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
                 match stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream)) {
                     Ok(stream) => {
-                        let (read, writer) = stream.into_split();
-                        let mut frames = idle.take().unwrap_or_else(|| FrameReader::new(pinned_bytes_max));
-                        frames.reset();
-                        shared.connected();
-                        let reader = tokio::spawn(read_frames(Arc::clone(&shared), read, frames));
-                        connection = Some(Connection { writer, reader });
+                        let receiver = idle.take().unwrap_or_else(|| Receiver::new(pinned_bytes_max));
+                        connection = Some(connected(&shared, stream, receiver));
                     }
                     Err(error) => {
                         shared.disconnected(&format!("cannot connect to {}: {error}", config.server))
                     }
                 }
             }
-            Step::Hangup => idle = hang_up(&shared, &mut connection, "closed by this side").await,
+            Step::Hangup => hang_up(&shared, &mut connection, "closed by this side"),
             Step::Write(frames) => {
                 let Some(open) = &mut connection else { continue };
                 let written = tokio::select! {
-                    written = write_all(&mut open.writer, frames) => written.map_err(|error| format!("cannot write: {error}")),
+                    written = write(&mut open.writer, &open.wire, frames, &mut open.block) => written.map_err(|error| format!("cannot write: {error}")),
                     ended = &mut open.reader => Err(ended.map_or_else(|error| error.to_string(), |(_, why)| why)),
                 };
                 if let Err(why) = written {
-                    idle = hang_up(&shared, &mut connection, &why).await;
+                    open.wire.cut();
+                    hang_up(&shared, &mut connection, &why);
                 }
             }
             Step::Sleep(time) => {
@@ -120,59 +121,85 @@ async fn drive<C: Core>(shared: Arc<Shared<C>>) {
                     ended = ended => Some(ended),
                 };
                 if let Some(ended) = ended {
-                    connection = None;
-                    let (frames, why) =
-                        ended.map_or_else(|error| (None, error.to_string()), |(f, why)| (Some(f), why));
-                    idle = frames;
-                    shared.disconnected(&why);
+                    let (receiver, why) =
+                        ended.map_or_else(|error| (None, error.to_string()), |(r, why)| (Some(r), why));
+                    idle = receiver;
+                    hang_up(&shared, &mut connection, &why);
                 }
             }
         }
     }
     if let Some(open) = connection {
-        open.reader.abort();
+        close(open);
     }
     shared.ended();
 }
 
-/// Closes the connection and takes the receive memory back, if its task has not panicked or ended before.
-async fn hang_up<C: Core>(
-    shared: &Shared<C>,
-    connection: &mut Option<Connection>,
-    why: &str,
-) -> Option<FrameReader> {
+/// A connection was made: starts to read from it.
+fn connected<C: Core>(shared: &Arc<Shared<C>>, stream: TcpStream, mut receiver: Receiver) -> Connection {
+    let (read, writer) = stream.into_split();
+    let wire = shared.connector.open(now_s());
+    receiver.begin(Arc::clone(&wire));
+    shared.connected(Arc::clone(&wire));
+    let reader = tokio::spawn(read_frames(Arc::clone(shared), read, receiver));
+    Connection { writer, block: wire.block(), wire, reader }
+}
+
+/// Closes the connection. The receive memory is left to its task, if that has not ended before.
+fn hang_up<C: Core>(shared: &Shared<C>, connection: &mut Option<Connection>, why: &str) {
     if let Some(open) = connection.take() {
-        open.reader.abort();
-        drop(open.writer);
+        close(open);
     }
     shared.disconnected(why);
-    None
+}
+
+/// What TLS has left to say is said if there is room for it.
+fn close(mut open: Connection) {
+    open.reader.abort();
+    let goodbye = open.wire.goodbye(&mut open.block);
+    if goodbye > 0 {
+        let _ = open.writer.try_write(&open.block[..goodbye]); // the peer may have gone
+    }
 }
 
 async fn read_frames<C: Core>(
     shared: Arc<Shared<C>>,
     mut socket: OwnedReadHalf,
-    mut reader: FrameReader,
-) -> (FrameReader, String) {
+    mut receiver: Receiver,
+) -> (Receiver, String) {
     let mut frames = Vec::new();
     loop {
-        let why = match socket.read(reader.room()).await {
-            Ok(0) => "the server closed the connection".to_owned(),
-            Ok(bytes) => {
-                reader.filled(bytes);
-                match shared.received(&mut reader, &mut frames) {
-                    Ok(()) => continue,
-                    Err(error) => error.to_string(),
-                }
-            }
-            Err(error) => format!("cannot read: {error}"),
+        let came = match socket.read(receiver.room()).await {
+            Ok(0) => Err(receiver.ended()),
+            Ok(bytes) => receiver.filled(bytes, now_s(), &mut frames),
+            Err(error) => Err(Lost::Ended(format!("cannot read: {error}"))),
         };
-        return (reader, why);
+        if let Some(lost) = shared.received(&mut frames, came.err()) {
+            return (receiver, lost.to_string());
+        }
     }
 }
 
-async fn write_all(socket: &mut OwnedWriteHalf, frames: Vec<bytes::Bytes>) -> io::Result<()> {
-    let mut frames = std::collections::VecDeque::from(frames);
+/// Writes the frames, and what TLS has to say.
+async fn write(
+    socket: &mut OwnedWriteHalf,
+    wire: &Wire,
+    frames: Vec<Bytes>,
+    block: &mut [u8],
+) -> io::Result<()> {
+    let mut frames = VecDeque::from(frames);
+    if !wire.is_secured() {
+        return write_all(socket, frames).await;
+    }
+    loop {
+        match wire.seal(&mut frames, block) {
+            0 => return Ok(()),
+            bytes => socket.write_all(&block[..bytes]).await?,
+        }
+    }
+}
+
+async fn write_all(socket: &mut OwnedWriteHalf, mut frames: VecDeque<Bytes>) -> io::Result<()> {
     while !frames.is_empty() {
         let slices: Vec<io::IoSlice<'_>> =
             frames.iter().take(64).map(|frame| io::IoSlice::new(frame)).collect();

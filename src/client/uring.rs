@@ -1,25 +1,30 @@
 //! The tokio-uring driver: the tokio driver's shape with reads and writes by completion. Thin on purpose, so that
 //! the runtime under it can be replaced.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
+use tokio_uring::buf::BoundedBuf as _;
 use tokio_uring::net::TcpStream;
 
 use crate::client::core::{
-    ConsumerConfig, ConsumerCore, Core, Error, FrameReader, ProducerConfig, ProducerCore, ProducerEvent,
+    ConsumerConfig, ConsumerCore, Core, Error, ProducerConfig, ProducerCore, ProducerEvent,
 };
-use crate::client::host_and_port;
-use crate::client::seed;
+use crate::client::secured::{Lost, Receiver, Wire};
 pub use crate::client::shared::{Consumer, Producer};
 use crate::client::shared::{Shared, Step, events_to};
+use crate::client::{now_s, seed};
 
 /// Bytes of one read. tokio-uring reads into memory that it owns; what it read goes on to the receive memory by
 /// a copy.
 const READ_BYTES: usize = 128 * 1024;
+/// How long the last words of TLS may take: they are few, and nobody waits for the peer to take them.
+const GOODBYE: Duration = Duration::from_millis(200);
 
 /// Connects a producer; resolves when the topic's partitions are known.
 ///
@@ -44,7 +49,7 @@ pub async fn producer_with(
     on_event: impl FnMut(ProducerEvent) + Send + 'static,
 ) -> Result<Producer, Error> {
     let window = config.window;
-    let shared = Shared::new(ProducerCore::new(config, seed()?)?, events_to(on_event));
+    let shared = Shared::new(ProducerCore::new(config, seed()?)?, events_to(on_event))?;
     tokio_uring::spawn(drive(Arc::clone(&shared)));
     Producer::ready(shared, window).await
 }
@@ -57,13 +62,16 @@ pub async fn producer_with(
 /// # Panics
 /// As [`producer`].
 pub fn consumer(config: ConsumerConfig) -> Result<Consumer, Error> {
-    let shared = Shared::new(ConsumerCore::new(config, seed()?)?, |_| ());
+    let shared = Shared::new(ConsumerCore::new(config, seed()?)?, |_| ())?;
     tokio_uring::spawn(drive(Arc::clone(&shared)));
     Ok(Consumer::of(shared))
 }
 
 struct Connection {
     stream: Rc<TcpStream>,
+    wire: Arc<Wire>,
+    /// For records; the kernel's while they are written.
+    block: Vec<u8>,
     /// Resolves with the reason when nothing more can be read.
     reader: JoinHandle<String>,
 }
@@ -75,16 +83,10 @@ async fn drive<C: Core>(shared: Arc<Shared<C>>) {
         match shared.step() {
             Step::End => break,
             Step::Connect => {
-                let attempt = tokio::time::timeout(config.connect_timeout, connect(host_and_port(&config)));
+                let attempt = connect(shared.connector.host_and_port());
+                let attempt = tokio::time::timeout(config.connect_timeout, attempt);
                 match attempt.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
-                    Ok(stream) => {
-                        let stream = Rc::new(stream);
-                        shared.connected();
-                        let frames = FrameReader::new(pinned_bytes_max);
-                        let reader =
-                            tokio_uring::spawn(read_frames(Arc::clone(&shared), Rc::clone(&stream), frames));
-                        connection = Some(Connection { stream, reader });
-                    }
+                    Ok(stream) => connection = Some(connected(&shared, stream, pinned_bytes_max)),
                     Err(error) => {
                         shared.disconnected(&format!("cannot connect to {}: {error}", config.server))
                     }
@@ -92,8 +94,9 @@ async fn drive<C: Core>(shared: Arc<Shared<C>>) {
             }
             Step::Hangup => hang_up(&shared, &mut connection, "closed by this side").await,
             Step::Write(frames) => {
-                let Some(open) = &connection else { continue };
-                if let Err(error) = write_all(&open.stream, frames).await {
+                let Some(open) = &mut connection else { continue };
+                if let Err(error) = write(open, frames).await {
+                    open.wire.cut();
                     hang_up(&shared, &mut connection, &format!("cannot write: {error}")).await;
                 }
             }
@@ -116,22 +119,23 @@ async fn drive<C: Core>(shared: Arc<Shared<C>>) {
                     ended = ended => Some(ended),
                 };
                 if let Some(ended) = ended {
-                    connection = None;
+                    if let Some(open) = connection.take() {
+                        say_goodbye(&open.stream, &open.wire, open.block).await;
+                    }
                     shared.disconnected(&ended.unwrap_or_else(|error| error.to_string()));
                 }
             }
         }
     }
     if let Some(open) = connection {
-        let _ = open.stream.shutdown(std::net::Shutdown::Both); // ends the read in flight; closed is as good
-        let _ = open.reader.await; // its memory is the kernel's until then
+        close(open).await;
     }
     shared.ended();
 }
 
-async fn connect((host, port): (String, u16)) -> std::io::Result<TcpStream> {
+async fn connect(to: (&str, u16)) -> std::io::Result<TcpStream> {
     let mut last = std::io::Error::other("the name has no address");
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(to).await?.collect();
     for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => {
@@ -144,40 +148,75 @@ async fn connect((host, port): (String, u16)) -> std::io::Result<TcpStream> {
     Err(last)
 }
 
-/// Ends the read in flight by closing the socket, and waits for it: its memory is the kernel's until then.
+/// A connection was made: starts to read from it.
+fn connected<C: Core>(shared: &Arc<Shared<C>>, stream: TcpStream, pinned_bytes_max: usize) -> Connection {
+    let stream = Rc::new(stream);
+    let wire = shared.connector.open(now_s());
+    let mut receiver = Receiver::new(pinned_bytes_max);
+    receiver.begin(Arc::clone(&wire));
+    shared.connected(Arc::clone(&wire));
+    let reader = tokio_uring::spawn(read_frames(Arc::clone(shared), Rc::clone(&stream), receiver));
+    Connection { stream, block: wire.block(), wire, reader }
+}
+
 async fn hang_up<C: Core>(shared: &Shared<C>, connection: &mut Option<Connection>, why: &str) {
     if let Some(open) = connection.take() {
-        let _ = open.stream.shutdown(std::net::Shutdown::Both); // closed is as good
-        let _ = open.reader.await; // why it ended is known already
+        close(open).await;
     }
     shared.disconnected(why);
+}
+
+/// Ends the read in flight by closing the socket, and waits for it: its memory is the kernel's until then.
+async fn close(open: Connection) {
+    say_goodbye(&open.stream, &open.wire, open.block).await;
+    let _ = open.stream.shutdown(std::net::Shutdown::Both); // closed is as good
+    let _ = open.reader.await; // why it ended is known already
+}
+
+/// What TLS has left to say.
+async fn say_goodbye(stream: &TcpStream, wire: &Wire, mut block: Vec<u8>) {
+    let goodbye = wire.goodbye(&mut block);
+    if goodbye > 0 {
+        let written = stream.write_all(block.slice(..goodbye));
+        let _ = tokio::time::timeout(GOODBYE, written).await; // the peer may have gone
+    }
 }
 
 async fn read_frames<C: Core>(
     shared: Arc<Shared<C>>,
     stream: Rc<TcpStream>,
-    mut reader: FrameReader,
+    mut receiver: Receiver,
 ) -> String {
     let mut frames = Vec::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let (read, returned) = stream.read(buffer).await;
         buffer = returned;
-        let mut bytes = match read {
-            Ok(0) => return "the server closed the connection".to_owned(),
-            Ok(read) => &buffer[..read],
-            Err(error) => return format!("cannot read: {error}"),
+        let came = match read {
+            Ok(0) => Err(receiver.ended()),
+            Ok(read) => receiver.take(&buffer[..read], now_s(), &mut frames),
+            Err(error) => Err(Lost::Ended(format!("cannot read: {error}"))),
         };
-        while !bytes.is_empty() {
-            let room = reader.room();
-            let part = room.len().min(bytes.len());
-            room[..part].copy_from_slice(&bytes[..part]);
-            reader.filled(part);
-            bytes = &bytes[part..];
-            if let Err(error) = shared.received(&mut reader, &mut frames) {
-                return error.to_string();
-            }
+        if let Some(lost) = shared.received(&mut frames, came.err()) {
+            return lost.to_string();
         }
+    }
+}
+
+/// Writes the frames, and what TLS has to say.
+async fn write(open: &mut Connection, frames: Vec<Bytes>) -> std::io::Result<()> {
+    if !open.wire.is_secured() {
+        return write_all(&open.stream, frames).await;
+    }
+    let mut frames = VecDeque::from(frames);
+    loop {
+        let bytes = open.wire.seal(&mut frames, &mut open.block);
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (written, block) = open.stream.write_all(std::mem::take(&mut open.block).slice(..bytes)).await;
+        open.block = block.into_inner();
+        written?;
     }
 }
 

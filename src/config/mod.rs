@@ -36,8 +36,16 @@ use layers::{Given, Reader};
 /// What the variables' names begin with.
 pub const ENV_PREFIX: &str = "URINGEST_";
 /// Variables with the prefix that are no settings: they belong to other commands.
-const ENV_OTHERS: [&str; 4] =
-    ["URINGEST_CONFIG", "URINGEST_SERVER", "URINGEST_TOKEN", "URINGEST_ADMIN_TOKEN"];
+const ENV_OTHERS: [&str; 8] = [
+    "URINGEST_CONFIG",
+    "URINGEST_SERVER",
+    "URINGEST_TOKEN",
+    "URINGEST_ADMIN_TOKEN",
+    "URINGEST_SERVER_CA",
+    "URINGEST_SERVER_NAME",
+    "URINGEST_CLIENT_CERT",
+    "URINGEST_CLIENT_KEY",
+];
 /// Kubernetes sets variables of these beginnings in every container beside a service named `uringest`.
 const ENV_INJECTED: [&str; 2] = ["URINGEST_SERVICE_", "URINGEST_PORT"];
 /// Bytes of a file at most.

@@ -96,7 +96,10 @@ impl std::error::Error for DevError {
 pub fn generate(request: &Request) -> Result<DevFiles, DevError> {
     let valid = Validity::new(request.now_s, request.days)?;
     let ca_key = key()?;
-    let mut ca = params("uringest development CA", &valid);
+    // A name of its own for each, so that whose certificate it is can be told from a bad signature.
+    let mark: String =
+        ca_key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let mut ca = params(&format!("uringest development CA {mark}"), &valid);
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca_pem = ca.self_signed(&ca_key).map_err(no_keys)?.pem();

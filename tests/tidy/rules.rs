@@ -56,8 +56,8 @@ pub const MODULES: &[Module] = modules! {
         "access", "buf", "config", "control", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh",
         "metrics", "partition", "proto", "shard", "time", "tls", "topic", "wire",
     ];
-    "client::core" uses ["ids", "limits", "proto", "wire"];
-    "client" uses ["client::core", "ids", "limits", "log", "proto", "time", "wire"];
+    "client::core" uses ["ids", "limits", "proto", "tls", "wire"];
+    "client" uses ["client::core", "ids", "limits", "log", "proto", "time", "tls", "wire"];
     "cli" uses [
         "access", "buf", "client", "client::core", "config", "control", "ids", "io", "io::probe", "lifecycle",
         "limits", "log", "metrics", "partition", "proto", "server", "shard", "time", "tls", "topic", "wire",

@@ -1,4 +1,5 @@
-//! Where a server is: `uringest://host:port`, `host:port`, or `host`.
+//! Where a server is and whether TLS is spoken to it: `uringest+tls://host:port`, `uringest://host:port`, `host:port`,
+//! or `host`.
 
 use crate::client::core::error::Error;
 
@@ -10,6 +11,7 @@ pub const PORT_DEFAULT: u16 = 7440;
 pub struct Address {
     host: String,
     port: u16,
+    secured: bool,
 }
 
 impl Address {
@@ -24,16 +26,32 @@ impl Address {
     pub fn port(&self) -> u16 {
         self.port
     }
+
+    /// Whether it says `uringest+tls://`.
+    #[must_use]
+    pub fn is_secured(&self) -> bool {
+        self.secured
+    }
+
+    /// The same host and port, by TLS or not.
+    #[must_use]
+    pub fn with_tls(self, secured: bool) -> Address {
+        Address { secured, ..self }
+    }
 }
 
 impl Default for Address {
     fn default() -> Self {
-        Address { host: "127.0.0.1".to_owned(), port: PORT_DEFAULT }
+        Address { host: "127.0.0.1".to_owned(), port: PORT_DEFAULT, secured: false }
     }
 }
 
+/// As it can be parsed again. TLS is never left out.
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.secured {
+            f.write_str("uringest+tls://")?;
+        }
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
@@ -47,13 +65,11 @@ impl std::str::FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = |why: &str| Error::BadAddress { address: text.to_owned(), why: why.to_owned() };
-        let rest = match text.split_once("://") {
-            None => text,
-            Some(("uringest", rest)) => rest,
-            Some(("uringest+tls", _)) => {
-                return Err(bad("this client does not speak TLS yet; use uringest:// on a trusted network"));
-            }
-            Some(_) => return Err(bad("the scheme is not uringest://")),
+        let (rest, secured) = match text.split_once("://") {
+            None => (text, false),
+            Some(("uringest", rest)) => (rest, false),
+            Some(("uringest+tls", rest)) => (rest, true),
+            Some(_) => return Err(bad("the scheme is neither uringest:// nor uringest+tls://")),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains('/') || rest.contains('@') {
@@ -86,7 +102,7 @@ impl std::str::FromStr for Address {
                 .filter(|port| *port != 0)
                 .ok_or_else(|| bad("the port is not a number from 1 to 65535"))?,
         };
-        Ok(Address { host: host.to_owned(), port })
+        Ok(Address { host: host.to_owned(), port, secured })
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::client::core::address::Address;
 use crate::client::core::error::Error;
 use crate::client::core::partitioner::Partitioner;
+use crate::client::core::tls::Tls;
 use crate::limits::{CREDIT_CONSUMER_BYTES, FRAME_BYTES_MAX_CEILING, INFLIGHT_BATCHES_MAX};
 use crate::proto::control::Start;
 use crate::proto::header::AckLevel;
@@ -12,8 +13,11 @@ use crate::proto::header::AckLevel;
 /// How to reach the server and how long to try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionConfig {
-    /// Where it is.
+    /// Where it is, and whether TLS is spoken to it.
     pub server: Address,
+    /// Whom to trust and what to show, for an address of `uringest+tls://` and no other. `None` there: the
+    /// authorities this host trusts, and no certificate of the client's own.
+    pub tls: Option<Tls>,
     /// Sent in hello where the server wants one.
     pub token: Option<String>,
     /// This application's name in the server's log.
@@ -32,6 +36,7 @@ impl Default for ConnectionConfig {
     fn default() -> Self {
         ConnectionConfig {
             server: Address::default(),
+            tls: None,
             token: None,
             client: concat!("uringest-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
             retry_for: Duration::from_secs(60),
@@ -39,6 +44,18 @@ impl Default for ConnectionConfig {
             backoff_max: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+impl ConnectionConfig {
+    fn check(&self) -> Result<(), Error> {
+        if self.tls.is_some() && !self.server.is_secured() {
+            return Err(Error::BadConfig(format!(
+                "TLS is configured, and the address {} does not ask for it; write uringest+tls://{}",
+                self.server, self.server
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -102,6 +119,7 @@ impl ProducerConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
+        self.connection.check()?;
         topic_ok(&self.topic)?;
         if !(256..=FRAME_BYTES_MAX_CEILING as usize).contains(&self.batch_bytes) {
             return Err(Error::BadConfig(format!("batch_bytes is from 256 to {FRAME_BYTES_MAX_CEILING}")));
@@ -164,6 +182,7 @@ impl ConsumerConfig {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
+        self.connection.check()?;
         topic_ok(&self.topic)?;
         if self.credit_bytes == 0 {
             return Err(Error::BadConfig("credit_bytes is at least 1".to_owned()));

@@ -432,7 +432,7 @@ impl Core for ConsumerCore {
     }
 
     fn garbled(&mut self, error: Error, _now_ns: u64) {
-        self.link.hangup(&error.to_string(), false);
+        self.link.garbled(error);
     }
 
     fn transmit(&mut self, _bytes_max: usize, now_ns: u64, out: &mut Vec<Bytes>) {

@@ -1,5 +1,6 @@
 //! What can go wrong, by who has to act.
 
+use crate::client::core::tls::TlsFault;
 use crate::proto::code::Code;
 
 /// Why a producer or consumer ended, or could not begin. Final: the object does nothing any more.
@@ -45,6 +46,13 @@ pub enum Error {
         /// The check that failed.
         code: Code,
     },
+    /// There is no secure connection with this server.
+    Tls {
+        /// What is the matter, and so who has to act.
+        fault: TlsFault,
+        /// What was seen.
+        detail: String,
+    },
     /// It was closed by the application.
     Closed,
     /// The time the caller set has passed.
@@ -65,6 +73,10 @@ impl std::fmt::Display for Error {
             Error::Protocol { code, detail } => refusal(f, "the server broke the protocol", *code, detail),
             Error::Corrupt { partition, offset, code } => {
                 write!(f, "the batch at offset {offset} of partition {partition} arrived corrupt: {code}")
+            }
+            Error::Tls { fault, detail } => {
+                write!(f, "the connection failed: {}", fault.text())?;
+                if detail.is_empty() { Ok(()) } else { write!(f, " ({detail})") }
             }
             Error::Closed => f.write_str("closed"),
             Error::TimedOut => f.write_str("timed out"),

@@ -195,6 +195,15 @@ impl Link {
         }
     }
 
+    /// What arrived is of no use. A server that cannot be trusted, or cannot be spoken to, will not be another the
+    /// next time; one that this side has spoken to before may be about to change its certificate.
+    pub fn garbled(&mut self, error: Error) {
+        match error {
+            Error::Tls { fault, .. } if fault.is_lasting() && self.welcome.is_none() => self.fail(error),
+            error => self.hangup(&error.to_string(), false),
+        }
+    }
+
     pub fn push(&mut self, frame: impl Into<Bytes>) {
         if self.is_up() {
             self.outbox.push_back(frame.into());
@@ -273,7 +282,15 @@ impl Link {
                 }
             }
             State::Greeting { since_ns } if now_ns >= since_ns + nanos(self.config.connect_timeout) => {
-                self.hangup("no answer to hello", false);
+                let tls = self.config.server.is_secured();
+                self.hangup(
+                    if tls {
+                        "no end of the TLS handshake, or no answer to hello"
+                    } else {
+                        "no answer to hello"
+                    },
+                    false,
+                );
             }
             State::Up => {
                 if now_ns >= self.last_received_ns + self.idle_ns() {

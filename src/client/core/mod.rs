@@ -15,6 +15,7 @@ mod link;
 mod partitioner;
 mod producer;
 mod reader;
+mod tls;
 mod verbs;
 
 pub use address::Address;
@@ -25,6 +26,7 @@ pub use error::{Error, SendError};
 pub use partitioner::{Partitioner, partition_of_key};
 pub use producer::{ProducerCore, ProducerEvent, Record, Sent, Ticket, TicketStatus};
 pub use reader::{Frame, FrameReader};
+pub use tls::{Tls, TlsFault, TlsSettings};
 pub use verbs::{Core, Wish};
 
 #[cfg(test)]

@@ -606,7 +606,7 @@ impl Core for ProducerCore {
     }
 
     fn garbled(&mut self, error: Error, _now_ns: u64) {
-        self.link.hangup(&error.to_string(), false);
+        self.link.garbled(error);
     }
 
     fn transmit(&mut self, bytes_max: usize, now_ns: u64, out: &mut Vec<Bytes>) {

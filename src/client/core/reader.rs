@@ -76,9 +76,20 @@ impl FrameReader {
         self.filled = 0;
     }
 
+    /// What has come of the next frame.
+    #[must_use]
+    pub fn partial(&self) -> &[u8] {
+        &self.chunk[..self.filled]
+    }
+
     /// Where the next bytes go; never empty.
     pub fn room(&mut self) -> &mut [u8] {
-        let wanted = self.partial_frame_bytes().max(self.filled + 1);
+        self.room_for(1)
+    }
+
+    /// The same, for at least so many bytes.
+    pub fn room_for(&mut self, bytes: usize) -> &mut [u8] {
+        let wanted = self.partial_frame_bytes().max(self.filled + bytes);
         // Renewing costs a copy of what has arrived of a frame: only where that frame does not fit, or nothing has.
         let scant = self.filled == 0 && self.chunk.len() < ROOM_BYTES_MIN;
         if self.chunk.len() < wanted || scant {

@@ -139,11 +139,20 @@ impl Handshake {
         }
     }
 
+    /// Judges the first byte of all, before what might be the length of a record is looked at: who speaks something
+    /// else is told so. A server's first word may be that it refuses.
+    pub(super) fn check_first(&self, input: &[u8]) -> Result<(), Reason> {
+        match input.first() {
+            Some(&ALERT) if self.fresh && matches!(self.conn, Some(Conn::Client(_))) => Ok(()),
+            Some(&kind) if self.fresh && kind != HANDSHAKE => Err(Reason::NotTls),
+            _ => Ok(()),
+        }
+    }
+
     /// Judges a header before its record is waited for; says how long the record is.
     pub(super) fn check(&self, head: Head) -> Result<usize, Reason> {
         match head {
             Head::None => Ok(HEADER_BYTES),
-            Head::Of { kind, .. } if self.fresh && kind != HANDSHAKE => Err(Reason::NotTls),
             Head::Of { kind, .. } if !(CHANGE_CIPHER_SPEC..=PROTECTED).contains(&kind) => {
                 Err(Reason::UnexpectedRecord)
             }

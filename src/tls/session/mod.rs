@@ -108,7 +108,9 @@ impl Session {
                 return rest;
             };
             let stopped = |then| Received { consumed, produced: early, early, then };
-            let bytes = match head(&input[consumed..]).and_then(|head| handshake.check(head)) {
+            let rest = &input[consumed..];
+            let checked = handshake.check_first(rest).and_then(|()| head(rest));
+            let bytes = match checked.and_then(|head| handshake.check(head)) {
                 Ok(bytes) if bytes > input.len() - consumed => return stopped(Then::Wants(bytes)),
                 Ok(bytes) => bytes,
                 Err(reason) => {
@@ -231,7 +233,7 @@ impl Session {
 
     /// Replaces sending keys after so many records, for tests of that.
     #[cfg(test)]
-    fn rekey_after(&mut self, records: u64) {
+    pub(crate) fn rekey_after(&mut self, records: u64) {
         if let Stage::Own(layer) = &mut self.stage {
             layer.rekey_after(records);
         }

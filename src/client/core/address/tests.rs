@@ -10,6 +10,8 @@ fn addresses_are_read_and_written() {
         ("127.0.0.1:1", "127.0.0.1:1"),
         ("[::1]", "[::1]:7440"),
         ("uringest://[fe80::1]:65535", "[fe80::1]:65535"),
+        ("uringest+tls://example.org", "uringest+tls://example.org:7440"),
+        ("uringest+tls://[::1]:7/", "uringest+tls://[::1]:7"),
     ];
     for (text, written) in good {
         assert_eq!(
@@ -17,6 +19,17 @@ fn addresses_are_read_and_written() {
             Ok(written.to_owned()),
             "{text}"
         );
+        let address: Address = text.parse().expect("good");
+        assert_eq!(written.parse(), Ok(address), "{text}");
+    }
+}
+
+#[test]
+fn only_one_scheme_asks_for_tls() {
+    for (text, secured) in [("x", false), ("uringest://x", false), ("uringest+tls://x", true)] {
+        let address: Address = text.parse().expect("good");
+        assert_eq!(address.is_secured(), secured);
+        assert!(address.with_tls(true).to_string().starts_with("uringest+tls://"));
     }
 }
 
@@ -26,7 +39,8 @@ fn what_is_no_address_says_why() {
         ("", "host is missing"),
         (":7440", "host is missing"),
         ("http://x", "scheme"),
-        ("uringest+tls://x", "TLS"),
+        ("uringest+tls://", "host is missing"),
+        ("uringest+TLS://x", "scheme"),
         ("x:0", "port"),
         ("x:65536", "port"),
         ("x:", "port"),

@@ -697,3 +697,26 @@ proptest! {
         prop_assert!(reader.next_frame().is_err());
     }
 }
+
+#[test]
+fn a_server_that_cannot_be_trusted_ends_a_client_at_first_and_is_tried_again_later() {
+    use super::TlsFault;
+    let fault = |fault| Error::Tls { fault, detail: String::new() };
+    let unknown = || fault(TlsFault::UnknownAuthority);
+    let config = || ConsumerConfig::new("t");
+    let mut fresh = ConsumerCore::new(config(), 1).expect("a good configuration");
+    fresh.connected(1);
+    fresh.garbled(fault(TlsFault::Broken), 2);
+    assert_eq!((fresh.wish(), fresh.failure()), (Wish::Hangup, None), "chance is given another one");
+    fresh.disconnected(3, "closed");
+    fresh.expire(50_000_000);
+    fresh.connected(50_000_000);
+    fresh.garbled(unknown(), 50_000_000);
+    assert_eq!((fresh.wish(), fresh.failure()), (Wish::End, Some(&unknown())));
+
+    let core = ConsumerCore::new(config(), 1).expect("a good configuration");
+    let mut world = World::new(core, Model::new(1));
+    assert!(world.run_until(Duration::from_secs(1), |world| world.core.is_subscribed()));
+    world.core.garbled(unknown(), world.now_ns);
+    assert_eq!((world.core.wish(), world.core.failure()), (Wish::Hangup, None), "it was good before");
+}
