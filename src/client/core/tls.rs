@@ -46,7 +46,7 @@ impl Tls {
         &self.0.settings
     }
 
-    pub(in crate::client) fn client(&self) -> &ClientTls {
+    pub(crate) fn client(&self) -> &ClientTls {
         &self.0.tls
     }
 }
@@ -141,7 +141,7 @@ impl TlsFault {
         !matches!(self, TlsFault::Cut | TlsFault::Broken)
     }
 
-    pub(in crate::client) fn of(failure: &Failure) -> TlsFault {
+    pub(crate) fn of(failure: &Failure) -> TlsFault {
         match failure.reason {
             Reason::UnknownIssuer => TlsFault::UnknownAuthority,
             Reason::WrongName => TlsFault::WrongName,

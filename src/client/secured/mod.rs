@@ -204,12 +204,14 @@ fn seal_one(session: &mut Session, frames: &mut VecDeque<Bytes>, out: &mut [u8])
 
 /// What a failure is to the core.
 fn error_of(failure: &Failure) -> Error {
+    let fault = TlsFault::of(failure);
     let detail = match failure.received {
         Some(alert) => format!("it says {alert}"),
-        None if failure.detail.is_empty() => failure.reason.text().trim_end_matches('.').to_owned(),
-        None => failure.detail.clone(),
+        None if !failure.detail.is_empty() => failure.detail.clone(),
+        None if fault.is_lasting() => String::new(), // its own text says it
+        None => failure.reason.text().trim_end_matches('.').to_owned(),
     };
-    Error::Tls { fault: TlsFault::of(failure), detail }
+    Error::Tls { fault, detail }
 }
 
 #[cfg(test)]

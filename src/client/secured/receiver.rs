@@ -118,6 +118,11 @@ impl Receiver {
     /// The socket has come to its end: what that means.
     pub fn ended(&mut self) -> Lost {
         match self.tls().map(|wire| wire.end()) {
+            None if !self.greeted => Lost::Ended(
+                "the server closed the connection without an answer; if it speaks TLS there, the address begins with \
+                 uringest+tls://"
+                    .to_owned(),
+            ),
             None | Some(Ok(())) => Lost::Ended("the server closed the connection".to_owned()),
             Some(Err(failure)) => Lost::Garbled(error_of(&failure)),
         }

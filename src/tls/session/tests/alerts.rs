@@ -166,6 +166,8 @@ fn first_bytes_that_are_no_handshake() {
         unexpected,
     );
     refused_in_plaintext(&[23, 3, 3, 0, 1, 0], Reason::NotTls, unexpected);
+    // What would be its length is none.
+    refused_in_plaintext(b"POST / HTTP/1.1\r\n\r\n", Reason::NotTls, unexpected);
     refused_in_plaintext(&[22, 3, 3, 0x40, 1], Reason::RecordOverflow, Alert::RECORD_OVERFLOW);
     refused_in_plaintext(&[22, 3, 3, 0, 4, 99, 0, 0, 0], Reason::UnexpectedMessage, unexpected);
     refused_in_plaintext(&[22, 3, 3, 0, 6, 1, 0, 0, 2, 9, 9], Reason::MalformedMessage, Alert::DECODE_ERROR);
