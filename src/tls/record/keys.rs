@@ -1,11 +1,11 @@
 //! One direction's key, initial vector and record number, and where the next key comes from.
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 
+use super::cipher::{Aead, Implementation, NonceBytes};
 use crate::tls::Reason;
 
 /// Bytes of an initial vector and of a nonce.
@@ -32,20 +32,12 @@ impl Suite {
             Suite::Chacha20Poly1305 => "TLS_CHACHA20_POLY1305_SHA256",
         }
     }
-
-    fn algorithm(self) -> &'static aws_lc_rs::aead::Algorithm {
-        match self {
-            Suite::Aes128Gcm => &AES_128_GCM,
-            Suite::Aes256Gcm => &AES_256_GCM,
-            Suite::Chacha20Poly1305 => &CHACHA20_POLY1305,
-        }
-    }
 }
 
 /// One direction's protection: what the next record is opened or sealed with.
 pub(in crate::tls) struct Keys {
     suite: Suite,
-    aead: LessSafeKey,
+    aead: Aead,
     iv: [u8; IV_BYTES],
     /// The number of the next record.
     sequence: u64,
@@ -60,8 +52,8 @@ impl Keys {
         iv: [u8; IV_BYTES],
         sequence: u64,
     ) -> Result<Keys, Reason> {
-        let key = UnboundKey::new(suite.algorithm(), key).map_err(|_unspecified| Reason::Internal)?;
-        Ok(Keys { suite, aead: LessSafeKey::new(key), iv, sequence })
+        let aead = Aead::new(Implementation::of(suite), suite, key)?;
+        Ok(Keys { suite, aead, iv, sequence })
     }
 
     /// Takes over what a handshake ended with.
@@ -82,7 +74,7 @@ impl Keys {
         self.suite
     }
 
-    pub(super) fn aead(&self) -> &LessSafeKey {
+    pub(super) fn aead(&self) -> &Aead {
         &self.aead
     }
 
@@ -91,12 +83,12 @@ impl Keys {
     }
 
     /// The nonce of the next record: its number, on the right of the initial vector (RFC 8446 section 5.3).
-    pub(super) fn nonce(&self) -> Nonce {
+    pub(super) fn nonce(&self) -> NonceBytes {
         let mut nonce = self.iv;
         for (byte, of_sequence) in nonce[IV_BYTES - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
             *byte ^= of_sequence;
         }
-        Nonce::assume_unique_for_key(nonce)
+        nonce
     }
 
     /// Goes on to the next record. The last number is never used, so that none comes twice.

@@ -18,6 +18,7 @@
 //! 4. After a violation nothing is opened any more, and the peer is told one alert.
 //! 5. Nothing is allocated for data. A client's tickets and new keys are.
 
+mod cipher;
 mod header;
 mod keys;
 mod layer;
@@ -27,8 +28,9 @@ mod plan;
 mod seal;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::tls) mod tests;
 
+pub use cipher::Implementation;
 pub(super) use header::{ALERT, CHANGE_CIPHER_SPEC, HANDSHAKE, Head, PROTECTED, head, whole};
 pub use keys::Suite;
 pub(super) use keys::{Keys, NextKeys};

@@ -1,7 +1,5 @@
 //! Opening one record: from where it was received, straight to where its content is wanted.
 
-use aws_lc_rs::aead::Aad;
-
 use super::keys::Keys;
 use super::{Content, HEADER_BYTES, PLAINTEXT_ROOM_BYTES, TAG_BYTES};
 use crate::tls::Reason;
@@ -27,14 +25,10 @@ pub(super) fn open(keys: &mut Keys, record: &[u8], out: &mut [u8]) -> Result<(Co
     if keys.exhausted() {
         return Err(Reason::SequenceExhausted);
     }
-    let (header, payload) = record.split_at(HEADER_BYTES);
-    let (ciphertext, tag) = payload.split_at(room);
+    let (header, payload) = record.split_first_chunk().ok_or(Reason::BadRecordMac)?;
+    let (ciphertext, tag) = payload.split_last_chunk::<TAG_BYTES>().ok_or(Reason::BadRecordMac)?;
     let out = &mut out[..room];
-    let opened = keys.aead().open_separate_gather(keys.nonce(), Aad::from(header), ciphertext, tag, out);
-    if opened.is_err() {
-        out.fill(0);
-        return Err(Reason::BadRecordMac);
-    }
+    keys.aead().open(keys.nonce(), *header, ciphertext, *tag, out)?;
     keys.advance();
     // The type is the last byte that is not zero; what is behind it is padding.
     let Some(at) = out.iter().rposition(|&byte| byte != 0) else { return Err(Reason::EmptyRecord) };

@@ -1,7 +1,5 @@
 //! Sealing one record: from where its content lies, straight to where it is sent from.
 
-use aws_lc_rs::aead::Aad;
-
 use super::header::protected;
 use super::keys::Keys;
 use super::{Content, HEADER_BYTES, OVERHEAD_BYTES};
@@ -21,17 +19,7 @@ pub(super) fn seal(keys: &mut Keys, content: Content, from: &[u8], out: &mut [u8
     let header = protected(from.len());
     let out = &mut out[..from.len() + OVERHEAD_BYTES];
     out[..HEADER_BYTES].copy_from_slice(&header);
-    let (ciphertext, type_and_tag) = out[HEADER_BYTES..].split_at_mut(from.len());
-    keys.aead()
-        .seal_out_of_place_scatter(
-            keys.nonce(),
-            Aad::from(header),
-            from,
-            ciphertext,
-            &[content as u8],
-            type_and_tag,
-        )
-        .map_err(|_unspecified| Reason::Internal)?;
+    keys.aead().seal(keys.nonce(), header, from, content as u8, &mut out[HEADER_BYTES..])?;
     keys.advance();
     Ok(from.len() + OVERHEAD_BYTES)
 }
@@ -55,10 +43,8 @@ pub(super) fn seal_placed(
     let header = protected(bytes);
     let out = &mut out[..bytes + OVERHEAD_BYTES];
     out[..HEADER_BYTES].copy_from_slice(&header);
-    let (in_place, type_and_tag) = out[HEADER_BYTES..].split_at_mut(bytes);
-    keys.aead()
-        .seal_in_place_scatter(keys.nonce(), Aad::from(header), in_place, &[content as u8], type_and_tag)
-        .map_err(|_unspecified| Reason::Internal)?;
+    out[HEADER_BYTES + bytes] = content as u8;
+    keys.aead().seal_in_place(keys.nonce(), header, &mut out[HEADER_BYTES..])?;
     keys.advance();
     Ok(bytes + OVERHEAD_BYTES)
 }

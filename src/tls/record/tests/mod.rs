@@ -1,5 +1,6 @@
 //! Two record layers back to back, and one against records made by hand.
 
+pub mod implementations;
 pub mod schedule;
 
 mod exchange;
@@ -8,6 +9,7 @@ mod tampering;
 mod traces;
 mod violations;
 
+use implementations::over_each_implementation;
 use schedule::Secrets;
 
 use super::keys::{Keys, NextKeys, Suite};

@@ -6,6 +6,10 @@ use proptest::sample::Index;
 use super::*;
 use crate::tls::record::HEADER_BYTES;
 
+over_each_implementation! {
+    only_what_was_before_it_is_heard,
+}
+
 #[derive(Debug, Clone)]
 enum Tampering {
     None,
@@ -92,7 +96,6 @@ fn tamper(records: &[Vec<u8>], how: &Tampering) -> (Vec<u8>, Option<usize>) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
-    #[test]
     fn only_what_was_before_it_is_heard(
         writes in proptest::collection::vec(1_usize..3000, 1..8),
         how in tampering(),

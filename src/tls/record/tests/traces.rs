@@ -4,6 +4,11 @@ use super::schedule::{expand_label, keys};
 use super::*;
 use crate::tls::record::open::open;
 
+over_each_implementation! {
+    the_clients_records_are_made_and_read,
+    the_servers_records_are_made_and_read,
+}
+
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex");
@@ -69,7 +74,6 @@ fn keys_and_initial_vectors_come_from_traffic_secrets() {
     }
 }
 
-#[test]
 fn the_clients_records_are_made_and_read() {
     let (mut server, mut client) = layers();
     assert_eq!(say(&mut client, &data()), hex(CLIENT_DATA));
@@ -82,7 +86,6 @@ fn the_clients_records_are_made_and_read() {
     assert_eq!(server.end_of_stream(), Ok(()));
 }
 
-#[test]
 fn the_servers_records_are_made_and_read() {
     let (mut server, mut client) = layers();
     // The ticket has the server's record number 0; sealing it again gives the same bytes.

@@ -5,6 +5,21 @@ use super::*;
 use crate::tls::record::{CONTENT_BYTES_MAX, HEADER_BYTES, RECORD_BYTES_MAX, TAG_BYTES};
 use crate::tls::{Alert, Failure};
 
+over_each_implementation! {
+    every_bit_of_a_record_is_protected,
+    nothing_of_a_record_with_a_wrong_tag_is_left_in_the_output,
+    replayed_reordered_and_lost_records_have_wrong_tags,
+    lengths_that_no_record_has,
+    inner_types,
+    plaintext_records_have_no_place_any_more,
+    empty_data_is_put_up_with_for_a_while,
+    messages_that_have_no_place,
+    a_ticket_of_any_announced_length_is_bounded,
+    key_updates_without_data_are_put_up_with_for_a_while,
+    alerts_of_the_peer,
+    record_numbers_never_come_twice,
+}
+
 const SUITE: Suite = Suite::Aes128Gcm;
 
 /// What a layer tells its peer after it failed: one alert, and nothing more.
@@ -38,7 +53,6 @@ fn refused(bad: impl FnOnce(&mut Keys) -> Vec<u8>, reason: Reason) {
     assert_eq!(told(&mut layer), reason.alert(), "{reason:?}");
 }
 
-#[test]
 fn every_bit_of_a_record_is_protected() {
     let good = record(&mut keys_of_client(SUITE), Content::Data, b"some content");
     for bit in 0..good.len() * 8 {
@@ -63,7 +77,6 @@ fn every_bit_of_a_record_is_protected() {
     }
 }
 
-#[test]
 fn nothing_of_a_record_with_a_wrong_tag_is_left_in_the_output() {
     let mut bad = record(&mut keys_of_client(SUITE), Content::Data, &[0x5a; 5000]);
     *bad.last_mut().expect("a tag") ^= 1;
@@ -72,7 +85,6 @@ fn nothing_of_a_record_with_a_wrong_tag_is_left_in_the_output() {
     assert!(out[..5001].iter().all(|&byte| byte == 0) && out[5001..].iter().all(|&byte| byte == 0xee));
 }
 
-#[test]
 fn replayed_reordered_and_lost_records_have_wrong_tags() {
     let mut keys = keys_of_client(SUITE);
     let records: Vec<Vec<u8>> =
@@ -88,7 +100,6 @@ fn replayed_reordered_and_lost_records_have_wrong_tags() {
     }
 }
 
-#[test]
 fn lengths_that_no_record_has() {
     let with_length = |length: usize| {
         let [high, low] = u16::try_from(length).expect("short").to_be_bytes();
@@ -108,7 +119,6 @@ fn lengths_that_no_record_has() {
     );
 }
 
-#[test]
 fn inner_types() {
     refused(|keys| padded(keys, b""), Reason::EmptyRecord);
     refused(|keys| padded(keys, &[0; 50]), Reason::EmptyRecord);
@@ -118,7 +128,6 @@ fn inner_types() {
     refused(|keys| padded(keys, b"x\x18"), Reason::UnexpectedRecord);
 }
 
-#[test]
 fn plaintext_records_have_no_place_any_more() {
     refused(|_| vec![20, 3, 3, 0, 1, 1], Reason::UnexpectedRecord);
     refused(|_| vec![21, 3, 3, 0, 2, 1, 0], Reason::UnexpectedRecord);
@@ -128,7 +137,6 @@ fn plaintext_records_have_no_place_any_more() {
     refused(|_| vec![22, 3, 3, 0x40, 0], Reason::UnexpectedRecord);
 }
 
-#[test]
 fn empty_data_is_put_up_with_for_a_while() {
     let (mut layer, mut keys) = (server(SUITE), keys_of_client(SUITE));
     for round in 0..3 {
@@ -147,7 +155,6 @@ fn handshake(bytes: &'static [u8]) -> impl FnOnce(&mut Keys) -> Vec<u8> {
     |keys| record(keys, Content::Handshake, bytes)
 }
 
-#[test]
 fn messages_that_have_no_place() {
     refused(handshake(&[1, 0, 0, 1, 0]), Reason::Renegotiation);
     refused(handshake(&[1]), Reason::Renegotiation);
@@ -171,14 +178,12 @@ fn messages_that_have_no_place() {
     );
 }
 
-#[test]
 fn a_ticket_of_any_announced_length_is_bounded() {
     let (mut layer, mut keys) = (client(SUITE), keys_of_server(SUITE));
     let wire = record(&mut keys, Content::Handshake, &[4, 1, 0, 1]);
     assert_fails(&mut layer, &wire, Reason::MalformedMessage);
 }
 
-#[test]
 fn key_updates_without_data_are_put_up_with_for_a_while() {
     for (between, refused_at) in [(None, Some(32)), (Some(31), None)] {
         let mut layer = server(SUITE);
@@ -206,7 +211,6 @@ fn alert(bytes: &'static [u8]) -> impl FnOnce(&mut Keys) -> Vec<u8> {
     |keys| record(keys, Content::Alert, bytes)
 }
 
-#[test]
 fn alerts_of_the_peer() {
     refused(alert(&[2]), Reason::MalformedMessage);
     refused(alert(&[2, 20, 2, 20]), Reason::MalformedMessage);
@@ -227,7 +231,6 @@ fn alerts_of_the_peer() {
     assert_fails(&mut layer, &wire, Reason::TooManyWarnings);
 }
 
-#[test]
 fn record_numbers_never_come_twice() {
     let last = |keys: &[u8]| {
         let key = super::schedule::expand_label(SUITE, keys, "key", 16);

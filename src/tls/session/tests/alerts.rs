@@ -4,6 +4,10 @@ use super::*;
 use crate::tls::Alert;
 use crate::tls::config::tests::{Authority, CLIENT, Leaf, Purpose, SERVER};
 
+over_each_implementation! {
+    what_is_wrong_after_the_handshake_is_told_to_the_reference,
+}
+
 /// What the server made of a client, and what the client read.
 #[track_caller]
 fn server_refuses(wire: &Wire, reason: Reason) {
@@ -237,7 +241,6 @@ fn a_changed_finished_is_refused() {
     }
 }
 
-#[test]
 fn what_is_wrong_after_the_handshake_is_told_to_the_reference() {
     let mut wire = established([Records::Rustls, Records::Own]);
     let mut record = wire.client.say(b"data");

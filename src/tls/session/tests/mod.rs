@@ -9,6 +9,7 @@ mod streams;
 
 use super::*;
 use crate::tls::config::tests::{Files, NOW_S, client_tls, server_tls};
+use crate::tls::record::tests::implementations::over_each_implementation;
 use crate::tls::record::{HEADER_BYTES, OVERHEAD_BYTES, PLAINTEXT_ROOM_BYTES, Suite};
 
 pub const BOTH: [Records; 2] = [Records::Own, Records::Rustls];

@@ -5,7 +5,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::tls::ALPN;
 
-#[test]
+over_each_implementation! {
+    every_pair_of_record_layers_understands_each_other,
+    keys_change_under_way_against_the_reference,
+    random_streams_differ_in_nothing,
+    nothing_taken_is_lost_whatever_the_room,
+}
+
 fn every_pair_of_record_layers_understands_each_other() {
     for client in BOTH {
         for server in BOTH {
@@ -115,7 +121,6 @@ fn an_end_in_the_wrong_place_is_told_apart() {
     }
 }
 
-#[test]
 fn keys_change_under_way_against_the_reference() {
     let mut wire = established([Records::Own, Records::Rustls]);
     wire.client.session.rekey_after(3);
@@ -141,7 +146,6 @@ fn the_protocols_name_is_what_the_document_says() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     /// The same writes through our layer and through rustls, from either, in any pieces: the same stream.
-    #[test]
     fn random_streams_differ_in_nothing(
         writes in proptest::collection::vec((any::<bool>(), 0_usize..30_000), 1..12),
         pieces in proptest::collection::vec(1_usize..9_000, 1..6),
@@ -176,7 +180,6 @@ proptest! {
 
     /// Whatever room each transmit has, and whether or not the content lies in its place: nothing is lost between
     /// what was taken and what was written, and what waits is said to wait.
-    #[test]
     fn nothing_taken_is_lost_whatever_the_room(
         rooms in proptest::collection::vec((0_usize..400, any::<bool>()), 1..60),
         rekey in 2_u64..40,
