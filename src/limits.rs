@@ -110,6 +110,12 @@ pub const COMPLETIONS_PER_TICK: usize = 1024;
 pub const SPANS_PER_SEND: usize = 64;
 /// Bytes of one vectored send.
 pub const SEND_BYTES_MAX: u32 = 1024 * KIB;
+/// Bytes of frames sealed for one send of a connection that speaks TLS; with their records a little less than 256 KiB.
+pub const SEALED_SEND_BYTES_MAX: u32 = 240 * KIB;
+/// Bytes of the memory that one shard seals records to, at least.
+pub const SEND_MEMORY_BYTES: u32 = 16 * 1024 * KIB;
+/// Bytes of the ring that one shard opens records to, at least.
+pub const OPENED_RING_BYTES: u32 = 1024 * KIB;
 /// Sends in flight of one shard.
 pub const SENDS_IN_FLIGHT: usize = 1024;
 /// Messages of one mesh ring.
@@ -186,7 +192,8 @@ const _: () = {
     // The shared ring holds a partial frame of the largest size and still receives for others.
     assert!(SHARED_RING_BYTES >= 4 * FRAME_BYTES_MAX_DEFAULT);
     assert!(SHARED_RING_BYTES.is_multiple_of(SHARED_BUFFERS_PLAIN as u32));
-    assert!(REGIONS_MAX >= PARTITIONS_MAX as usize + SHARDS_MAX * (2 + BULK_REGIONS_MAX as usize));
+    assert!(REGIONS_MAX >= PARTITIONS_MAX as usize + SHARDS_MAX * (5 + 2 * BULK_REGIONS_MAX as usize));
+    assert!(SEND_MEMORY_BYTES >= 2 * FRAME_BYTES_MAX_CEILING + SEND_BYTES_MAX);
     assert!(STRADDLE_BLOCK_BYTES_MIN.is_power_of_two());
     assert!(STRADDLE_ARENA_BYTES.is_multiple_of(STRADDLE_BLOCK_BYTES_MIN));
     assert!(STRADDLE_ARENA_BYTES >= 2 * FRAME_BYTES_MAX_CEILING);

@@ -62,6 +62,7 @@ fn allocations(kind: TopicKind) -> u64 {
         buffers: 4,
         bulk: vec![bulk],
         blocks,
+        opened: None,
     });
     let mut buffers = Buffers { memory, receive };
     let source = buffers.receive.take_region().expect("a region");

@@ -1,4 +1,5 @@
-//! The account of one bulk region: a mirrored ring filled by the reads of one connection.
+//! The account of one bulk region: a mirrored ring filled by the reads of one connection, or by the records a shard
+//! opens.
 //!
 //! Positions are counted from when the region was taken and never wrap; position `p` is at `p % region_bytes`.
 //!
@@ -115,11 +116,29 @@ impl Bulk {
         self.advance();
     }
 
+    /// Less than half can be written.
+    pub(super) fn is_short(&self) -> bool {
+        2 * (self.filled - self.free_from) > self.region_bytes
+    }
+
+    /// `b` starts where `a` ends, also across the region's end.
+    pub(super) fn contiguous(&self, a: Span, b: Span) -> bool {
+        a.end() % self.region_bytes == b.at % self.region_bytes
+            && u64::from(a.bytes) + u64::from(b.bytes) <= self.region_bytes
+    }
+
+    pub(super) fn merge(&self, a: Span, b: Span) -> Span {
+        assert!(self.contiguous(a, b), "spans to be merged lie side by side: {a:?} {b:?}");
+        Span { region: self.region, at: a.at % self.region_bytes, bytes: a.bytes + b.bytes }
+    }
+
     /// The whole region while it is taken, else the chunks still held.
     pub(super) fn in_use_bytes(&self) -> u64 {
-        if self.taken {
-            return self.region_bytes;
-        }
+        if self.taken { self.region_bytes } else { self.held_bytes() }
+    }
+
+    /// The chunks that are held.
+    pub(super) fn held_bytes(&self) -> u64 {
         let held = self.holds.iter().filter(|&&holds| holds > 0).count() as u64;
         (held * self.chunk_bytes()).min(self.region_bytes)
     }

@@ -1,8 +1,8 @@
 //! Memory: mappings, the region table, receive memory, blocks, and the one function that copies payload.
 //!
 //! Owned here: every byte the data plane touches ([`Mapping`]), the table that turns a [`Span`] into bytes
-//! ([`Memory`]), the account of who still needs which receive memory ([`ReceiveMemory`]), and the counters
-//! of copies ([`CopyCounters`]).
+//! ([`Memory`]), the accounts of who still needs which receive memory ([`ReceiveMemory`]) and send memory
+//! ([`SendMemory`]), and the counters of copies ([`CopyCounters`]).
 //!
 //! Invariants
 //! 1. A span says where bytes are; a hold says that they may be read past the end of the tick.
@@ -19,6 +19,7 @@ mod copies;
 mod mapping;
 mod memory;
 mod receive;
+mod send;
 mod shared;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use copies::{Copied, CopyCounters, CopyReason};
 pub use mapping::{HUGE_PAGE_BYTES, MapError, MapStep, Mapping, Pages};
 pub use memory::Memory;
 pub use receive::{ReceiveMemory, ReceiveSpec};
+pub use send::SendMemory;
 
 // Positions and lengths are u64 in spans and usize in slices; both are 64 bits wide where this runs.
 const _: () = assert!(size_of::<usize>() == size_of::<u64>());

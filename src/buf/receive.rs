@@ -22,10 +22,12 @@ pub struct ReceiveSpec<'a> {
     pub shared: (RegionId, &'a Arc<Mapping>),
     /// Equal buffers the shared ring is cut into.
     pub buffers: u16,
-    /// Bulk regions, each mirrored; at most `BULK_REGIONS_MAX`.
+    /// Bulk regions, each mirrored; at most two for each of `BULK_REGIONS_MAX` connections.
     pub bulk: Vec<(RegionId, Arc<Mapping>)>,
     /// The arena of blocks.
     pub blocks: (RegionId, Arc<Mapping>),
+    /// Where records are opened to that arrived in the shared ring; mirrored. Only where TLS is spoken.
+    pub opened: Option<(RegionId, Arc<Mapping>)>,
 }
 
 /// See the module. Every span here is in the region's own addresses; one that crosses the end of a mirrored
@@ -35,6 +37,8 @@ pub struct ReceiveMemory {
     shared: Shared,
     bulk: Vec<Bulk>,
     blocks: Blocks,
+    /// The last of `bulk`: taken for good, consumed as it is filled.
+    opened: Option<BulkId>,
 }
 
 impl ReceiveMemory {
@@ -42,23 +46,29 @@ impl ReceiveMemory {
     ///
     /// # Panics
     /// When the shared ring's size is not a multiple of `buffers`, a bulk region is not mirrored, or there are
-    /// more than `BULK_REGIONS_MAX`.
+    /// more than two for each of `BULK_REGIONS_MAX` connections.
     #[must_use]
     pub fn new(spec: ReceiveSpec<'_>) -> ReceiveMemory {
         let (shared_region, shared) = spec.shared;
-        let bulk = spec.bulk.iter().map(|(region, mapping)| {
+        let bulk = spec.bulk.iter().chain(&spec.opened).map(|(region, mapping)| {
             assert!(mapping.is_mirrored(), "bulk region {region} is mirrored");
             Bulk::new(*region, mapping.bytes() as u64)
         });
-        ReceiveMemory::from_parts(
+        let mut memory = ReceiveMemory::from_parts(
             Shared::new(shared_region, shared.bytes() as u64, spec.buffers, shared.is_mirrored()),
             bulk.collect(),
             Blocks::new(spec.blocks.0, spec.blocks.1.bytes() as u64),
-        )
+        );
+        if spec.opened.is_some() {
+            let last = memory.bulk.len() - 1;
+            assert!(memory.bulk[last].take(), "a new region is free");
+            memory.opened = Some(BulkId(u16::try_from(last).expect("regions are within their bound")));
+        }
+        memory
     }
 
     pub(super) fn from_parts(shared: Shared, bulk: Vec<Bulk>, blocks: Blocks) -> ReceiveMemory {
-        assert!(bulk.len() <= usize::from(BULK_REGIONS_MAX), "bulk regions are within their bound");
+        assert!(bulk.len() <= 2 * usize::from(BULK_REGIONS_MAX) + 1, "bulk regions are within their bound");
         assert!(shared.region() != blocks.region(), "each region of receive memory has its own id");
         for (i, region) in bulk.iter().map(Bulk::region).enumerate() {
             let others = bulk[..i].iter().map(Bulk::region).chain([shared.region(), blocks.region()]);
@@ -67,7 +77,7 @@ impl ReceiveMemory {
                 "each region of receive memory has its own id"
             );
         }
-        ReceiveMemory { shared, bulk, blocks }
+        ReceiveMemory { shared, bulk, blocks, opened: None }
     }
 
     /// A range of the shared ring, as a completion names it.
@@ -116,20 +126,44 @@ impl ReceiveMemory {
         self.shared.oldest_held()
     }
 
-    /// `b` starts where `a` ends in the shared ring, also across its end. False for other regions.
+    /// `b` starts where `a` ends in the same ring, also across its end. False for blocks, which do not go on.
     #[must_use]
-    pub fn shared_contiguous(&self, a: Span, b: Span) -> bool {
-        self.shared.contiguous(a, b)
+    pub fn contiguous(&self, a: Span, b: Span) -> bool {
+        a.region == b.region
+            && match self.part(a.region) {
+                Part::Shared => self.shared.contiguous(a, b),
+                Part::Bulk(index) => self.bulk[index].contiguous(a, b),
+                Part::Block => false,
+            }
     }
 
-    /// One span for two of the shared ring that lie side by side; it starts in the first copy. Holds are not
-    /// touched: a hold of `a` and one of `b` is not the same as one of the result when both have bytes in one buffer.
+    /// One span for two that lie side by side; it starts in the ring's first copy. Holds are not touched: a hold of
+    /// `a` and one of `b` is not the same as one of the result when both have bytes in one unit.
     ///
     /// # Panics
-    /// When they are not side by side (`shared_contiguous`).
+    /// When they are not side by side (`contiguous`).
     #[must_use]
     pub fn merge(&self, a: Span, b: Span) -> Span {
-        self.shared.merge(a, b)
+        match self.part(a.region) {
+            Part::Shared => self.shared.merge(a, b),
+            Part::Bulk(index) => self.bulk[index].merge(a, b),
+            Part::Block => panic!("blocks do not lie side by side: {a:?} {b:?}"),
+        }
+    }
+
+    /// The ring that records are opened to. What is filled there is consumed at once: only holds keep it.
+    ///
+    /// # Panics
+    /// Where no TLS is spoken.
+    #[must_use]
+    pub fn opened(&self) -> BulkId {
+        self.opened.expect("a shard that opens records has a ring for them")
+    }
+
+    /// What is held keeps more than half of the ring of opened records from being written again.
+    #[must_use]
+    pub fn opened_pressure(&self) -> bool {
+        self.opened.is_some_and(|id| self.bulk[id.index()].is_short())
     }
 
     /// Keeps a span's memory past the end of the tick. Shared and bulk: any part of what was received and is not yet
@@ -250,7 +284,9 @@ impl ReceiveMemory {
     /// use. 0 when nothing leaks and nobody is connected.
     #[must_use]
     pub fn in_use_bytes(&self) -> u64 {
-        let bulk: u64 = self.bulk.iter().map(Bulk::in_use_bytes).sum();
+        let (regions, opened) = self.bulk.split_at(self.bulk.len() - usize::from(self.opened.is_some()));
+        let bulk: u64 =
+            regions.iter().map(Bulk::in_use_bytes).chain(opened.iter().map(Bulk::held_bytes)).sum();
         self.shared.held_bytes() + bulk + self.blocks.in_use_bytes()
     }
 

@@ -121,6 +121,7 @@ impl Fake {
                 let partitions = self.describe(topic);
                 self.report(Report::Described { ticket, shard, partitions });
             }
+            Command::Tls(_) => {}
             Command::TopicRefused { name, code } => {
                 self.seen.send(Seen::Refused(name, code)).expect("the test listens");
             }

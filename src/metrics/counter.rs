@@ -114,6 +114,14 @@ counters! {
     SubscriptionsOpen, "open_subscriptions", Gauge, None, "Subscriptions open.";
     AcceptErrors, "accept_errors", Counter, None, "Accepts that failed.";
     AcceptsPaused, "accepts_paused", Counter, None, "Times accepting was paused for want of room.";
+    // TLS.
+    TlsHandshakes, "tls_handshakes", Counter, None, "TLS handshakes completed.";
+    TlsResumptions, "tls_resumptions", Counter, None, "Of these, handshakes that resumed a session.";
+    TlsOpenedBytes, "tls_opened_bytes", Counter, Bytes, "Bytes of plaintext that records from clients were opened to.";
+    TlsEarlyBytes, "tls_early_bytes", Counter, Bytes, "Of these, bytes that came before the handshake was over.";
+    TlsSealedBytes, "tls_sealed_bytes", Counter, Bytes, "Bytes of plaintext that were sealed into records for clients.";
+    SendMemoryInUseBytes, "send_memory_in_use_bytes", Gauge, Bytes, "Blocks of memory with sealed records that wait to be sent.";
+    SendWaits, "send_waits", Counter, None, "Times a connection waited for a block to seal records to.";
     // Between shards.
     MovesOut, "moves_out", Counter, None, "Connections handed to another shard.";
     MovesIn, "moves_in", Counter, None, "Connections taken over from another shard.";

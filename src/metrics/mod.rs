@@ -20,6 +20,7 @@ pub use render::{CONTENT_TYPE, ServerGauges, render};
 pub use snapshot::{Copies, Durations, Snapshot, Sums};
 
 const REFUSALS_HELP: &str = "Refusals, by the code the peer was told or would have been.";
+const TLS_FAILURES_HELP: &str = "Connections whose TLS failed, by the reason.";
 const COPIES_HELP: &str = "Copies of payload bytes in user space, by reason.";
 const COPIED_BYTES_HELP: &str = "Payload bytes copied in user space, by reason.";
 const TICK_HELP: &str = "Durations of ticks.";

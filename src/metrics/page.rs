@@ -6,6 +6,7 @@ use super::counter::Counter;
 use super::histogram::{Histogram, bump};
 use crate::buf::CopyReason;
 use crate::proto::code::Code;
+use crate::tls::Reason;
 
 /// Every reason with its label on the metrics page.
 pub const COPY_REASONS: [(CopyReason, &str); 6] = [
@@ -49,6 +50,7 @@ pub struct CounterPage {
     counters: [AtomicU64; Counter::COUNT],
     refusals: [AtomicU64; Code::ALL.len()],
     copies: [Copied; COPY_REASONS.len()],
+    tls_failures: [AtomicU64; Reason::ALL.len()],
     tick: Histogram,
 }
 
@@ -58,6 +60,7 @@ impl Default for CounterPage {
             counters: [const { AtomicU64::new(0) }; Counter::COUNT],
             refusals: [const { AtomicU64::new(0) }; Code::ALL.len()],
             copies: Default::default(),
+            tls_failures: [const { AtomicU64::new(0) }; Reason::ALL.len()],
             tick: Histogram::default(),
         }
     }
@@ -94,6 +97,12 @@ impl CounterPage {
         bump(&self.refusals[usize::from(CODE_INDEX[code as usize])], 1);
     }
 
+    /// Counts a connection whose TLS failed.
+    #[inline]
+    pub fn tls_failed(&self, reason: Reason) {
+        bump(&self.tls_failures[reason.index()], 1);
+    }
+
     /// Sets the sums of one reason's copies.
     #[inline]
     pub fn set_copies(&self, reason: CopyReason, count: u64, bytes: u64) {
@@ -118,6 +127,12 @@ impl CounterPage {
     #[must_use]
     pub fn read_refused(&self, code: Code) -> u64 {
         self.refusals[usize::from(CODE_INDEX[code as usize])].load(Ordering::Relaxed)
+    }
+
+    /// How many connections' TLS failed for this reason.
+    #[must_use]
+    pub fn read_tls_failed(&self, reason: Reason) -> u64 {
+        self.tls_failures[reason.index()].load(Ordering::Relaxed)
     }
 
     /// Count and bytes of one reason's copies.

@@ -8,6 +8,7 @@ use super::page::{COPY_REASONS, CounterPage};
 use super::process::ProcessGauges;
 use crate::lifecycle::State;
 use crate::proto::code::Code;
+use crate::tls::Reason;
 
 /// The page's `Content-Type`.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -41,6 +42,7 @@ pub fn render(pages: &[Arc<CounterPage>], extra: &ServerGauges) -> String {
         render_counter(&mut out, pages, counter);
     }
     render_refusals(&mut out, pages);
+    render_tls_failures(&mut out, pages);
     render_copies(&mut out, pages);
     render_ticks(&mut out, pages);
     render_server(&mut out, extra);
@@ -84,6 +86,19 @@ fn render_refusals(out: &mut String, pages: &[Arc<CounterPage>]) {
         for &code in Code::ALL {
             let (name, value) = (code.name(), page.read_refused(code));
             put(out, format_args!("uringest_refusals_total{{shard=\"{shard}\",code=\"{name}\"}} {value}\n"));
+        }
+    }
+}
+
+fn render_tls_failures(out: &mut String, pages: &[Arc<CounterPage>]) {
+    family(out, "uringest_tls_failures", "counter", "", super::TLS_FAILURES_HELP);
+    for (shard, page) in pages.iter().enumerate() {
+        for &reason in Reason::ALL {
+            let (name, value) = (reason.name(), page.read_tls_failed(reason));
+            put(
+                out,
+                format_args!("uringest_tls_failures_total{{shard=\"{shard}\",reason=\"{name}\"}} {value}\n"),
+            );
         }
     }
 }

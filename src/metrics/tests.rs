@@ -313,6 +313,7 @@ fn table() -> String {
         row(&counter.sample(), kind, "shard", counter.help());
     }
     row("uringest_refusals_total", "counter", "shard, code", REFUSALS_HELP);
+    row("uringest_tls_failures_total", "counter", "shard, reason", TLS_FAILURES_HELP);
     row("uringest_copies_total", "counter", "shard, reason", COPIES_HELP);
     row("uringest_copied_bytes_total", "counter", "shard, reason", COPIED_BYTES_HELP);
     row("uringest_tick_seconds", "histogram", "shard, le", TICK_HELP);

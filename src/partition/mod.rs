@@ -274,6 +274,12 @@ impl Partition {
         self.producers.open(producer_id, owner)
     }
 
+    /// Whether batches that this producer sends again would be recognised.
+    #[must_use]
+    pub fn remembers(&self, producer_id: u64) -> bool {
+        self.producers.remembers(producer_id)
+    }
+
     /// The channel is closed. The producer stays remembered until its place is needed. No effect when
     /// another owner has opened it since.
     pub fn close_producer(&mut self, slot: ProducerSlot, owner: u64) {

@@ -132,6 +132,10 @@ pub(super) struct Producers {
 }
 
 impl Producers {
+    pub(super) fn remembers(&self, producer_id: u64) -> bool {
+        self.ids.contains(&producer_id)
+    }
+
     pub(super) fn open(&mut self, producer_id: u64, owner: u64) -> Result<OpenedProducer, Code> {
         self.count += 1;
         let index = match self.ids.iter().position(|&id| id == producer_id) {

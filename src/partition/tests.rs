@@ -74,6 +74,7 @@ impl World {
             buffers: 4,
             bulk: vec![(BULK, bulk)],
             blocks: (ARENA, arena),
+            opened: None,
         });
         let bulk = receive.take_region().expect("a region");
         let mut partition = Partition::new(spec);

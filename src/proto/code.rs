@@ -103,6 +103,8 @@ codes! {
     ConsumerCreditInvalid = 24, "consumer_credit_invalid", Peer, Connection, false, "A consumer's credit went backwards.";
     PeerNotReading = 25, "peer_not_reading", Peer, Connection, true, "The peer does not read what it is answered, and its share of the server's memory for answers is full.";
 
+    TlsFailed = 26, "tls_failed", Peer, Connection, true, "TLS failed: uringest_tls_failures_total has the reason, and the peer was told an alert where there is one.";
+
     // Requests: open, subscribe, commit.
     UnknownTopic = 40, "unknown_topic", Request, Request, false, "The topic does not exist and may not be created by clients.";
     UnknownPartition = 41, "unknown_partition", Request, Request, false, "The topic has no partition of that number.";

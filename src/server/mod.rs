@@ -105,12 +105,8 @@ impl RunningServer {
 /// # Errors
 /// Every failure of the environment, with its remedy; nothing is left running then.
 pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartError> {
-    let plan = ServerPlan::new(config);
     let certificates = config.tls.server().map(Reloader::new).transpose()?;
-    if certificates.is_some() {
-        // Plain text on a port that is to speak TLS would be worse than no port.
-        return Err(StartError::Control("the shards of this version do not speak TLS yet".into()));
-    }
+    let plan = ServerPlan::new(config);
     let listeners = Listeners::bind(config)?;
     let data = DataDir::open(&config.data)?;
     let mut degraded = plan::shortages(&plan.memory, config);
@@ -128,10 +124,13 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
         access: Arc::new(config.tenants_access()),
         census: Arc::new(census(config)),
         counters: &counters,
+        tls: certificates.as_ref().map(|reloader| (reloader.current().clone(), config.tls.records)),
         advertised,
         ended: ended_sender,
     };
-    let crew = seats.seat(mesh, data_sockets)?;
+    let sockets =
+        data_sockets.into_iter().map(|own| own.into_iter().map(|socket| (socket, plan.secured)).collect());
+    let crew = seats.seat(mesh, sockets.collect())?;
     degraded.extend(crew.degraded());
     let io = crew.chosen();
     let event = host::event().map_err(StartError::descriptors)?;

@@ -6,8 +6,8 @@ use crate::control::api::{MemoryItem, MemoryPlan};
 use crate::ids::{RegionId, ShardId};
 use crate::io::host;
 use crate::limits::{
-    CHANNELS_PER_CONNECTION, CONTROL_BLOCK_BYTES, MESH_RING_MESSAGES, SHARED_RING_BYTES,
-    SUBSCRIPTIONS_PER_CONNECTION,
+    CHANNELS_PER_CONNECTION, CONTROL_BLOCK_BYTES, MESH_RING_MESSAGES, OPENED_RING_BYTES, SEND_MEMORY_BYTES,
+    SHARED_RING_BYTES, SUBSCRIPTIONS_PER_CONNECTION,
 };
 use crate::mesh::mesh_bytes;
 use crate::metrics::CounterPage;
@@ -42,6 +42,8 @@ pub struct ServerPlan {
     pub bulk_bytes: u32,
     /// Bytes of each shard's arena for frames that arrive in pieces.
     pub straddle_bytes: u32,
+    /// Some port speaks TLS: each shard has what records are opened and sealed to.
+    pub secured: bool,
     /// Everything, with its bytes.
     pub memory: MemoryPlan,
 }
@@ -52,6 +54,10 @@ pub(super) enum Region {
     Shared,
     Straddle,
     Control,
+    /// Where records are opened to.
+    Opened,
+    /// Where records are sealed to.
+    Sealed,
     Bulk(u16),
 }
 
@@ -82,6 +88,7 @@ impl ServerPlan {
             shared_bytes: SHARED_RING_BYTES.max((4 * frame_bytes_max).next_power_of_two()),
             bulk_bytes: config.bulk_region_bytes(),
             straddle_bytes: config.memory.straddle_bytes,
+            secured: config.tls.server().is_some(),
             memory: MemoryPlan::default(),
         };
         plan.memory = plan.items(config);
@@ -94,13 +101,30 @@ impl ServerPlan {
         u64::from(self.limits.control_blocks) * u64::from(CONTROL_BLOCK_BYTES)
     }
 
+    /// Regions for bulk connections of each shard: one that speaks TLS needs two.
+    pub(super) fn bulk_regions(&self) -> u16 {
+        self.limits.bulk_regions * if self.secured { 2 } else { 1 }
+    }
+
+    /// Bytes of the ring that each shard opens records to.
+    pub(super) fn opened_bytes(&self) -> u32 {
+        OPENED_RING_BYTES.max(self.shared_bytes)
+    }
+
+    /// Bytes of the memory that each shard seals records to.
+    pub(super) fn sealed_bytes(&self) -> u32 {
+        SEND_MEMORY_BYTES
+    }
+
     /// The id of a shard's region; the same on every shard.
     pub(super) fn region(&self, shard: ShardId, region: Region) -> RegionId {
         let number = match region {
             Region::Shared => 0,
             Region::Straddle => 1,
             Region::Control => 2,
-            Region::Bulk(number) => 3 + u32::from(number),
+            Region::Opened => 3,
+            Region::Sealed => 4,
+            Region::Bulk(number) => 5 + u32::from(number),
         };
         RegionId(u32::from(shard.0) * self.regions_of_a_shard() + number)
     }
@@ -111,7 +135,7 @@ impl ServerPlan {
     }
 
     fn regions_of_a_shard(&self) -> u32 {
-        3 + u32::from(self.limits.bulk_regions)
+        5 + u32::from(self.bulk_regions())
     }
 
     fn items(&self, config: &Config) -> MemoryPlan {
@@ -121,11 +145,15 @@ impl ServerPlan {
             items.push(MemoryItem { what: what.into(), count, bytes_each, bytes, setting: setting.into() });
         };
         let shards = u64::from(self.shards);
-        let bulk = u64::from(self.limits.bulk_regions);
+        let bulk = u64::from(self.bulk_regions());
         add("partitions' rings", 1, config.memory.retention_budget_bytes, "memory.retention_budget_bytes");
         add("shared receive rings", shards, self.shared_bytes.into(), "limits.frame_bytes_max");
         add("bulk receive regions", shards * bulk, self.bulk_bytes.into(), "memory.bulk_regions");
         add("arenas for frames in pieces", shards, self.straddle_bytes.into(), "memory.straddle_bytes");
+        if self.secured {
+            add("rings of opened records", shards, self.opened_bytes().into(), "limits.frame_bytes_max");
+            add("memory for sealed records", shards, self.sealed_bytes().into(), "tls");
+        }
         let blocks = shards * u64::from(self.limits.control_blocks);
         add("blocks for control frames", blocks, CONTROL_BLOCK_BYTES.into(), "limits.connections_max");
         for table in tables(&self.limits) {

@@ -22,7 +22,8 @@ use crate::io::{Capabilities, Io, IoFatal, SetupError, SocketHandle, WakeHandle,
 use crate::mesh::{Census, MeshEnd};
 use crate::metrics::CounterPage;
 use crate::shard::messages::Message;
-use crate::shard::{Shard, ShardSpec};
+use crate::shard::{Listening, Shard, ShardSpec, ShardTls};
+use crate::tls::{Records, ServerTls};
 
 /// What all shards are made from.
 pub(super) struct Seats<'a> {
@@ -31,6 +32,8 @@ pub(super) struct Seats<'a> {
     pub access: Arc<Access>,
     pub census: Arc<Census>,
     pub counters: &'a [Arc<CounterPage>],
+    /// What TLS is spoken with, and by whom records are opened and sealed; `None` where it is not spoken.
+    pub tls: Option<(ServerTls, Records)>,
     /// What clients are told of the shards' own ports.
     pub advertised: Vec<String>,
     pub ended: mpsc::UnboundedSender<ShardEnd>,
@@ -43,6 +46,9 @@ struct Receive {
     straddle: (RegionId, Arc<Mapping>),
     control: (RegionId, Arc<Mapping>),
     bulk: Vec<(RegionId, Arc<Mapping>)>,
+    /// Only where TLS is spoken, like the next.
+    opened: Option<(RegionId, Arc<Mapping>)>,
+    sealed: Option<(RegionId, Arc<Mapping>)>,
 }
 
 /// What a shard's thread takes along.
@@ -76,7 +82,8 @@ struct ShardSpecParts {
     mesh: MeshEnd<Message>,
     counters: Arc<CounterPage>,
     census: Arc<Census>,
-    listeners: Vec<SocketHandle>,
+    listeners: Vec<Listening>,
+    tls: Option<(ServerTls, Records)>,
     auto_create: bool,
     shard_addresses: Vec<String>,
 }
@@ -144,7 +151,7 @@ impl Seats<'_> {
     pub(super) fn seat(
         self,
         mesh: Vec<MeshEnd<Message>>,
-        sockets: Vec<Vec<Socket>>,
+        sockets: Vec<Vec<(Socket, bool)>>,
     ) -> Result<Crew, StartError> {
         let count = usize::from(self.config.shards);
         let receive = shard_ids(count).map(|id| self.receive(id)).collect::<Result<Vec<_>, _>>()?;
@@ -186,8 +193,10 @@ impl Seats<'_> {
         Ok(Crew { ups, words, threads, chosen })
     }
 
-    fn parts(&self, id: ShardId, mesh: MeshEnd<Message>, sockets: Vec<Socket>) -> ShardSpecParts {
-        let listeners = sockets.into_iter().map(|socket| SocketHandle::Fd(OwnedFd::from(socket)));
+    fn parts(&self, id: ShardId, mesh: MeshEnd<Message>, sockets: Vec<(Socket, bool)>) -> ShardSpecParts {
+        let listeners = sockets
+            .into_iter()
+            .map(|(socket, secured)| Listening { socket: SocketHandle::Fd(OwnedFd::from(socket)), secured });
         ShardSpecParts {
             shards: self.config.shards,
             limits: self.plan.limits,
@@ -196,6 +205,7 @@ impl Seats<'_> {
             counters: Arc::clone(&self.counters[id.index()]),
             census: Arc::clone(&self.census),
             listeners: listeners.collect(),
+            tls: self.tls.clone(),
             auto_create: self.config.topics.auto_create,
             shard_addresses: self.advertised.clone(),
         }
@@ -218,9 +228,11 @@ impl Seats<'_> {
             shared: mirrored(Region::Shared, plan.shared_bytes)?,
             straddle: plain(Region::Straddle, plan.straddle_bytes.into())?,
             control: plain(Region::Control, plan.control_bytes())?,
-            bulk: (0..plan.limits.bulk_regions)
+            bulk: (0..plan.bulk_regions())
                 .map(|number| mirrored(Region::Bulk(number), plan.bulk_bytes))
                 .collect::<Result<_, _>>()?,
+            opened: plan.secured.then(|| mirrored(Region::Opened, plan.opened_bytes())).transpose()?,
+            sealed: plan.secured.then(|| plain(Region::Sealed, plan.sealed_bytes().into())).transpose()?,
         })
     }
 }
@@ -326,21 +338,25 @@ impl WithIo for Sitting<'_> {
             other => return Rose::Told(other.ok()),
         };
         let parts = seat.parts.take().expect("a shard begins once");
-        let spec = ShardSpec {
-            id: seat.id,
-            shards: parts.shards,
-            limits: parts.limits,
-            access: parts.access,
-            mesh: parts.mesh,
-            peers,
-            counters: parts.counters,
-            census: parts.census,
-            buffers,
-            control_region: seat.receive.control.0,
-            listeners: parts.listeners,
-            auto_create: parts.auto_create,
-            shard_addresses: parts.shard_addresses,
-        };
+        let spec =
+            ShardSpec {
+                id: seat.id,
+                shards: parts.shards,
+                limits: parts.limits,
+                access: parts.access,
+                mesh: parts.mesh,
+                peers,
+                counters: parts.counters,
+                census: parts.census,
+                buffers,
+                control_region: seat.receive.control.0,
+                listeners: parts.listeners,
+                tls: parts.tls.zip(seat.receive.sealed.as_ref()).map(|((server, records), sealed)| {
+                    ShardTls { server, records, send_memory: (sealed.0, sealed.1.bytes() as u64) }
+                }),
+                auto_create: parts.auto_create,
+                shard_addresses: parts.shard_addresses,
+            };
         Rose::Ran(Shard::new(spec, io).run())
     }
 }
@@ -349,7 +365,7 @@ impl WithIo for Sitting<'_> {
 fn attach<I: Io>(io: &mut I, own: &Receive, others: &[Receive]) -> Buffers {
     let mut memory = Memory::new();
     memory.attach(own.shared.0, Arc::clone(&own.shared.1)); // the backend has it already
-    for (id, mapping) in [&own.straddle, &own.control] {
+    for (id, mapping) in [&own.straddle, &own.control].into_iter().chain(&own.opened).chain(&own.sealed) {
         memory.attach(*id, Arc::clone(mapping));
         io.attach_region(*id, mapping, false);
     }
@@ -358,7 +374,9 @@ fn attach<I: Io>(io: &mut I, own: &Receive, others: &[Receive]) -> Buffers {
         io.attach_region(*id, mapping, true);
     }
     for other in others {
-        for (id, mapping) in [&other.shared, &other.straddle].into_iter().chain(&other.bulk) {
+        for (id, mapping) in
+            [&other.shared, &other.straddle].into_iter().chain(&other.bulk).chain(&other.opened)
+        {
             memory.attach(*id, Arc::clone(mapping));
             io.attach_region(*id, mapping, false);
         }
@@ -368,6 +386,7 @@ fn attach<I: Io>(io: &mut I, own: &Receive, others: &[Receive]) -> Buffers {
         buffers: io.capabilities().shared_buffers,
         bulk: own.bulk.clone(),
         blocks: own.straddle.clone(),
+        opened: own.opened.clone(),
     });
     Buffers { memory, receive }
 }

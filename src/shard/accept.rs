@@ -1,5 +1,5 @@
 //! Accepting connections: the census of the whole server, this shard's table, and what is done when the
-//! process runs out of descriptors.
+//! process runs out of descriptors. Where TLS is spoken a refusal is told when the handshake is over.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ const PAUSE_NS: u64 = 500_000_000;
 impl<I: Io> Shard<I> {
     pub(super) fn accepted(&mut self, listener: u32, completion: Completion) {
         match completion.outcome {
-            Outcome::Accepted { sock, peer } => self.greet(sock, peer),
+            Outcome::Accepted { sock, peer } => self.greet(sock, peer, self.listeners[listener as usize].1),
             Outcome::Failed(IoError::Cancelled) | Outcome::Done => return,
             Outcome::Failed(IoError::NoDescriptors | IoError::NoMemory) => {
                 self.counters.add(Counter::AcceptErrors, 1);
@@ -32,7 +32,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Takes a new connection in, or turns it away with a reason.
-    fn greet(&mut self, sock: SockId, peer: IpAddr) {
+    fn greet(&mut self, sock: SockId, peer: IpAddr, secured: bool) {
         let refusal =
             if self.state == State::Draining { Err(Code::ServerDraining) } else { self.census.enter(peer) };
         let Some(id) = self.conns.insert(sock, peer, self.clock.mono_ns) else {
@@ -46,10 +46,11 @@ impl<I: Io> Shard<I> {
         };
         self.counters.add(Counter::ConnectionsOpened, 1);
         self.set_open_gauge();
-        if let Err(code) = refusal {
-            self.conns[id].uncounted = true;
-            self.fail(id, code, String::new());
-            return;
+        self.conns[id].uncounted = refusal.is_err();
+        if secured {
+            self.secure(id, refusal.err());
+        } else if let Err(code) = refusal {
+            return self.fail(id, code, String::new());
         }
         self.conns[id].deadline_ns = self.clock.mono_ns + self.limits.handshake_timeout_ms * 1_000_000;
         self.arm_timer(id);
@@ -76,7 +77,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         for listener in std::mem::take(&mut self.accepts_off) {
-            let op = Op::Accept { listener: self.listeners[listener as usize] };
+            let op = Op::Accept { listener: self.listeners[listener as usize].0 };
             self.submit_with(op, Token::new(TokenKind::Accept, 0, listener));
         }
     }

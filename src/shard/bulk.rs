@@ -4,15 +4,18 @@
 //! One read is in flight over all regions: the connection that is visited is read until a short read or
 //! until its budget is used, then the next one in the queue has its turn. That keeps one region hot in the
 //! cache at a time and makes the turns fair. Readiness comes from a poll that stays armed.
+//!
+//! A connection that speaks TLS has two regions: one it reads records into, and one they are opened to, where its
+//! frames lie.
 
-use crate::buf::{BulkId, CopyReason, Span};
+use crate::buf::{BulkId, CopyReason};
 use crate::ids::ConnId;
 use crate::io::{Completion, Io, IoError, Op, Outcome, TokenKind};
 use crate::metrics::Counter;
 use crate::proto::code::Code;
 
 use super::Shard;
-use super::conn::{Partial, Phase, Receive};
+use super::conn::{Layer, Partial, Phase, Receive};
 
 /// Bytes read from one connection before the next has its turn.
 const VISIT_BYTES_MAX: u32 = 1024 * 1024;
@@ -38,24 +41,15 @@ impl<I: Io> Shard<I> {
     /// The shared receive has ended: everything it got has been acted upon, and what is left of a frame
     /// moves to the region's start.
     fn promoted(&mut self, id: ConnId) {
-        let Some(region) = self.buffers.receive.take_region() else {
+        let Some(region) = self.take_regions(id) else {
             self.promoted -= 1;
             self.conns[id].receive = Receive::Off;
             return self.rearm.push_back(id);
         };
-        let partial = match self.conns[id].partial {
-            Partial::Nothing => None,
-            Partial::InRing(span) => Some(span),
-            Partial::InBlock { block, filled } => Some(block.split_at(filled).0),
-        };
-        if let Some(span) = partial {
-            let room = self.buffers.receive.read_target(region, span.bytes).expect("a fresh region is empty");
-            let (to, _) = room.split_at(span.bytes);
-            self.buffers.memory.copy(span, to, CopyReason::Moved);
-            self.buffers.receive.filled(region, span.bytes);
-            let began = self.conns[id].frame_began_ns;
-            self.drop_partial(id);
-            self.conns[id].frame_began_ns = began;
+        let frames = self.frames_region(id, region);
+        self.move_to_region(id, self.first_layer(id), region);
+        if frames != region {
+            self.move_to_region(id, Layer::Frames, frames);
         }
         self.counters.add(Counter::Promotions, 1);
         self.counters.set(Counter::PromotedOpen, u64::from(self.promoted));
@@ -66,6 +60,54 @@ impl<I: Io> Shard<I> {
         let sock = conn.sock;
         self.submit(id, Op::PollReadable { sock }, TokenKind::Readable);
         self.queue_visit(id);
+    }
+
+    /// A region, and for TLS another one that its records are opened to.
+    fn take_regions(&mut self, id: ConnId) -> Option<BulkId> {
+        let region = self.buffers.receive.take_region()?;
+        if let Some(secured) = &mut self.conns[id].secured {
+            let opened = self.buffers.receive.take_region();
+            if opened.is_none() {
+                self.buffers.receive.give_region(region);
+                return None;
+            }
+            secured.opened_region = opened;
+        }
+        Some(region)
+    }
+
+    /// Where the frames of a connection lie that reads into `region`.
+    pub(super) fn frames_region(&self, id: ConnId, region: BulkId) -> BulkId {
+        let opened = self.conns[id].secured.as_ref().and_then(|secured| secured.opened_region);
+        opened.unwrap_or(region)
+    }
+
+    /// What is kept of the layer moves to the start of an empty region.
+    fn move_to_region(&mut self, id: ConnId, layer: Layer, region: BulkId) {
+        let span = match self.conns[id].partial(layer) {
+            Partial::Nothing => return,
+            Partial::InRing(span) => span,
+            Partial::InBlock { block, filled } => block.split_at(filled).0,
+        };
+        let room = self.buffers.receive.read_target(region, span.bytes).expect("a fresh region is empty");
+        let (to, _) = room.split_at(span.bytes);
+        self.buffers.memory.copy(span, to, CopyReason::Moved);
+        self.buffers.receive.filled(region, span.bytes);
+        self.drop_kept(id, layer);
+    }
+
+    /// What is pending in a region moves to a block of its own; `false` when there is none.
+    fn move_to_own_block(&mut self, id: ConnId, layer: Layer, region: BulkId) -> bool {
+        let pending = self.buffers.receive.pending(region);
+        if pending.bytes == 0 {
+            return true;
+        }
+        let wanted = self.whole_bytes(layer, pending).max(pending.bytes);
+        let Some(block) = self.buffers.receive.block(wanted) else { return false };
+        self.buffers.memory.copy(pending, block.split_at(pending.bytes).0, CopyReason::Moved);
+        self.buffers.receive.consumed(region, pending.bytes);
+        self.conns[id].set_partial(layer, Partial::InBlock { block, filled: pending.bytes });
+        true
     }
 
     /// Starts the way back: the poll is cancelled first.
@@ -79,32 +121,31 @@ impl<I: Io> Shard<I> {
     /// Poll and read have ended: the partial frame moves out, and the region is given back once `live`
     /// partitions hold nothing of it.
     fn demoted(&mut self, id: ConnId, region: BulkId) {
-        let pending = self.buffers.receive.pending(region);
         if !self.conns[id].is_live() {
-            self.buffers.receive.consumed(region, pending.bytes);
             self.give_region(id, region);
             return self.rearm.push_back(id);
         }
-        if pending.bytes > 0 {
-            let wanted = self.frame_bytes_at(pending).max(pending.bytes);
-            let Some(block) = self.buffers.receive.block(wanted) else {
-                self.give_region(id, region);
-                return self.fail(id, Code::StraddleExhausted, String::new());
-            };
-            self.buffers.memory.copy(pending, block.split_at(pending.bytes).0, CopyReason::Moved);
-            self.buffers.receive.consumed(region, pending.bytes);
-            self.conns[id].partial = Partial::InBlock { block, filled: pending.bytes };
-        }
+        let frames = self.frames_region(id, region);
+        let moved = self.move_to_own_block(id, self.first_layer(id), region)
+            && (frames == region || self.move_to_own_block(id, Layer::Frames, frames));
         self.give_region(id, region);
+        if !moved {
+            return self.fail(id, Code::StraddleExhausted, String::new());
+        }
         self.arm_timer(id);
         self.counters.add(Counter::Demotions, 1);
         self.rearm.push_back(id);
+        self.open_what_waited(id);
     }
 
     /// What `live` partitions still hold of the region stays theirs; it is taken again when they let go.
     pub(super) fn give_region(&mut self, id: ConnId, region: BulkId) {
         self.conns[id].receive = Receive::Off;
         self.buffers.receive.give_region(region);
+        let opened = self.conns[id].secured.as_mut().and_then(|secured| secured.opened_region.take());
+        if let Some(opened) = opened {
+            self.buffers.receive.give_region(opened);
+        }
         self.promoted -= 1;
         self.counters.set(Counter::PromotedOpen, u64::from(self.promoted));
     }
@@ -174,11 +215,11 @@ impl<I: Io> Shard<I> {
     }
 
     fn read_region(&mut self, id: ConnId, region: BulkId) {
+        if !self.open_waiting(id, region) {
+            return;
+        }
         let Some(into) = self.buffers.receive.read_target(region, READ_BYTES_MAX) else {
-            // Everything is held by slow subscribers of live topics: let go, and try in the next tick.
-            self.bulk_starved = true;
-            self.busy = true;
-            return self.queue_visit(id);
+            return self.starve(id);
         };
         let conn = &mut self.conns[id];
         conn.readable = false;
@@ -187,6 +228,13 @@ impl<I: Io> Shard<I> {
         self.bulk_reading = Some(id);
         self.counters.add(Counter::BulkReads, 1);
         self.submit(id, Op::Read { sock, into }, TokenKind::Read);
+    }
+
+    /// Everything is held by slow subscribers of live topics: let go, and try in the next tick.
+    pub(super) fn starve(&mut self, id: ConnId) {
+        self.bulk_starved = true;
+        self.busy = true;
+        self.queue_visit(id);
     }
 
     /// A read has completed.
@@ -201,14 +249,19 @@ impl<I: Io> Shard<I> {
                 self.counters.add(Counter::BytesReceived, u64::from(bytes));
                 self.conns[id].received_ns = self.clock.mono_ns;
                 self.buffers.receive.filled(region, bytes);
-                self.take_region_frames(id, region);
+                match self.first_layer(id) {
+                    Layer::Frames => self.take_region_frames(id, region),
+                    Layer::Records => self.open_region(id, region),
+                }
                 self.after_read(id, region, bytes);
             }
+            Outcome::EndOfStream if !self.records_end_well(id) => {}
             Outcome::EndOfStream => {
-                if self.buffers.receive.pending(region).bytes > 0 && self.conns[id].is_live() {
+                let frames = self.frames_region(id, region);
+                if self.buffers.receive.pending(frames).bytes > 0 && self.conns[id].is_live() {
                     self.lost(id, Code::MidFrameDisconnect);
                 } else {
-                    self.end_of_stream(id);
+                    self.peer_finished(id);
                 }
             }
             Outcome::Failed(IoError::WouldBlock) => {
@@ -221,16 +274,16 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn take_region_frames(&mut self, id: ConnId, region: BulkId) {
+    /// Acts on the whole frames of a region.
+    pub(super) fn take_region_frames(&mut self, id: ConnId, region: BulkId) {
         let pending = self.buffers.receive.pending(region);
         if !self.conns[id].is_live() {
             return self.buffers.receive.consumed(region, pending.bytes);
         }
         let used = self.ingest(id, pending);
         self.buffers.receive.consumed(region, used);
-        if used < pending.bytes && self.conns[id].is_live() && self.conns[id].frame_began_ns == 0 {
-            self.conns[id].frame_began_ns = self.clock.mono_ns;
-            self.timer_no_later_than(id, self.clock.mono_ns + self.limits.frame_timeout_ms * 1_000_000);
+        if used < pending.bytes && self.conns[id].is_live() {
+            self.frame_has_begun(id);
         }
     }
 
@@ -253,10 +306,6 @@ impl<I: Io> Shard<I> {
         if full || conn.readable {
             self.queue_visit(id);
         }
-    }
-
-    fn frame_bytes_at(&self, span: Span) -> u32 {
-        self.whole_frame_bytes(span).unwrap_or(crate::limits::HEADER_BYTES_U32)
     }
 
     /// Whether a region could not be read into for want of room since the last look.

@@ -52,7 +52,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn linger(&mut self, id: ConnId, reason: Option<Code>) {
+    pub(super) fn linger(&mut self, id: ConnId, reason: Option<Code>) {
         if !matches!(self.conns[id].phase, Phase::Greeting | Phase::Open | Phase::Moving) {
             return;
         }
@@ -63,6 +63,7 @@ impl<I: Io> Shard<I> {
         conn.close_when_sent = true;
         conn.deadline_ns = self.clock.mono_ns + LINGER_NS;
         let off = conn.receive == Receive::Off && !conn.ended;
+        self.silence(id);
         self.arm_timer(id);
         self.return_loans(id);
         if off {
@@ -145,6 +146,7 @@ impl<I: Io> Shard<I> {
 
     /// Gives the slot back; the socket is closed or in other hands.
     pub(super) fn leave_table(&mut self, id: ConnId) {
+        self.give_block(id);
         let conn = &mut self.conns[id];
         conn.outbox.clear(&mut self.blocks);
         conn.dirty = false;

@@ -1,5 +1,6 @@
 //! What control asks of a shard: topics come, pause and go; description; drain; stop.
 
+use crate::buf::SendMemory;
 use crate::ids::{ConnId, PartitionId, TopicId};
 use crate::io::Io;
 use crate::lifecycle::State;
@@ -50,6 +51,7 @@ impl<I: Io> Shard<I> {
                 let _left = self.state.advance(if paused { State::Paused } else { State::Running });
             }
             Command::Access(access) => self.access = access,
+            Command::Tls(server) => self.renew_tls(server),
             Command::Drain { deadline_ns } => self.drain(deadline_ns),
             Command::Stop => self.stopping = true,
         }
@@ -341,5 +343,8 @@ impl<I: Io> Shard<I> {
         self.counters.set(Counter::EvictedRecords, evicted_records);
         self.counters.set(Counter::EvictedBytes, evicted_bytes);
         self.counters.set(Counter::ReceiveMemoryInUseBytes, self.buffers.receive.in_use_bytes());
+        let sending = self.sending.as_ref().map_or(0, SendMemory::in_use_bytes);
+        self.counters.set(Counter::SendMemoryInUseBytes, sending);
+        self.end_stalled();
     }
 }

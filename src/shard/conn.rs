@@ -15,6 +15,7 @@ use crate::proto::code::Code;
 use crate::shard::list::Links;
 use crate::shard::messages::ConnRef;
 use crate::shard::outbox::Outbox;
+use crate::shard::secured::Secured;
 
 /// No index: the end of an intrusive list.
 pub(super) const NONE: u32 = u32::MAX;
@@ -51,16 +52,33 @@ pub(super) enum Receive {
     Demoting(BulkId),
 }
 
-/// A frame that has begun to arrive and is not whole.
+/// What received bytes are: frames, or the records of TLS that frames come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layer {
+    Frames,
+    Records,
+}
+
+/// A frame or record that has begun to arrive and is not whole, or waits for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Partial {
     /// None.
     Nothing,
-    /// In the shared ring, held; it grows in place while the bytes that follow land beside it.
+    /// Where it was received or opened, held; it grows in place while the bytes that follow land beside it.
     InRing(Span),
-    /// In a block of its own that has room for the whole frame (or for the header, until that is known).
+    /// In a block of its own that has room for the whole of it (or for its header, until that is known).
     InBlock { block: Span, filled: u32 },
 }
+
+/// What is kept of one layer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    pub partial: Partial,
+    /// Place in the list of those that hold memory of the rings, oldest first.
+    pub holding: Links,
+}
+
+const KEPT_NOTHING: Kept = Kept { partial: Partial::Nothing, holding: Links::UNLINKED };
 
 /// One session.
 #[derive(Debug)]
@@ -79,9 +97,8 @@ pub(super) struct Conn {
     pub receive_armed: bool,
     /// The peer has finished sending.
     pub ended: bool,
-    pub partial: Partial,
-    /// Place in the list of connections that hold shared receive memory, oldest first.
-    pub holding: Links,
+    /// By [`Layer`].
+    pub kept: [Kept; 2],
     /// Consecutive large receives; see `receive::PROMOTE_AFTER`.
     pub bulk_score: u8,
     /// Bulk: the poll said readable since the last read began.
@@ -139,11 +156,21 @@ pub(super) struct Conn {
     pub deadline_ns: u64,
     /// `Moving`: received and not acted upon.
     pub pending: Vec<u8>,
+    /// Of a connection that speaks TLS.
+    pub secured: Option<Box<Secured>>,
 }
 
 impl Conn {
     pub(super) fn token(&self, kind: TokenKind, id: ConnId) -> Token {
         Token::new(kind, self.generation, id.0)
+    }
+
+    pub(super) fn partial(&self, layer: Layer) -> Partial {
+        self.kept[layer as usize].partial
+    }
+
+    pub(super) fn set_partial(&mut self, layer: Layer, partial: Partial) {
+        self.kept[layer as usize].partial = partial;
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -211,6 +238,7 @@ impl ConnTable {
         conn.phase = Phase::Free;
         conn.generation = (conn.generation + 1) & 0x00ff_ffff;
         conn.pending = Vec::new();
+        conn.secured = None;
         self.free.push(id.0);
         self.open -= 1;
     }
@@ -267,8 +295,7 @@ fn vacant() -> Conn {
         receive: Receive::Off,
         receive_armed: false,
         ended: false,
-        partial: Partial::Nothing,
-        holding: Links::default(),
+        kept: [KEPT_NOTHING; 2],
         bulk_score: 0,
         readable: false,
         readable_armed: false,
@@ -299,5 +326,6 @@ fn vacant() -> Conn {
         destination: 0,
         deadline_ns: u64::MAX,
         pending: Vec::new(),
+        secured: None,
     }
 }

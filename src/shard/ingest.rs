@@ -46,6 +46,9 @@ impl<I: Io> Shard<I> {
                 break;
             }
             let (frame, after) = rest.split_at(frame_bytes);
+            if self.has_to_wait(id, frame, &header) {
+                break;
+            }
             let verdict = self.frame(id, frame, &header);
             if verdict == Verdict::Leave {
                 break;

@@ -10,10 +10,8 @@ pub(super) struct Links {
     pub linked: bool,
 }
 
-impl Default for Links {
-    fn default() -> Self {
-        Links { previous: NONE, next: NONE, linked: false }
-    }
+impl Links {
+    pub(super) const UNLINKED: Links = Links { previous: NONE, next: NONE, linked: false };
 }
 
 /// The ends of a list; `links` finds a slot's links by index.
@@ -66,6 +64,6 @@ impl List {
         } else {
             links(table, own.next).previous = own.previous;
         }
-        *links(table, index) = Links::default();
+        *links(table, index) = Links::UNLINKED;
     }
 }

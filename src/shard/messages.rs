@@ -112,6 +112,30 @@ pub struct Adoption {
     pub pending: Vec<u8>,
     /// Control frames not yet sent.
     pub unsent: Vec<u8>,
+    /// Of a connection that speaks TLS.
+    pub secured: Option<Box<AdoptedTls>>,
+}
+
+/// What goes with a connection that speaks TLS.
+pub struct AdoptedTls {
+    /// Its handshake is over.
+    pub session: crate::tls::Session,
+    /// The tenant its certificate stands for.
+    pub tenant: Option<u16>,
+    /// Records received and not opened.
+    pub pending: Vec<u8>,
+    /// Records sealed and not sent.
+    pub unsent: Vec<u8>,
+}
+
+impl std::fmt::Debug for AdoptedTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (pending, unsent) = (self.pending.len(), self.unsent.len());
+        f.debug_struct("AdoptedTls")
+            .field("pending", &pending)
+            .field("unsent", &unsent)
+            .finish_non_exhaustive()
+    }
 }
 
 /// See [`Message::RemoteOpened`].
@@ -227,6 +251,8 @@ pub enum Command {
     PauseServer { paused: bool },
     /// New tokens and rules.
     Access(Arc<crate::access::Access>),
+    /// New certificates, for connections that begin from now on.
+    Tls(crate::tls::ServerTls),
     /// Take no new connection or batch, deliver what is in flight until this time of the monotonic clock.
     Drain { deadline_ns: u64 },
     /// End at once.

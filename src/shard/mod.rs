@@ -2,7 +2,7 @@
 //! receive memory. It is generic over the world it runs in ([`Io`]) and never asks which.
 //!
 //! A tick reads the clock once and does bounded work in fixed phases:
-//! completions -> mesh -> timers -> bulk reads -> fan-out -> credit and acknowledgements -> sends -> recycling.
+//! completions -> mesh -> handshakes -> timers -> bulk reads -> fan-out -> credit and acknowledgements -> sends -> recycling.
 //!
 //! Invariants:
 //! 1. Receive memory named by a completion may be read until the end of the tick; what has to live longer
@@ -29,7 +29,10 @@ mod moving;
 mod open;
 mod outbox;
 mod receive;
+mod records;
 mod remote;
+mod sealing;
+mod secured;
 mod session;
 mod subscriptions;
 mod tables;
@@ -44,7 +47,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::access::Access;
-use crate::buf::{Buffers, Span};
+use crate::buf::{Buffers, SendMemory, Span};
 use crate::ids::{ConnId, RegionId, ShardId, SockId};
 use crate::io::{
     Clock, Completion, Completions, Io, IoFatal, Op, SocketHandle, Token, TokenKind, Wait, WakeHandle,
@@ -66,6 +69,7 @@ use subscriptions::{RemoteConsumers, SubscriptionTable};
 use topics::{PartitionSlot, TopicTable};
 use transmit::Flight;
 
+pub use secured::ShardTls;
 pub use tables::{TableSize, tables};
 
 /// Bounds and time-outs of one shard, from the configuration.
@@ -83,6 +87,15 @@ pub struct ShardLimits {
     /// Blocks for control frames, see `limits::CONTROL_BLOCK_BYTES`.
     pub control_blocks: u32,
     pub bulk_regions: u16,
+}
+
+/// A socket that connections come from.
+#[derive(Debug)]
+pub struct Listening {
+    /// The socket.
+    pub socket: SocketHandle,
+    /// Its connections speak TLS.
+    pub secured: bool,
 }
 
 /// Everything a shard is made of.
@@ -108,7 +121,9 @@ pub struct ShardSpec {
     /// Region of the control blocks, attached to `buffers` and to the backend.
     pub control_region: RegionId,
     /// Listening sockets.
-    pub listeners: Vec<SocketHandle>,
+    pub listeners: Vec<Listening>,
+    /// What TLS is spoken with; `None` where no listener does.
+    pub tls: Option<ShardTls>,
     /// Clients may create topics by naming them.
     pub auto_create: bool,
     /// `host:port` of each shard's own port; may be empty.
@@ -143,11 +158,21 @@ pub struct Shard<I: Io> {
     /// Records left undelivered, once the drain has come to its end.
     drain_leftover: Option<u64>,
 
-    listeners: Vec<SockId>,
+    listeners: Vec<(SockId, bool)>,
     accepts_off: Vec<u32>,
     auto_create: bool,
     shard_addresses: Vec<String>,
     sessions: u64,
+
+    tls: Option<ShardTls>,
+    /// Where records are sealed to.
+    sending: Option<SendMemory>,
+    /// Handshakes with something to go on with, in their turn.
+    handshakes: VecDeque<ConnId>,
+    /// Connections that found no block to seal to.
+    sealing_waits: VecDeque<ConnId>,
+    /// The next time a failure of TLS may be logged.
+    tls_report_after_ns: u64,
 
     conns: ConnTable,
     timers: TimerWheel,
@@ -161,7 +186,7 @@ pub struct Shard<I: Io> {
     waiting_for_topic: Vec<session::WaitingRequest>,
     removals: Vec<commands::Removal>,
 
-    /// Connections that hold shared receive memory with a partial frame, oldest first.
+    /// Who holds memory of the rings with a partial frame or record, oldest first; see `receive`.
     holders: List,
     /// Connections whose receive has to be armed again when the tick ends.
     rearm: VecDeque<ConnId>,
@@ -196,6 +221,8 @@ pub struct Shard<I: Io> {
     accept_after_ns: u64,
     flights: Vec<Flight>,
     spans: Vec<Span>,
+    /// Scratch: what the send being built consists of.
+    gathered: Vec<Span>,
     /// Scratch: the subscribers of a partition that have work.
     wanted: Vec<u64>,
     /// Something is left to do at once: do not sleep.
@@ -219,9 +246,11 @@ impl<I: Io> Shard<I> {
         let limits = spec.limits;
         let connections = limits.connections as usize;
         let mut listeners = Vec::new();
-        for listener in spec.listeners {
-            listeners.push(io.attach(listener).expect("an empty socket table has room for the listeners"));
+        for Listening { socket, secured } in spec.listeners {
+            let sock = io.attach(socket).expect("an empty socket table has room for the listeners");
+            listeners.push((sock, secured));
         }
+        let sending = spec.tls.as_ref().map(|tls| SendMemory::new(tls.send_memory.0, tls.send_memory.1));
         Shard {
             id: spec.id,
             shards: spec.shards,
@@ -251,6 +280,11 @@ impl<I: Io> Shard<I> {
             auto_create: spec.auto_create,
             shard_addresses: spec.shard_addresses,
             sessions: 0,
+            tls: spec.tls,
+            sending,
+            handshakes: VecDeque::new(),
+            sealing_waits: VecDeque::new(),
+            tls_report_after_ns: 0,
             conns: ConnTable::new(limits.connections),
             timers: TimerWheel::new(connections),
             expired: Vec::with_capacity(connections),
@@ -282,6 +316,7 @@ impl<I: Io> Shard<I> {
             accept_after_ns: 0,
             flights: (0..SENDS_IN_FLIGHT).map(|_| Flight::new()).collect(),
             spans: Vec::with_capacity(SPANS_PER_SEND),
+            gathered: Vec::with_capacity(2 * SPANS_PER_SEND),
             wanted: Vec::with_capacity(64),
             busy: false,
             slept: true,
@@ -329,6 +364,7 @@ impl<I: Io> Shard<I> {
             self.complete(completion);
         }
         self.take_messages();
+        self.shake_hands();
         self.expire_timers();
         self.visit_bulk();
         self.fan_out();

@@ -1,4 +1,6 @@
-//! Receiving into the shared ring, and keeping a frame that has begun until it is whole.
+//! Receiving into the shared ring, and keeping a frame that has begun until it is whole. Of a connection that speaks
+//! TLS it is records that are received there, and kept until they are whole in the same way; their frames are opened
+//! to another ring (`records`), and again kept there in the same way.
 //!
 //! A partial frame stays where it is, held, as long as the bytes that follow land beside it (the ring is
 //! mirrored and its buffers are filled in order of address, so one sender's bytes lie side by side over
@@ -14,12 +16,30 @@ use crate::proto::code::Code;
 use crate::proto::header::FrameHeader;
 
 use super::Shard;
-use super::conn::{Partial, Phase, Receive};
+use super::conn::{ConnTable, Layer, Partial, Phase, Receive};
+use super::list::Links;
 
 /// Large receives in a row after which a connection is promoted to a region.
 pub(super) const PROMOTE_AFTER: u8 = 8;
 /// A receive at least this large counts towards promotion.
 const LARGE_RECEIVE_BYTES: u32 = 32 * 1024;
+/// Bytes that may wait for their turn in a block: whole records before a handshake goes on, or whole frames before it
+/// is over.
+const WAITING_BYTES_MAX: u32 = 64 * 1024;
+
+/// A connection and a layer, as the list of holders counts.
+fn holder(id: ConnId, layer: Layer) -> u32 {
+    2 * id.0 + layer as u32
+}
+
+fn held_by(index: u32) -> (ConnId, Layer) {
+    (ConnId(index / 2), if index.is_multiple_of(2) { Layer::Frames } else { Layer::Records })
+}
+
+fn holding(conns: &mut ConnTable, index: u32) -> &mut Links {
+    let (id, layer) = held_by(index);
+    &mut conns[id].kept[layer as usize].holding
+}
 
 impl<I: Io> Shard<I> {
     pub(super) fn arm_receive(&mut self, id: ConnId) {
@@ -61,165 +81,213 @@ impl<I: Io> Shard<I> {
 
     /// Routes bytes by what the connection is doing.
     fn take_in(&mut self, id: ConnId, span: Span) {
+        let layer = self.first_layer(id);
         match self.conns[id].phase {
-            Phase::Greeting | Phase::Open => self.take_frames(id, span),
-            Phase::Moving => self.stash(id, span),
+            Phase::Greeting | Phase::Open => self.take(id, layer, span),
+            Phase::Moving => self.stash(id, layer, span),
             Phase::Free | Phase::Lingering | Phase::Closing => {}
         }
     }
 
-    /// Joins new bytes to a partial frame and acts on every whole frame.
-    fn take_frames(&mut self, id: ConnId, span: Span) {
-        let run = match self.conns[id].partial {
-            Partial::Nothing => span,
-            Partial::InRing(held) if self.buffers.receive.shared_contiguous(held, span) => {
-                self.let_go(id);
-                self.buffers.receive.merge(held, span)
-            }
-            Partial::InRing(_) => {
-                if !self.move_to_block(id) {
-                    return self.fail(id, Code::StraddleExhausted, String::new());
-                }
-                let Some(rest) = self.fill_block(id, span) else { return };
-                rest
-            }
-            Partial::InBlock { .. } => {
-                let Some(rest) = self.fill_block(id, span) else { return };
-                rest
-            }
-        };
-        let used = self.ingest(id, run);
-        let (_, rest) = run.split_at(used);
-        self.keep(id, rest);
+    /// What the socket's bytes are.
+    pub(super) fn first_layer(&self, id: ConnId) -> Layer {
+        if self.conns[id].secured.is_some() { Layer::Records } else { Layer::Frames }
     }
 
-    /// Keeps what is left after the last whole frame.
-    fn keep(&mut self, id: ConnId, rest: Span) {
-        match self.conns[id].phase {
-            Phase::Moving => self.stash(id, rest),
-            Phase::Greeting | Phase::Open if rest.bytes > 0 => {
-                if self.conns[id].frame_began_ns == 0 {
-                    self.conns[id].frame_began_ns = self.clock.mono_ns;
-                    self.timer_no_later_than(
-                        id,
-                        self.clock.mono_ns + self.limits.frame_timeout_ms * 1_000_000,
-                    );
+    /// Joins new bytes to what is kept of the layer and acts on every whole frame or record.
+    pub(super) fn take(&mut self, id: ConnId, layer: Layer, span: Span) {
+        match self.conns[id].partial(layer) {
+            Partial::Nothing => self.take_run(id, layer, span),
+            Partial::InRing(held) if self.buffers.receive.contiguous(held, span) => {
+                self.unlist(id, layer);
+                let run = self.buffers.receive.merge(held, span);
+                self.take_run(id, layer, run);
+                self.buffers.receive.release(held);
+            }
+            Partial::InRing(_) if !self.move_to_block(id, layer) => {
+                self.fail(id, Code::StraddleExhausted, String::new());
+            }
+            Partial::InRing(_) | Partial::InBlock { .. } => {
+                if let Some(rest) = self.fill_block(id, layer, span) {
+                    self.take_run(id, layer, rest);
                 }
+            }
+        }
+    }
+
+    /// Goes on with what is kept of the layer, where it lies: its turn has come.
+    pub(super) fn take_kept(&mut self, id: ConnId, layer: Layer) {
+        let (run, hold) = match self.conns[id].partial(layer) {
+            Partial::Nothing => return,
+            Partial::InRing(held) => (held, held),
+            Partial::InBlock { block, filled } => (block.split_at(filled).0, block),
+        };
+        self.unlist(id, layer);
+        self.take_run(id, layer, run);
+        self.buffers.receive.release(hold);
+    }
+
+    fn take_run(&mut self, id: ConnId, layer: Layer, run: Span) {
+        let used = self.act_on(id, layer, run);
+        let (_, rest) = run.split_at(used);
+        self.keep(id, layer, rest);
+    }
+
+    /// Acts on whole frames or records from the start of a run; says how many bytes were dealt with.
+    fn act_on(&mut self, id: ConnId, layer: Layer, run: Span) -> u32 {
+        match layer {
+            Layer::Frames => self.ingest(id, run),
+            Layer::Records => self.open_records(id, run),
+        }
+    }
+
+    /// Keeps what is left after the last whole frame or record.
+    fn keep(&mut self, id: ConnId, layer: Layer, rest: Span) {
+        match self.conns[id].phase {
+            Phase::Moving => self.stash(id, layer, rest),
+            Phase::Greeting | Phase::Open if rest.bytes > 0 => {
+                self.frame_has_begun(id);
                 self.buffers.receive.hold(rest);
-                self.conns[id].partial = Partial::InRing(rest);
-                self.holders
-                    .push_back(&mut self.conns, id.0, |conns, index| &mut conns[ConnId(index)].holding);
+                self.conns[id].set_partial(layer, Partial::InRing(rest));
+                self.holders.push_back(&mut self.conns, holder(id, layer), holding);
             }
             _ => {}
         }
     }
 
-    /// The partial frame in the ring is no longer held.
-    pub(super) fn let_go(&mut self, id: ConnId) {
-        if let Partial::InRing(held) = self.conns[id].partial {
-            self.buffers.receive.release(held);
-            self.conns[id].partial = Partial::Nothing;
-            self.holders.remove(&mut self.conns, id.0, |conns, index| &mut conns[ConnId(index)].holding);
+    /// From now on the peer has a bounded time for the rest.
+    pub(super) fn frame_has_begun(&mut self, id: ConnId) {
+        if self.conns[id].frame_began_ns == 0 {
+            self.conns[id].frame_began_ns = self.clock.mono_ns;
+            self.timer_no_later_than(id, self.clock.mono_ns + self.limits.frame_timeout_ms * 1_000_000);
         }
     }
 
-    /// Gives up whatever is kept of a partial frame.
+    /// Forgets what is kept of the layer; its hold is the caller's from here.
+    fn unlist(&mut self, id: ConnId, layer: Layer) {
+        self.conns[id].set_partial(layer, Partial::Nothing);
+        self.holders.remove(&mut self.conns, holder(id, layer), holding);
+    }
+
+    /// Gives up whatever is kept of unfinished frames and records.
     pub(super) fn drop_partial(&mut self, id: ConnId) {
-        self.let_go(id);
-        if let Partial::InBlock { block, .. } = self.conns[id].partial {
-            self.buffers.receive.release(block);
+        for layer in [Layer::Frames, Layer::Records] {
+            self.drop_kept(id, layer);
         }
-        self.conns[id].partial = Partial::Nothing;
         self.conns[id].frame_began_ns = 0;
     }
 
-    /// Moves a partial frame out of the ring; `false` when there is no block for it.
-    pub(super) fn move_to_block(&mut self, id: ConnId) -> bool {
-        let Partial::InRing(held) = self.conns[id].partial else { return true };
-        // The header was checked when it was whole: `ingest` refuses a frame that is too large.
-        let wanted = self.whole_frame_bytes(held).unwrap_or(HEADER_BYTES_U32).max(held.bytes);
+    /// The same of one layer.
+    pub(super) fn drop_kept(&mut self, id: ConnId, layer: Layer) {
+        match self.conns[id].partial(layer) {
+            Partial::Nothing => {}
+            Partial::InRing(held) | Partial::InBlock { block: held, .. } => {
+                self.unlist(id, layer);
+                self.buffers.receive.release(held);
+            }
+        }
+    }
+
+    /// Moves what is kept out of the ring; `false` when there is no block for it.
+    fn move_to_block(&mut self, id: ConnId, layer: Layer) -> bool {
+        let Partial::InRing(held) = self.conns[id].partial(layer) else { return true };
+        let wanted = self.whole_bytes(layer, held).max(held.bytes);
         let Some(block) = self.buffers.receive.block(wanted) else { return false };
         let (to, _) = block.split_at(held.bytes);
         self.buffers.memory.copy(held, to, CopyReason::Straddle);
-        self.let_go(id);
-        self.conns[id].partial = Partial::InBlock { block, filled: held.bytes };
+        self.drop_kept(id, layer);
+        self.conns[id].set_partial(layer, Partial::InBlock { block, filled: held.bytes });
         true
     }
 
-    /// Bytes of the frame that begins at `span`, once its header is there.
-    pub(super) fn whole_frame_bytes(&self, span: Span) -> Option<u32> {
+    /// Bytes of the frame or record that begins at `span`, or of its header while that is not whole. Headers are
+    /// checked as soon as they are: what cannot be is refused before it is kept.
+    pub(super) fn whole_bytes(&self, layer: Layer, span: Span) -> u32 {
         let bytes = self.buffers.memory.bytes(span);
-        let header = bytes.first_chunk::<HEADER_BYTES>()?;
-        let header = FrameHeader::parse(header, self.limits.frame_bytes_max).ok()?;
-        u32::try_from(header.frame_bytes()).ok()
+        match layer {
+            Layer::Frames => bytes
+                .first_chunk::<HEADER_BYTES>()
+                .and_then(|header| FrameHeader::parse(header, self.limits.frame_bytes_max).ok())
+                .and_then(|header| u32::try_from(header.frame_bytes()).ok())
+                .unwrap_or(HEADER_BYTES_U32),
+            Layer::Records => crate::tls::record_bytes(bytes),
+        }
     }
 
-    /// Continues a frame in its block. When the frame is whole it is acted upon and what follows it in
-    /// `span` is returned; `None` when all of `span` was used or the connection is no longer read.
-    fn fill_block(&mut self, id: ConnId, span: Span) -> Option<Span> {
+    /// Continues a frame or record in its block. When it is whole it is acted upon and what follows it in `span`
+    /// is returned; `None` when all of `span` was used or the connection is no longer read.
+    fn fill_block(&mut self, id: ConnId, layer: Layer, span: Span) -> Option<Span> {
         let mut rest = span;
         loop {
-            let Partial::InBlock { block, filled } = self.conns[id].partial else { return Some(rest) };
+            let Partial::InBlock { block, filled } = self.conns[id].partial(layer) else { return Some(rest) };
             let take = (block.bytes - filled).min(rest.bytes);
             let (piece, after) = rest.split_at(take);
             let (_, tail) = block.split_at(filled);
             self.buffers.memory.copy(piece, tail.split_at(take).0, CopyReason::Straddle);
             let filled = filled + take;
-            self.conns[id].partial = Partial::InBlock { block, filled };
+            self.conns[id].set_partial(layer, Partial::InBlock { block, filled });
             rest = after;
             if filled < block.bytes {
                 return None;
             }
-            if !self.block_is_full(id, block) {
+            if !self.block_is_full(id, layer, block) {
                 if self.conns[id].phase == Phase::Moving {
-                    self.stash(id, rest);
+                    self.stash(id, layer, rest);
                 }
                 return None;
             }
         }
     }
 
-    /// A block is full: it holds a whole frame, or a header that now says how large the frame is.
-    fn block_is_full(&mut self, id: ConnId, block: Span) -> bool {
-        let used = self.ingest(id, block);
+    /// A block is full: it holds a whole frame or record, or a header that now says how large it is, or what waits
+    /// for its turn.
+    fn block_is_full(&mut self, id: ConnId, layer: Layer, block: Span) -> bool {
+        let used = self.act_on(id, layer, block);
+        let (_, left) = block.split_at(used);
         if self.conns[id].phase == Phase::Moving {
-            self.stash(id, block.split_at(used).1);
+            self.stash(id, layer, left);
             self.drop_partial(id);
             return false;
         }
         if !self.conns[id].is_live() {
             return false;
         }
-        if used == block.bytes {
-            self.drop_partial(id);
+        if left.bytes == 0 {
+            self.drop_kept(id, layer);
             return true;
         }
-        let wanted =
-            self.whole_frame_bytes(block).expect("a full block begins with a header that was checked");
-        let Some(larger) = self.buffers.receive.block(wanted) else {
+        let whole = self.whole_bytes(layer, left);
+        let wanted = if whole > left.bytes { whole } else { 2 * left.bytes };
+        let larger =
+            if wanted <= WAITING_BYTES_MAX.max(whole) { self.buffers.receive.block(wanted) } else { None };
+        let Some(larger) = larger else {
             self.fail(id, Code::StraddleExhausted, String::new());
             return false;
         };
-        self.buffers.memory.copy(block, larger.split_at(block.bytes).0, CopyReason::Straddle);
+        self.buffers.memory.copy(left, larger.split_at(left.bytes).0, CopyReason::Straddle);
         self.buffers.receive.release(block);
-        self.conns[id].partial = Partial::InBlock { block: larger, filled: block.bytes };
+        self.conns[id].set_partial(layer, Partial::InBlock { block: larger, filled: left.bytes });
         true
     }
 
-    /// Frees the oldest buffers when the ring runs short: partial frames move to blocks, and `live`
-    /// partitions let go of what slow subscribers have not taken.
+    /// Frees the oldest memory when a ring runs short: what is unfinished moves to blocks, and `live` partitions
+    /// let go of what slow subscribers have not taken.
     pub(super) fn relieve_pressure(&mut self) {
-        while self.buffers.receive.shared_pressure() {
+        while self.rings_are_short() {
             let Some(index) = self.holders.first() else { break };
-            let id = ConnId(index);
-            if !self.move_to_block(id) {
+            let (id, layer) = held_by(index);
+            if !self.move_to_block(id, layer) {
                 self.counters.add(Counter::StraddleWaits, 1);
                 self.fail(id, Code::StraddleExhausted, String::new());
             }
         }
-        if self.buffers.receive.shared_pressure() || self.bulk_is_short() {
+        if self.rings_are_short() || self.bulk_is_short() {
             self.unpin_partitions();
         }
+    }
+
+    fn rings_are_short(&self) -> bool {
+        self.buffers.receive.shared_pressure() || self.buffers.receive.opened_pressure()
     }
 
     /// Arms receives that have ended. Those that found no buffer come before those that used them up.
@@ -244,7 +312,7 @@ impl<I: Io> Shard<I> {
 
     fn consider_promotion(&mut self, id: ConnId, bytes: u32) {
         let conn = &mut self.conns[id];
-        if conn.phase != Phase::Open || conn.receive != Receive::Shared {
+        if conn.phase != Phase::Open || conn.receive != Receive::Shared || conn.is_handshaking() {
             return;
         }
         if conn.frame_bytes_seen < BULK_FRAME_BYTES {
@@ -258,13 +326,20 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The peer has finished sending.
+    /// The socket's bytes have come to their end.
     pub(super) fn end_of_stream(&mut self, id: ConnId) {
+        if self.records_end_well(id) {
+            self.peer_finished(id);
+        }
+    }
+
+    /// The peer has finished sending.
+    pub(super) fn peer_finished(&mut self, id: ConnId) {
         self.conns[id].ended = true;
         match self.conns[id].phase {
             Phase::Lingering => self.nothing_to_send(id),
             Phase::Greeting | Phase::Open => {
-                if self.conns[id].partial == Partial::Nothing {
+                if self.conns[id].partial(Layer::Frames) == Partial::Nothing {
                     self.finish(id);
                 } else {
                     self.lost(id, Code::MidFrameDisconnect);

@@ -124,7 +124,7 @@ impl<I: Io> Shard<I> {
             );
             return self.fail(id, Code::BadVersion, detail);
         }
-        let Some(tenant) = self.access.authenticate(&hello.token) else {
+        let Some(tenant) = self.tenant_at_hello(id, &hello.token) else {
             return self.fail(id, Code::Unauthenticated, String::new());
         };
         self.sessions += 1;

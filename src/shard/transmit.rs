@@ -33,16 +33,18 @@ pub(super) struct Flight {
     bytes: u32,
     spans: usize,
     control: u32,
+    bytes_max: u32,
 }
 
 impl Flight {
     pub(super) fn new() -> Self {
-        Flight { parts: Vec::with_capacity(2 * SPANS_PER_SEND), bytes: 0, spans: 0, control: 0 }
+        Flight { parts: Vec::with_capacity(2 * SPANS_PER_SEND), bytes: 0, spans: 0, control: 0, bytes_max: 0 }
     }
 
-    fn clear(&mut self) {
+    fn clear(&mut self, bytes_max: u32) {
         self.parts.clear();
         (self.bytes, self.spans, self.control) = (0, 0, 0);
+        self.bytes_max = bytes_max;
     }
 
     fn spans_left(&self) -> usize {
@@ -50,7 +52,7 @@ impl Flight {
     }
 
     fn room(&self) -> u32 {
-        SEND_BYTES_MAX.saturating_sub(self.bytes)
+        self.bytes_max.saturating_sub(self.bytes)
     }
 }
 
@@ -127,17 +129,10 @@ impl<I: Io> Shard<I> {
         let Some(list) = self.io.span_list() else {
             return self.mark_dirty(id);
         };
-        self.flights[list.0 as usize].clear();
-        let resume = self.conns[id].resume;
-        if resume != NONE {
-            self.load_data(id, list, resume);
-            if self.flights[list.0 as usize].parts.is_empty() {
-                self.io.drop_span_list(list);
-                return self.rest_is_missing(id, resume);
-            }
+        if self.conns[id].secured.is_some() {
+            return self.transmit_sealed(id, list);
         }
-        self.load_control(id, list);
-        self.load_subscriptions(id, list);
+        self.gather(id, list, SEND_BYTES_MAX);
         let flight = &self.flights[list.0 as usize];
         if flight.parts.is_empty() {
             self.io.drop_span_list(list);
@@ -145,16 +140,42 @@ impl<I: Io> Shard<I> {
         }
         self.counters.add(Counter::Sends, 1);
         self.counters.add(Counter::SendSpans, flight.spans as u64);
+        for &span in &self.gathered {
+            self.io.push_span(list, span);
+        }
         let sock = self.conns[id].sock;
         self.conns[id].sending = Some(list);
         self.submit(id, Op::Send { sock, spans: list }, TokenKind::Send);
+    }
+
+    /// Gathers what the connection has to get, up to so many bytes: spans in `gathered`, and where they come from in
+    /// the list's flight.
+    pub(super) fn gather(&mut self, id: ConnId, list: SpanListId, bytes_max: u32) {
+        self.flights[list.0 as usize].clear(bytes_max);
+        self.gathered.clear();
+        if bytes_max == 0 {
+            return;
+        }
+        let resume = self.conns[id].resume;
+        if resume != NONE {
+            self.load_data(id, list, resume);
+            if self.gathered.is_empty() {
+                return self.rest_is_missing(id, resume);
+            }
+        }
+        self.load_control(id, list);
+        self.load_subscriptions(id, list);
     }
 
     /// Ends a session that waited only for its last words to be sent.
     pub(super) fn nothing_to_send(&mut self, id: ConnId) {
         let conn = &self.conns[id];
         let said = conn.outbox.is_empty() && conn.sending.is_none() && conn.resume == NONE && conn.lent == 0;
-        if conn.phase == Phase::Lingering && said && (conn.close_when_sent || conn.ended) {
+        if conn.phase == Phase::Lingering
+            && said
+            && (conn.close_when_sent || conn.ended)
+            && self.has_said_close(id)
+        {
             self.all_said(id);
         }
     }
@@ -185,7 +206,7 @@ impl<I: Io> Shard<I> {
             if flight.spans_left() == 0 {
                 break;
             }
-            self.io.push_span(list, rest);
+            self.gathered.push(rest);
             flight.spans += 1;
             added += rest.bytes;
         }
@@ -269,9 +290,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn load_spans(&mut self, list: SpanListId, spans: &[Span]) {
-        for &span in spans {
-            self.io.push_span(list, span);
-        }
+        self.gathered.extend_from_slice(spans);
         self.flights[list.0 as usize].spans += spans.len();
     }
 
@@ -311,8 +330,16 @@ impl<I: Io> Shard<I> {
             _ => 0,
         };
         self.counters.add(Counter::BytesSent, u64::from(sent));
-        let total = self.flights[list.0 as usize].bytes;
-        self.account(id, list, sent);
+        let total = match self.conns[id].secured.as_ref().and_then(|secured| secured.unsent) {
+            Some(unsent) => {
+                self.sealed_sent(id, sent);
+                unsent.rest.bytes
+            }
+            None => {
+                self.account(id, list, sent);
+                self.flights[list.0 as usize].bytes
+            }
+        };
         match outcome {
             Outcome::Sent { .. } if sent == total => self.mark_dirty(id),
             Outcome::Sent { .. } => {
@@ -326,7 +353,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Says to each part of a send how much of it was sent.
-    fn account(&mut self, id: ConnId, list: SpanListId, sent: u32) {
+    pub(super) fn account(&mut self, id: ConnId, list: SpanListId, sent: u32) {
         self.conns[id].resume = NONE;
         let parts = std::mem::take(&mut self.flights[list.0 as usize].parts);
         let mut left = sent;
@@ -397,12 +424,14 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.conns[id].blocked = false;
-        self.set_blocked(id, false);
+        if !self.conns[id].waits_for_block() {
+            self.set_blocked(id, false);
+        }
         self.mark_dirty(id);
     }
 
     /// Tells the partitions, so that `topic describe` can say why a consumer lags.
-    fn set_blocked(&mut self, id: ConnId, blocked: bool) {
+    pub(super) fn set_blocked(&mut self, id: ConnId, blocked: bool) {
         let mut at = self.conns[id].subscriptions;
         while at != NONE {
             let entry = &self.subscriptions[at];

@@ -32,6 +32,7 @@ pub use config::{
     ServerTls, TenantRefused, TenantRule,
 };
 pub use reason::{Failure, Fault, Reason};
+pub use record::record_bytes;
 pub use record::{Received, Sealed, Suite, Then};
 pub use session::{Peer, Records, Session};
 

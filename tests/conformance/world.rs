@@ -90,6 +90,7 @@ impl<B: Backend> World<B> {
             buffers: io.capabilities().shared_buffers,
             bulk: vec![(BULK, bulk)],
             blocks: (ARENA, arena),
+            opened: None,
         });
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
         // A crowd must not overflow the backlog: it would try again a second later.

@@ -35,7 +35,7 @@ pub const MODULES: &[Module] = modules! {
     "topic" uses ["buf", "ids", "limits"];
     "access" uses ["ids", "limits", "proto"];
     "mesh" uses ["ids", "limits", "proto"];
-    "metrics" uses ["buf", "ids", "lifecycle", "limits", "proto", "time"];
+    "metrics" uses ["buf", "ids", "lifecycle", "limits", "proto", "time", "tls"];
     "tls" uses ["buf", "time"];
     "partition" uses ["buf", "ids", "limits", "proto", "topic"];
     "io" uses ["buf", "ids", "limits", "log", "time"];
@@ -46,7 +46,7 @@ pub const MODULES: &[Module] = modules! {
     "config" uses ["access", "ids", "io", "io::choice", "limits", "log", "tls", "topic"];
     "shard" uses [
         "access", "buf", "ids", "io", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto", "time",
-        "topic", "wire",
+        "tls", "topic", "wire",
     ];
     "control" uses [
         "access", "buf", "config", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto",

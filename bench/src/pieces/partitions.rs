@@ -71,7 +71,8 @@ impl Log {
         };
         let (ring, shared) = (region(1, RING_BYTES), region(2, 64 * 1024));
         let (bulk, blocks) = (region(3, 256 * 1024), region(4, 256 * 1024));
-        let spec = ReceiveSpec { shared: (shared.0, &shared.1), buffers: 4, bulk: vec![bulk], blocks };
+        let spec =
+            ReceiveSpec { shared: (shared.0, &shared.1), buffers: 4, bulk: vec![bulk], blocks, opened: None };
         let mut receive = ReceiveMemory::new(spec);
         let source = receive.take_region().expect("there is one");
         let buffers = Buffers { memory, receive };

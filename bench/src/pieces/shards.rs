@@ -20,7 +20,7 @@ use uringest::metrics::CounterPage;
 use uringest::proto::control::{Hello, Open, Opened, Subscribe};
 use uringest::proto::header::{FrameHeader, Kind, seal};
 use uringest::shard::messages::{Command, Message};
-use uringest::shard::{Shard, ShardLimits, ShardSpec};
+use uringest::shard::{Listening, Shard, ShardLimits, ShardSpec};
 use uringest::topic::{Overflow, Topic, TopicKind, TopicPartition};
 
 use super::world::World;
@@ -371,7 +371,7 @@ fn shard(mesh: MeshEnd<Message>) -> (Shard<World>, Rc<RefCell<Scripted>>) {
         memory.attach(*id, Arc::clone(mapping));
         io.attach_region(*id, mapping, false);
     }
-    let spec = ReceiveSpec { shared: (shared.0, &shared.1), buffers, bulk, blocks };
+    let spec = ReceiveSpec { shared: (shared.0, &shared.1), buffers, bulk, blocks, opened: None };
     let spec = ShardSpec {
         id: ShardId(0),
         shards: 1,
@@ -383,7 +383,8 @@ fn shard(mesh: MeshEnd<Message>) -> (Shard<World>, Rc<RefCell<Scripted>>) {
         census: Arc::new(Census::new(512, 0)),
         buffers: Buffers { memory, receive: ReceiveMemory::new(spec) },
         control_region: control.0,
-        listeners: vec![SocketHandle::Simulated(0)],
+        listeners: vec![Listening { socket: SocketHandle::Simulated(0), secured: false }],
+        tls: None,
         auto_create: false,
         shard_addresses: Vec::new(),
     };

@@ -89,6 +89,7 @@ fn it_is_laid_out_as_the_specification_says() {
         buffers: 4,
         bulk: vec![(RegionId(2), mirrored(32_768))],
         blocks: (RegionId(3), Arc::new(Mapping::plain(1 << 20, Pages::Small).unwrap())),
+        opened: None,
     });
     assert_eq!((receive.shared_free_bytes(), receive.shared_buffer_bytes()), (65_536, 16_384));
     assert_eq!(receive.blocks_free_bytes(), 1 << 20);

@@ -16,7 +16,7 @@ use crate::metrics::CounterPage;
 use crate::proto::control::{Hello, Open, Opened, Start, Subscribe};
 use crate::proto::header::{FrameHeader, Kind};
 use crate::shard::messages::{Command, Message, Report};
-use crate::shard::{Shard, ShardLimits, ShardSpec};
+use crate::shard::{Listening, Shard, ShardLimits, ShardSpec};
 use crate::topic::{Overflow, Topic, TopicKind, TopicPartition};
 use crate::wire::batch::BatchBuilder;
 
@@ -71,6 +71,7 @@ impl Receive {
             buffers: 4,
             bulk: self.bulk.clone(),
             blocks: self.blocks.clone(),
+            opened: None,
         });
         Buffers { memory, receive }
     }
@@ -127,7 +128,8 @@ impl Rig {
                 census: Arc::clone(&census),
                 buffers: own.buffers(&receive, &mut io),
                 control_region: own.control.0,
-                listeners: vec![SocketHandle::Simulated(0)],
+                listeners: vec![Listening { socket: SocketHandle::Simulated(0), secured: false }],
+                tls: None,
                 auto_create: false,
                 shard_addresses: Vec::new(),
             };

@@ -44,6 +44,13 @@ pub(in crate::tls) fn whole(mut records: &[u8]) -> impl Iterator<Item = (u8, &[u
     })
 }
 
+/// Bytes of the record that begins here, as its header says, or of a header while that is not whole.
+#[must_use]
+pub fn record_bytes(input: &[u8]) -> u32 {
+    let Some(&[_, _, _, high, low]) = input.first_chunk::<HEADER_BYTES>() else { return 5 };
+    5 + u32::from(u16::from_be_bytes([high, low]))
+}
+
 /// The header of a protected record with this many bytes of content.
 #[allow(clippy::cast_possible_truncation)] // at most 2^14 + 17
 pub(super) fn protected(content_bytes: usize) -> [u8; HEADER_BYTES] {

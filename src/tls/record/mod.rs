@@ -31,6 +31,7 @@ mod seal;
 pub(in crate::tls) mod tests;
 
 pub use cipher::Implementation;
+pub use header::record_bytes;
 pub(super) use header::{ALERT, CHANGE_CIPHER_SPEC, HANDSHAKE, Head, PROTECTED, head, whole};
 pub use keys::Suite;
 pub(super) use keys::{Keys, NextKeys};

@@ -1,0 +1,149 @@
+//! Records out: what a connection has to get is gathered as for a connection in plaintext, sealed into a block of the
+//! send memory, and sent from there.
+//!
+//! Sealed bytes have used up their record numbers: they can only be sent, in their order. So what is sealed counts as
+//! sent for frames and partitions, and its block is the connection's until the socket has taken all of it; nothing
+//! more is sealed before. A connection that finds no block waits in a queue for the next one that is given back.
+
+use crate::buf::Span;
+use crate::ids::ConnId;
+use crate::io::{Io, Op, SpanListId, TokenKind};
+use crate::limits::SEALED_SEND_BYTES_MAX;
+use crate::metrics::Counter;
+use crate::proto::code::Code;
+use crate::tls::record::{CONTENT_BYTES_MAX, KEY_UPDATE_RECORD_BYTES, OVERHEAD_BYTES};
+use crate::tls::spans;
+
+use super::Shard;
+use super::secured::{Secured, Unsent};
+
+/// Room for what a handshake has to say in one send; more goes with the next one.
+const HANDSHAKE_SEND_BYTES: u32 = 8 * 1024;
+/// How long a connection may keep a block without progress while others wait for one.
+const STALLED_NS: u64 = 2_000_000_000;
+
+const SECURED: &str = "a connection that speaks TLS";
+
+impl<I: Io> Shard<I> {
+    /// Builds and submits one send of a connection that speaks TLS.
+    pub(super) fn transmit_sealed(&mut self, id: ConnId, list: SpanListId) {
+        if self.secured(id).unsent.is_none() {
+            self.seal(id, list);
+        }
+        let Some(Unsent { rest, .. }) = self.secured(id).unsent else {
+            self.io.drop_span_list(list);
+            return self.nothing_to_send(id);
+        };
+        self.io.push_span(list, rest);
+        self.counters.add(Counter::Sends, 1);
+        self.counters.add(Counter::SendSpans, 1);
+        let sock = self.conns[id].sock;
+        self.conns[id].sending = Some(list);
+        self.submit(id, Op::Send { sock, spans: list }, TokenKind::Send);
+    }
+
+    /// Seals what there is to say, where there is a block for it.
+    fn seal(&mut self, id: ConnId, list: SpanListId) {
+        let secured = self.secured(id);
+        let (owes, can_send) = (secured.session.has_output(), secured.session.can_send());
+        self.gather(id, list, if can_send { SEALED_SEND_BYTES_MAX } else { 0 });
+        let gathered = std::mem::take(&mut self.gathered);
+        if owes || !gathered.is_empty() {
+            let taken = self.seal_spans(id, &gathered, owes);
+            self.account(id, list, taken);
+        }
+        self.gathered = gathered;
+    }
+
+    /// Says how many of the bytes were sealed.
+    fn seal_spans(&mut self, id: ConnId, gathered: &[Span], owes: bool) -> u32 {
+        let wanted = room_for(gathered) + if owes { HANDSHAKE_SEND_BYTES } else { 0 };
+        let Some(block) = self.sending.as_mut().and_then(|memory| memory.take(wanted)) else {
+            self.wait_for_block(id);
+            return 0;
+        };
+        let since_ns = self.clock.mono_ns;
+        let secured = self.conns[id].secured.as_mut().expect(SECURED);
+        let sealed = spans::seal(&mut secured.session, &mut self.buffers.memory, gathered, block);
+        let (rest, _) = block.split_at(bytes_of(sealed.written));
+        secured.unsent = Some(Unsent { block, rest, since_ns });
+        if rest.bytes == 0 {
+            self.give_block(id);
+        }
+        self.counters.add(Counter::TlsSealedBytes, sealed.taken as u64);
+        bytes_of(sealed.taken)
+    }
+
+    /// The socket has taken so many of the sealed bytes.
+    pub(super) fn sealed_sent(&mut self, id: ConnId, sent: u32) {
+        let now_ns = self.clock.mono_ns;
+        let secured = self.conns[id].secured.as_mut().expect(SECURED);
+        let unsent = secured.unsent.as_mut().expect("something was sent");
+        unsent.rest = unsent.rest.split_at(sent).1;
+        if sent > 0 {
+            unsent.since_ns = now_ns;
+        }
+        if unsent.rest.bytes == 0 {
+            self.give_block(id);
+        }
+    }
+
+    /// Gives the connection's block back, and a turn to who waits for one.
+    pub(super) fn give_block(&mut self, id: ConnId) {
+        let Some(secured) = &mut self.conns[id].secured else { return };
+        let Some(unsent) = secured.unsent.take() else { return };
+        if let Some(memory) = &mut self.sending {
+            memory.give(unsent.block);
+        }
+        while let Some(waiting) = self.sealing_waits.pop_front() {
+            // The slot may have changed hands since.
+            let secured = self.conns[waiting].secured.as_mut().filter(|secured| secured.waits_for_block);
+            if let Some(secured) = secured {
+                secured.waits_for_block = false;
+                self.set_blocked(waiting, false);
+                self.mark_dirty(waiting);
+            }
+        }
+    }
+
+    /// Closes who keeps a block and takes nothing, while others wait for one.
+    pub(super) fn end_stalled(&mut self) {
+        if self.sealing_waits.is_empty() {
+            return;
+        }
+        let now_ns = self.clock.mono_ns;
+        let stalled = |unsent: &Unsent| unsent.since_ns + STALLED_NS <= now_ns;
+        for id in self.conns.ids() {
+            let unsent = self.conns[id].secured.as_ref().and_then(|secured| secured.unsent);
+            if unsent.as_ref().is_some_and(stalled) {
+                self.doom(id, Code::PeerNotReading);
+            }
+        }
+    }
+
+    fn secured(&self, id: ConnId) -> &Secured {
+        self.conns[id].secured.as_ref().expect(SECURED)
+    }
+
+    fn wait_for_block(&mut self, id: ConnId) {
+        self.counters.add(Counter::SendWaits, 1);
+        let secured = self.conns[id].secured.as_mut().expect(SECURED);
+        if !secured.waits_for_block {
+            secured.waits_for_block = true;
+            self.sealing_waits.push_back(id);
+            self.set_blocked(id, true);
+        }
+    }
+}
+
+/// Room that is enough for the records of these: each stretch ends one, and a KeyUpdate may come before them.
+fn room_for(spans: &[Span]) -> u32 {
+    let bytes: usize = spans.iter().map(|span| span.bytes as usize).sum();
+    let records = bytes / CONTENT_BYTES_MAX + spans.len();
+    bytes_of(bytes + records * OVERHEAD_BYTES + KEY_UPDATE_RECORD_BYTES)
+}
+
+#[allow(clippy::cast_possible_truncation)] // of one send's spans, which are bounded
+fn bytes_of(bytes: usize) -> u32 {
+    bytes as u32
+}

@@ -1,0 +1,306 @@
+//! Connections that speak TLS: their handshakes, each in its turn, who the peer turns out to be, and how TLS ends.
+//!
+//! State and owner: a connection's [`Secured`] has its session (`tls`), the region its records are opened to while it
+//! is a bulk connection, and the block its sealed bytes wait in. The queue of handshakes is the shard's.
+//!
+//! Invariants
+//! 1. A handshake costs some hundred microseconds, so a tick goes on with one flight of one of them
+//!    (`HANDSHAKES_PER_TICK`); what arrives for the others is kept until their turn.
+//! 2. Before its handshake is over nothing is said to a connection but what the handshake says, and of what it said
+//!    early only that acts which may be repeated (`Shard::may_act_early`).
+//! 3. A connection that was to be refused is told so when its handshake is over, where it can read it.
+//! 4. close_notify is the last thing sent, after everything that was owed.
+
+use crate::access::TenantId;
+use crate::buf::{BulkId, Span};
+use crate::ids::{ConnId, RegionId};
+use crate::io::Io;
+use crate::metrics::Counter;
+use crate::proto::code::Code;
+use crate::tls::{Failure, Fault, Peer, Records, ServerTls, Session};
+
+use super::Shard;
+use super::conn::{Conn, Layer, Phase};
+use super::messages::Report;
+
+/// Flights of handshakes that one tick goes on with.
+const HANDSHAKES_PER_TICK: usize = 1;
+
+/// What a shard speaks TLS with.
+#[derive(Debug, Clone)]
+pub struct ShardTls {
+    /// What sessions are made from.
+    pub server: ServerTls,
+    /// Who opens and seals their records.
+    pub records: Records,
+    /// The region of the memory that records are sealed to, and its bytes.
+    pub send_memory: (RegionId, u64),
+}
+
+/// See the module.
+pub(super) struct Secured {
+    pub session: Session,
+    /// Of a bulk connection: where its frames lie.
+    pub opened_region: Option<BulkId>,
+    /// Records wait for room in it.
+    pub waits_for_room: bool,
+    /// Sealed and not sent: the rest of a block.
+    pub unsent: Option<Unsent>,
+    /// In the queue for a block to seal to.
+    pub waits_for_block: bool,
+    /// In the queue of handshakes.
+    queued: bool,
+    /// It is its turn.
+    turn: bool,
+    /// The handshake is over, and who the peer is was looked at.
+    met: bool,
+    /// Why it will be sent away.
+    refusal: Option<Code>,
+    /// The tenant its certificate stands for.
+    tenant: Option<TenantId>,
+    /// close_notify was asked for.
+    closing: bool,
+    /// `Moving`: records received and not opened.
+    pub pending: Vec<u8>,
+}
+
+impl std::fmt::Debug for Secured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secured")
+            .field("met", &self.met)
+            .field("unsent", &self.unsent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sealed bytes that the socket has not taken yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unsent {
+    /// What is given back.
+    pub block: Span,
+    /// What is to be sent.
+    pub rest: Span,
+    /// When it was sealed, or the socket last took some of it.
+    pub since_ns: u64,
+}
+
+impl Secured {
+    pub(super) fn new(tls: &ShardTls) -> Secured {
+        Secured::with(Session::server(&tls.server, tls.records))
+    }
+
+    fn with(session: Session) -> Secured {
+        Secured {
+            session,
+            opened_region: None,
+            waits_for_room: false,
+            unsent: None,
+            waits_for_block: false,
+            queued: false,
+            turn: false,
+            met: false,
+            refusal: None,
+            tenant: None,
+            closing: false,
+            pending: Vec::new(),
+        }
+    }
+
+    /// For another shard: the session, and who the peer is.
+    pub(super) fn hand_over(self) -> (Session, Option<TenantId>) {
+        (self.session, self.tenant)
+    }
+
+    /// From another shard, where the handshake came to its end.
+    pub(super) fn adopted(session: Session, tenant: Option<TenantId>) -> Secured {
+        Secured { met: true, tenant, ..Secured::with(session) }
+    }
+
+    /// Something waits to be sent.
+    pub(super) fn owes(&self) -> bool {
+        self.unsent.is_some() || self.session.has_output()
+    }
+}
+
+impl Conn {
+    /// It is in the queue for a block to seal to.
+    pub(super) fn waits_for_block(&self) -> bool {
+        self.secured.as_ref().is_some_and(|secured| secured.waits_for_block)
+    }
+
+    /// The peer speaks TLS, and its handshake is not over.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.secured.as_ref().is_some_and(|secured| !secured.met)
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// A connection on a port that speaks TLS.
+    pub(super) fn secure(&mut self, id: ConnId, refusal: Option<Code>) {
+        let tls = self.tls.as_ref().expect("a port that speaks TLS has what to speak it with");
+        let secured = Secured { refusal, ..Secured::new(tls) };
+        self.conns[id].secured = Some(Box::new(secured));
+    }
+
+    /// Whether records may be opened now. A handshake that may not waits for its turn.
+    pub(super) fn may_open(&mut self, id: ConnId) -> bool {
+        let secured = self.conns[id].secured.as_mut().expect("a connection with records");
+        if secured.met || secured.turn {
+            return true;
+        }
+        if !secured.queued {
+            secured.queued = true;
+            self.handshakes.push_back(id);
+        }
+        false
+    }
+
+    /// Goes on with the handshakes whose turn it is.
+    pub(super) fn shake_hands(&mut self) {
+        let mut left = HANDSHAKES_PER_TICK;
+        while left > 0 {
+            let Some(id) = self.handshakes.pop_front() else { return };
+            // The slot may have changed hands since; then the new connection is in the queue again, or has no need.
+            let Some(secured) = self.conns[id].secured.as_mut().filter(|secured| secured.queued) else {
+                continue;
+            };
+            (secured.queued, secured.turn) = (false, true);
+            if self.conns[id].is_live() {
+                self.take_kept(id, Layer::Records);
+                left -= 1;
+            }
+            if let Some(secured) = &mut self.conns[id].secured {
+                secured.turn = false;
+            }
+        }
+        self.busy |= !self.handshakes.is_empty();
+    }
+
+    /// Looks at what the session has come to: the end of the handshake, and what it wants sent.
+    pub(super) fn session_went_on(&mut self, id: ConnId) {
+        let Some(secured) = &self.conns[id].secured else { return };
+        let met = match secured.session.peer() {
+            Some(peer) if !secured.met && !secured.session.is_handshaking() => {
+                Some((peer.resumed, self.tenant_of(peer)))
+            }
+            _ => None,
+        };
+        if secured.session.has_output() {
+            self.mark_dirty(id);
+        }
+        if let Some((resumed, tenant)) = met {
+            self.met(id, resumed, tenant);
+        }
+    }
+
+    /// The tenant a peer's certificate stands for, if it stands for one.
+    fn tenant_of(&self, peer: &Peer) -> Result<Option<TenantId>, String> {
+        match &peer.tenant {
+            None => Ok(None),
+            Some(Err(refused)) => Err(refused.to_string()),
+            Some(Ok(name)) => match self.access.tenant_named(name) {
+                Some(tenant) => Ok(Some(tenant)),
+                None => {
+                    Err(format!("the certificate stands for tenant {name}, which this server does not have"))
+                }
+            },
+        }
+    }
+
+    fn met(&mut self, id: ConnId, resumed: bool, tenant: Result<Option<TenantId>, String>) {
+        self.counters.add(Counter::TlsHandshakes, 1);
+        self.counters.add(Counter::TlsResumptions, u64::from(resumed));
+        self.mark_dirty(id);
+        let secured = self.conns[id].secured.as_mut().expect("a connection whose handshake is over");
+        secured.met = true;
+        match (secured.refusal, tenant) {
+            (Some(code), _) => self.fail(id, code, String::new()),
+            (None, Err(why)) => self.fail(id, Code::Unauthenticated, why),
+            (None, Ok(tenant)) => {
+                secured.tenant = tenant;
+                // What it said early and what had to wait for this.
+                self.take_kept(id, Layer::Frames);
+            }
+        }
+    }
+
+    /// Who a connection is that says hello with this token. A certificate that stands for a tenant is enough; a token
+    /// beside it must be of the same.
+    pub(super) fn tenant_at_hello(&self, id: ConnId, token: &str) -> Option<TenantId> {
+        let certified = self.conns[id].secured.as_ref().and_then(|secured| secured.tenant);
+        match certified {
+            None => self.access.authenticate(token),
+            Some(tenant) if token.is_empty() => Some(tenant),
+            Some(tenant) => self.access.authenticate(token).filter(|&of_token| of_token == tenant),
+        }
+    }
+
+    /// TLS has failed: counted, and the peer is told by an alert where there is one.
+    pub(super) fn tls_failed(&mut self, id: ConnId, failure: &Failure) {
+        if !matches!(self.conns[id].phase, Phase::Greeting | Phase::Open | Phase::Moving) {
+            return;
+        }
+        self.counters.tls_failed(failure.reason);
+        self.report_tls_failure(id, failure);
+        if failure.reason.fault() == Fault::Gone {
+            return self.lost(id, Code::TlsFailed);
+        }
+        self.counters.refused(Code::TlsFailed);
+        self.linger(id, Some(Code::TlsFailed));
+    }
+
+    /// One line of the log in a second: the counters have all of them.
+    fn report_tls_failure(&mut self, id: ConnId, failure: &Failure) {
+        if self.clock.mono_ns < self.tls_report_after_ns {
+            return;
+        }
+        self.tls_report_after_ns = self.clock.mono_ns + 1_000_000_000;
+        let detail = format!("{}: {}: {failure}", self.conns[id].peer, failure.reason.name());
+        self.report(Report::Event { shard: self.id, event: "tls_failed", detail });
+    }
+
+    /// Whether the end of the socket's bytes was announced, as TLS wants it. One that was not ends the connection.
+    pub(super) fn records_end_well(&mut self, id: ConnId) -> bool {
+        let conn = &mut self.conns[id];
+        let Some(secured) = &mut conn.secured else { return true };
+        if conn.phase == Phase::Lingering {
+            return true;
+        }
+        match secured.session.end_of_stream() {
+            Ok(()) => true,
+            Err(failure) => {
+                self.tls_failed(id, &failure);
+                false
+            }
+        }
+    }
+
+    /// Whether the end may be told: close_notify is out, if the session can still say it.
+    pub(super) fn has_said_close(&mut self, id: ConnId) -> bool {
+        let Some(secured) = &mut self.conns[id].secured else { return true };
+        if !secured.closing {
+            secured.closing = true;
+            secured.session.close();
+        }
+        if secured.owes() {
+            self.mark_dirty(id);
+            return false;
+        }
+        true
+    }
+
+    /// What cannot be said any more is forgotten, so that the connection can end.
+    pub(super) fn silence(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id];
+        if conn.secured.as_ref().is_some_and(|secured| !secured.session.can_send()) {
+            conn.outbox.clear(&mut self.blocks);
+        }
+    }
+
+    /// Connections that begin from now on use other certificates.
+    pub(super) fn renew_tls(&mut self, server: ServerTls) {
+        if let Some(tls) = &mut self.tls {
+            tls.server = server;
+        }
+    }
+}
