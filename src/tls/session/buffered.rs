@@ -3,9 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
-use rustls::{ClientConnection, Connection, ServerConnection};
+use rustls::{ClientConnection, Connection, Error, ServerConnection};
 
-use super::errors::failure_of;
+use super::Outgoing;
+use super::errors::{alert_in, failure_of};
 use super::handshake::server_name_of;
 use super::peer::{Peer, chain_of, meet};
 use crate::tls::config::{CallersTime, ClientTls, ServerTls};
@@ -25,6 +26,8 @@ pub(super) struct Buffered {
     closing: bool,
     peer_closed: bool,
     failure: Option<Failure>,
+    /// What rustls has to say after an error.
+    last_words: Outgoing,
 }
 
 impl Buffered {
@@ -40,7 +43,16 @@ impl Buffered {
     }
 
     fn of(conn: Connection, time: Arc<CallersTime>, config: Option<ServerTls>) -> Buffered {
-        Buffered { conn, time, config, peer: None, closing: false, peer_closed: false, failure: None }
+        Buffered {
+            conn,
+            time,
+            config,
+            peer: None,
+            closing: false,
+            peer_closed: false,
+            failure: None,
+            last_words: Outgoing::default(),
+        }
     }
 
     pub(super) fn peer(&self) -> Option<Peer> {
@@ -93,9 +105,7 @@ impl Buffered {
                 return self.fail(Failure { detail: error.to_string(), ..Reason::Internal.into() });
             }
             if let Err(error) = self.conn.process_new_packets() {
-                let failure = failure_of(&error);
-                let sent = if failure.received.is_some() { None } else { failure.reason.alert() };
-                self.fail(Failure { sent, ..failure });
+                self.fail_by(&error);
             }
         }
         if self.peer.is_none() && self.failure.is_none() && !self.conn.is_handshaking() {
@@ -155,6 +165,20 @@ impl Buffered {
         self.failure.get_or_insert(failure);
     }
 
+    /// rustls chooses what the peer is told: not always what the reason has, and for some errors nothing.
+    fn fail_by(&mut self, error: &Error) {
+        let failure = failure_of(error);
+        let said = &mut self.last_words.bytes;
+        while self.conn.wants_write() {
+            match self.conn.write_tls(said) {
+                Ok(bytes) if bytes > 0 => {}
+                _ => break,
+            }
+        }
+        let sent = if failure.received.is_some() { None } else { alert_in(said, failure.reason) };
+        self.fail(Failure { sent, ..failure });
+    }
+
     pub(super) fn transmit(&mut self, from: &[u8], out: &mut [u8]) -> Sealed {
         let mut sealed = Sealed { taken: 0, written: self.flush(out) };
         while self.can_send() && !self.conn.is_handshaking() && !self.conn.wants_write() {
@@ -185,8 +209,10 @@ impl Buffered {
         sealed.written
     }
 
-    fn flush(&mut self, mut out: &mut [u8]) -> usize {
+    fn flush(&mut self, out: &mut [u8]) -> usize {
         let room = out.len();
+        let last_words = self.last_words.move_to(out);
+        let mut out = &mut out[last_words..];
         while self.conn.wants_write() && !out.is_empty() {
             match self.conn.write_tls(&mut out) {
                 Ok(bytes) if bytes > 0 => {}
@@ -197,7 +223,7 @@ impl Buffered {
     }
 
     pub(super) fn owes(&self) -> bool {
-        self.conn.wants_write()
+        !self.last_words.is_empty() || self.conn.wants_write()
     }
 
     pub(super) fn can_send(&self) -> bool {

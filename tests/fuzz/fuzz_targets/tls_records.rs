@@ -1,0 +1,8 @@
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz tls_records`.
+
+#![no_main]
+
+#[path = "../bodies/tls_records.rs"]
+mod tls_records;
+
+libfuzzer_sys::fuzz_target!(|story: &[u8]| tls_records::run(story));
