@@ -29,7 +29,7 @@ use super::connection::Interrupt;
 use super::exit::{Output, print, print_json, table};
 use super::top::{Rates, sample};
 use super::{EXIT_CODES, Exit, Failure, Outcome};
-use crate::client::{Address, ConnectionConfig, Error};
+use crate::client::{ConnectionConfig, Error};
 use latency::Latencies;
 use load::{Board, DEVICES_PER_PRODUCER, Pace, Seen};
 use server::Server;
@@ -41,7 +41,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 /// `demo`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES, after_long_help = concat!(
-    "Example:\n  uringest demo --seconds 10\n\nNothing is left behind: the server has a temporary directory and free \
+    "Examples:\n  uringest demo --seconds 10\n  uringest demo --tls   # what encryption costs\n\nNothing is left behind: the server has a temporary directory and free \
     loopback ports.\n\nExit codes: 0 every record arrived once and in order; 1 something did not; 130 ended by SIGINT, \
     143 by SIGTERM."))]
 pub struct DemoArgs {
@@ -60,6 +60,9 @@ pub struct DemoArgs {
     /// Shards of the server [default: the CPUs it may use].
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
+    /// Everything by TLS 1.3, with certificates made for this run.
+    #[arg(long)]
+    tls: bool,
     /// Form of the report.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -72,7 +75,7 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> Outcome {
     let interrupt = Interrupt::watch()?;
     interrupt.arm();
-    let server = Server::start(args.shards)?;
+    let server = Server::start(args.shards, args.tls)?;
     let result = phases(args, &server, &interrupt);
     if let Some(code) = interrupt.exit_code() {
         drop(server);
@@ -95,6 +98,7 @@ fn phases(args: &DemoArgs, server: &Server, interrupt: &Interrupt) -> Result<Rep
         producers: args.producers,
         consumers: args.consumers,
         partitions: args.partitions,
+        tls: args.tls,
         io: server.status["io"].clone(),
         degraded: server.status["degraded"].clone(),
         full,
@@ -115,7 +119,8 @@ fn phase(
     let body = serde_json::json!({ "name": topic, "partitions": args.partitions, "kind": "memory" });
     server.admin.call("POST", "/v1/topics", Some(&body))?;
     let connection = ConnectionConfig {
-        server: server.data.to_string().parse::<Address>()?,
+        server: server.address()?,
+        tls: server.tls.clone(),
         client: "uringest demo".to_owned(),
         retry_for: Duration::from_secs(10),
         ..ConnectionConfig::default()
@@ -269,6 +274,8 @@ struct Report {
     producers: u32,
     consumers: u32,
     partitions: u32,
+    /// All of it went by TLS.
+    tls: bool,
     /// What the server ran on, and why, as it says it.
     io: Value,
     /// What works worse than it could on this host, as the server says it.
@@ -281,7 +288,8 @@ impl Report {
     /// What this host had to do with it.
     fn host(&self) -> String {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let mut out = format!("The server ran on {}.\n", text(&self.io["backend"]));
+        let tls = if self.tls { ", and every byte between it and the others went by TLS 1.3" } else { "" };
+        let mut out = format!("The server ran on {}{tls}.\n", text(&self.io["backend"]));
         for degraded in self.degraded.as_array().into_iter().flatten() {
             out += &format!("degraded: {}: {}\n", text(&degraded["key"]), text(&degraded["detail"]));
         }

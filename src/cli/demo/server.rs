@@ -1,14 +1,17 @@
-//! The demo's server: this program's own `serve`, as a process of its own so that its CPU time can be told.
+//! The demo's server: this program's own `serve`, as a process of its own so that its CPU time can be told. With TLS
+//! it has certificates by an authority made for this run alone.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use crate::cli::admin::Admin;
 use crate::cli::{Exit, Failure};
+use crate::client::{Address, Roots, Tls, TlsSettings};
+use crate::tls::dev;
 
 /// Time to become ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -18,6 +21,8 @@ pub(super) struct Server {
     directory: PathBuf,
     pub data: SocketAddr,
     pub admin: Admin,
+    /// For its clients.
+    pub tls: Option<Tls>,
     /// What it said of itself when it was ready.
     pub status: Value,
 }
@@ -28,7 +33,7 @@ fn failed(what: impl std::fmt::Display) -> Failure {
 
 impl Server {
     /// Starts it on free loopback ports with a temporary directory, and waits until it is ready.
-    pub fn start(shards: Option<u16>) -> Result<Server, Failure> {
+    pub fn start(shards: Option<u16>, tls: bool) -> Result<Server, Failure> {
         let cannot = |what: &str, error: std::io::Error| failed(format!("{what}: {error}"));
         let program = std::env::current_exe().map_err(|error| cannot("cannot find this program", error))?;
         let random = getrandom::u64().map_err(|error| failed(format!("no random numbers: {error}")))?;
@@ -49,11 +54,27 @@ impl Server {
         if let Some(shards) = shards {
             command.args(["--shards", &shards.to_string()]);
         }
+        let tls = if tls {
+            let certificates = directory.join("certificates");
+            let tls = trusted(&certificates)?;
+            command.arg("--tls-cert").arg(certificates.join("server.pem"));
+            command.arg("--tls-key").arg(certificates.join("server.key"));
+            Some(tls)
+        } else {
+            None
+        };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().map_err(|error| cannot("cannot start the server", error))?;
-        let mut server = Server { child, directory, data, admin: Admin::at(admin), status: Value::Null };
+        let admin = Admin::at(admin);
+        let mut server = Server { child, directory, data, admin, tls, status: Value::Null };
         server.wait_until_ready()?;
         Ok(server)
+    }
+
+    /// Where its clients connect.
+    pub fn address(&self) -> Result<Address, Failure> {
+        let address: Address = self.data.to_string().parse()?;
+        Ok(address.with_tls(self.tls.is_some()))
     }
 
     fn wait_until_ready(&mut self) -> Result<(), Failure> {
@@ -103,6 +124,18 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.directory); // what stays behind is in the temporary directory
     }
+}
+
+/// Makes an authority and the server's certificate by it; for clients that trust it and no other.
+fn trusted(directory: &Path) -> Result<Tls, Failure> {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let server_names = dev::LOCAL_NAMES.map(str::to_owned).to_vec();
+    let request = dev::Request { server_names, client_names: Vec::new(), now_s, days: 1 };
+    dev::generate(&request)
+        .and_then(|files| dev::write(directory, &files))
+        .map_err(|error| failed(format!("cannot make certificates: {error}")))?;
+    let roots = Roots::File(directory.join("ca.pem"));
+    Ok(Tls::new(TlsSettings { roots, ..TlsSettings::default() })?)
 }
 
 /// Two addresses where nobody listens.
