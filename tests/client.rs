@@ -1,19 +1,110 @@
-//! The client's drivers and the commands that use them, against the real server; connections are cut on the way.
+//! The client's drivers and the commands that use them, against the real server, with TLS and without; connections
+//! are cut on the way.
 
 mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use support::{PATIENCE, Server, run, uringest, wait_for};
 use uringest::client::blocking::{Consumer, Producer};
 use uringest::client::{
-    ConnectionConfig, ConsumerConfig, ConsumerEvent, Partitioner, ProducerConfig, Record, Sent, Start,
-    TicketStatus,
+    Address, CertificateFiles, ConnectionConfig, ConsumerConfig, ConsumerEvent, Error, Partitioner,
+    ProducerConfig, Record, Roots, Sent, Start, TicketStatus, Tls, TlsFault, TlsSettings,
 };
+use uringest::tls::dev;
+
+/// An authority, what it signed for a server and a client, and a client's TLS with it.
+struct Certificates {
+    directory: tempfile::TempDir,
+    tls: Tls,
+}
+
+impl Certificates {
+    fn new() -> Certificates {
+        let directory = tempfile::tempdir().expect("a directory");
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let request = dev::Request {
+            server_names: dev::LOCAL_NAMES.map(str::to_owned).to_vec(),
+            client_names: vec!["client.localhost".to_owned()],
+            now_s: since_1970.as_secs(),
+            days: 1,
+        };
+        dev::write(directory.path(), &dev::generate(&request).expect("keys")).expect("written");
+        let roots = Roots::File(directory.path().join("ca.pem"));
+        let tls = Tls::new(TlsSettings { roots, ..TlsSettings::default() }).expect("good files");
+        Certificates { directory, tls }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    /// A server that shows the certificate, with these further arguments.
+    fn server(&self, args: &[&str]) -> Server {
+        let (certificate, key) = (self.text("server.pem"), self.text("server.key"));
+        Server::start(&[&["--tls-cert", &certificate, "--tls-key", &key], args].concat())
+    }
+
+    /// A client that shows one as well.
+    fn with_identity(&self) -> Tls {
+        let identity =
+            Some(CertificateFiles { certificate: self.path("client.pem"), key: self.path("client.key") });
+        Tls::new(TlsSettings { identity, ..self.tls.settings().clone() }).expect("good files")
+    }
+}
+
+/// A server, by TLS or not, and how to reach it.
+struct Rig {
+    server: Server,
+    certificates: Option<Certificates>,
+}
+
+impl Rig {
+    fn new(tls: bool) -> Rig {
+        let certificates = tls.then(Certificates::new);
+        let server = certificates.as_ref().map_or_else(|| Server::start(&[]), |made| made.server(&[]));
+        Rig { server, certificates }
+    }
+
+    /// To the server, or what is before it.
+    fn connection(&self, address: SocketAddr) -> ConnectionConfig {
+        let plain = connection(address);
+        let tls = self.certificates.as_ref().map(|made| made.tls.clone());
+        ConnectionConfig { server: plain.server.with_tls(tls.is_some()), tls, ..plain }
+    }
+
+    /// What every command needs to reach it.
+    fn args(&self) -> Vec<String> {
+        let mut args = vec!["--server".to_owned(), self.connection(self.server.data).server.to_string()];
+        if let Some(made) = &self.certificates {
+            args.extend(["--tls-ca".to_owned(), made.text("ca.pem")]);
+        }
+        args
+    }
+
+    fn run(&self, args: &[&str], input: &[u8]) -> std::process::Output {
+        let common = self.args();
+        let common = common.iter().map(String::as_str);
+        run(&args.iter().copied().chain(common).collect::<Vec<_>>(), input)
+    }
+
+    fn cutter(&self, bytes: usize, cuts: u32) -> Cutter {
+        Cutter::start(self.server.data, bytes, cuts)
+    }
+
+    fn take(&self, address: SocketAddr, topic: &str, count: usize) -> Vec<Vec<u8>> {
+        take(self.connection(address), topic, count)
+    }
+}
 
 /// Between client and server: cuts each connection after so many bytes towards the server, `cuts` times.
 struct Cutter {
@@ -77,12 +168,8 @@ fn lines(numbers: std::ops::RangeInclusive<u32>) -> Vec<u8> {
 }
 
 /// Takes from a topic's start until `count` records are there.
-fn take(address: SocketAddr, topic: &str, count: usize) -> Vec<Vec<u8>> {
-    let config = ConsumerConfig {
-        connection: connection(address),
-        start: Start::Earliest,
-        ..ConsumerConfig::new(topic)
-    };
+fn take(connection: ConnectionConfig, topic: &str, count: usize) -> Vec<Vec<u8>> {
+    let config = ConsumerConfig { connection, start: Start::Earliest, ..ConsumerConfig::new(topic) };
     let consumer = Consumer::connect(config).expect("a good configuration");
     let mut got = Vec::new();
     while got.len() < count {
@@ -102,10 +189,19 @@ fn take(address: SocketAddr, topic: &str, count: usize) -> Vec<Vec<u8>> {
 
 #[test]
 fn the_blocking_driver_publishes_once_and_in_order_through_cuts() {
-    let server = Server::start(&[]);
-    let cutter = Cutter::start(server.data, 200_000, 4);
+    publishes_once_and_in_order_through_cuts(false);
+}
+
+#[test]
+fn the_blocking_driver_publishes_once_and_in_order_through_cuts_of_tls() {
+    publishes_once_and_in_order_through_cuts(true);
+}
+
+fn publishes_once_and_in_order_through_cuts(tls: bool) {
+    let rig = Rig::new(tls);
+    let cutter = rig.cutter(200_000, 4);
     let config = ProducerConfig {
-        connection: connection(cutter.address),
+        connection: rig.connection(cutter.address),
         partitioner: Partitioner::Fixed(0),
         batch_bytes: 2048,
         ..ProducerConfig::new("cut")
@@ -124,34 +220,53 @@ fn the_blocking_driver_publishes_once_and_in_order_through_cuts() {
     producer.close(Some(PATIENCE)).expect("everything is acknowledged");
     assert_eq!(cutter.connections(), 5, "it was cut four times");
     let expected: Vec<_> = (0..20_000).map(payload).collect();
-    assert!(take(server.data, "cut", 20_000) == expected, "each once, in order");
+    assert!(rig.take(rig.server.data, "cut", 20_000) == expected, "each once, in order");
 }
 
 #[test]
 fn the_blocking_consumer_repeats_and_skips_nothing_through_cuts() {
-    let server = Server::start(&[]);
+    consumes_once_and_in_order_through_cuts(false);
+}
+
+#[test]
+fn the_blocking_consumer_repeats_and_skips_nothing_through_cuts_of_tls() {
+    consumes_once_and_in_order_through_cuts(true);
+}
+
+fn consumes_once_and_in_order_through_cuts(tls: bool) {
+    let rig = Rig::new(tls);
     let input = lines(1..=100_000);
-    assert!(run(&["pub", "lines", "--server", &server.url()], &input).status.success());
-    let cutter = Cutter::start(server.data, 200_000, 3);
-    let got = take(cutter.address, "lines", 100_000);
+    assert!(rig.run(&["pub", "lines"], &input).status.success());
+    let cutter = rig.cutter(200_000, 3);
+    let got = rig.take(cutter.address, "lines", 100_000);
     assert_eq!(cutter.connections(), 4);
     assert!(got.iter().enumerate().all(|(index, line)| *line == (index + 1).to_string().into_bytes()));
 }
 
 #[test]
 fn the_tokio_driver_publishes_and_consumes() {
+    tokio_publishes_and_consumes(false);
+}
+
+#[test]
+fn the_tokio_driver_publishes_and_consumes_by_tls() {
+    tokio_publishes_and_consumes(true);
+}
+
+fn tokio_publishes_and_consumes(tls: bool) {
     use uringest::client::tokio as driver;
-    let server = Server::start(&[]);
+    let rig = Rig::new(tls);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let consumer = driver::consumer(ConsumerConfig {
-            connection: connection(server.data),
+            connection: rig.connection(rig.server.data),
             ..ConsumerConfig::new("t")
         });
         let consumer = consumer.expect("a good configuration");
         consumer.subscribed().await.expect("the server is there");
-        let cutter = Cutter::start(server.data, 20_000, 2);
-        let config = ProducerConfig { connection: connection(cutter.address), ..ProducerConfig::new("t") };
+        let cutter = rig.cutter(20_000, 2);
+        let config =
+            ProducerConfig { connection: rig.connection(cutter.address), ..ProducerConfig::new("t") };
         let producer = driver::producer(config).await.expect("the server is there");
         for number in 0..5000u32 {
             producer.send(&number.to_le_bytes(), None).await.expect("it waits for room");
@@ -174,17 +289,29 @@ fn the_tokio_driver_publishes_and_consumes() {
 #[cfg(feature = "uring")]
 #[test]
 fn the_tokio_uring_driver_publishes_and_consumes() {
+    uring_publishes_and_consumes(false);
+}
+
+#[cfg(feature = "uring")]
+#[test]
+fn the_tokio_uring_driver_publishes_and_consumes_by_tls() {
+    uring_publishes_and_consumes(true);
+}
+
+#[cfg(feature = "uring")]
+fn uring_publishes_and_consumes(tls: bool) {
     use uringest::client::uring as driver;
-    let server = Server::start(&[]);
+    let rig = Rig::new(tls);
     tokio_uring::start(async {
         let consumer = driver::consumer(ConsumerConfig {
-            connection: connection(server.data),
+            connection: rig.connection(rig.server.data),
             ..ConsumerConfig::new("u")
         });
         let consumer = consumer.expect("a good configuration");
         consumer.subscribed().await.expect("the server is there");
-        let cutter = Cutter::start(server.data, 20_000, 2);
-        let config = ProducerConfig { connection: connection(cutter.address), ..ProducerConfig::new("u") };
+        let cutter = rig.cutter(20_000, 2);
+        let config =
+            ProducerConfig { connection: rig.connection(cutter.address), ..ProducerConfig::new("u") };
         let producer = driver::producer(config).await.expect("the server is there");
         for number in 0..5000u32 {
             producer.send(&number.to_le_bytes(), None).await.expect("it waits for room");
@@ -241,7 +368,7 @@ fn an_interrupted_pub_keeps_what_is_acknowledged_and_exits_130() {
     let status = wait_for("its end", || child.try_wait().expect("a child of this process"));
     assert_eq!(status.code(), Some(130));
     drop(stdin);
-    assert_eq!(take(server.data, "i", 5000).len(), 5000);
+    assert_eq!(take(connection(server.data), "i", 5000).len(), 5000);
 }
 
 #[test]
@@ -302,9 +429,85 @@ fn what_cannot_be_is_said_with_its_exit_code() {
 }
 
 #[test]
+fn what_stands_between_client_and_server_is_said_with_its_remedy() {
+    let (ours, theirs) = (Certificates::new(), Certificates::new());
+    let (server, plain) = (ours.server(&[]), Server::start(&[]));
+    let mutual = ours.server(&["--tls-client-ca", &ours.text("ca.pem")]);
+    let secured = |server: &Server| format!("uringest+tls://localhost:{}", server.data.port());
+    let (ca, other_ca) = (ours.text("ca.pem"), theirs.text("ca.pem"));
+    let (certificate, key) = (theirs.text("client.pem"), theirs.text("client.key"));
+    let shown = ["--tls-ca", &ca, "--tls-cert", &certificate, "--tls-key", &key];
+    let cases: [(String, &[&str], i32, &str); 7] = [
+        (secured(&server), &["--tls-ca", &other_ca], 3, "try: --tls-ca"),
+        (secured(&server), &["--tls-ca", &ca, "--tls-name", "a.example"], 3, "--tls-name"),
+        (secured(&plain), &["--tls-ca", &ca], 3, "does not speak TLS"),
+        (server.url(), &[], 3, "uringest+tls://"),
+        (secured(&mutual), &["--tls-ca", &ca], 4, "try: --tls-cert"),
+        (secured(&mutual), &shown, 4, "does not accept this client's certificate"),
+        (server.url(), &["--tls-name", "localhost"], 2, "try: --server uringest+tls://"),
+    ];
+    for (url, args, exit, said) in cases {
+        for verb in ["pub", "sub"] {
+            let output = run(&[&[verb, "t", "--server", &url, "--retry-for", "5"], args].concat(), b"x\n");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(exit), "{verb} {url} {args:?}: {stderr}");
+            assert!(stderr.contains(said), "{verb} {url} {args:?}: {stderr}");
+        }
+    }
+    let variables = [("URINGEST_SERVER", secured(&mutual)), ("URINGEST_SERVER_CA", ca)];
+    let identity =
+        [("URINGEST_CLIENT_CERT", ours.text("client.pem")), ("URINGEST_CLIENT_KEY", ours.text("client.key"))];
+    let output = support::feed(uringest(&["pub", "t"]).envs(variables.into_iter().chain(identity)), b"x\n");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_client_without_a_certificate_is_told_so_by_every_driver() {
+    let certificates = Certificates::new();
+    let server = certificates.server(&["--tls-client-ca", &certificates.text("ca.pem")]);
+    let address: Address = format!("uringest+tls://{}", server.data).parse().expect("an address");
+    let config = |tls| {
+        let connection =
+            ConnectionConfig { server: address.clone(), tls: Some(tls), ..ConnectionConfig::default() };
+        ProducerConfig { connection, ..ProducerConfig::new("m") }
+    };
+    let refused = |error: Option<Error>| {
+        assert!(matches!(error, Some(Error::Tls { fault: TlsFault::CertificateRequired, .. })), "{error:?}");
+    };
+    refused(Producer::connect(config(certificates.tls.clone())).err());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        use uringest::client::tokio as driver;
+        refused(driver::producer(config(certificates.tls.clone())).await.err());
+        let producer = driver::producer(config(certificates.with_identity())).await.expect("it shows one");
+        producer.close().await.expect("nothing was sent");
+    });
+    #[cfg(feature = "uring")]
+    tokio_uring::start(async {
+        use uringest::client::uring as driver;
+        refused(driver::producer(config(certificates.tls.clone())).await.err());
+        let producer = driver::producer(config(certificates.with_identity())).await.expect("it shows one");
+        producer.close().await.expect("nothing was sent");
+    });
+    let producer = Producer::connect(config(certificates.with_identity())).expect("it shows one");
+    producer.send(b"x", None).expect("room");
+    producer.close(Some(PATIENCE)).expect("acknowledged");
+}
+
+#[test]
 fn the_demo_ends_well() {
-    let output = run(&["demo", "--seconds", "2", "-o", "json"], b"");
+    demo_ends_well(&[], false);
+}
+
+#[test]
+fn the_demo_ends_well_by_tls() {
+    demo_ends_well(&["--tls"], true);
+}
+
+fn demo_ends_well(args: &[&str], tls: bool) {
+    let output = run(&[&["demo", "--seconds", "2", "-o", "json"], args].concat(), b"");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert!(report["full"]["records"].as_u64().is_some_and(|records| records > 0), "{report}");
+    assert_eq!(report["tls"], tls);
 }

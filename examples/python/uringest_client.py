@@ -4,14 +4,18 @@
     uringest_client.py pub HOST:PORT TOPIC < lines       publishes each line of standard input
     uringest_client.py sub HOST:PORT TOPIC COUNT         prints COUNT records from the oldest kept
 
+uringest+tls://HOST:PORT is spoken to by TLS; SSL_CERT_FILE names an authority that the system does not know.
+
 As a module: Connection, with Connection.open for producing and Connection.subscribe for consuming. It is single-threaded
 and meant to be read; the checksum in Python limits it to a few MB/s. Numbers in comments are the document's sections.
 """
 
 import collections
+import contextlib
 import random
 import select
 import socket
+import ssl
 import sys
 import time
 
@@ -32,16 +36,34 @@ class Refused(Exception):
         self.retry_after = refusal['retry_after_us'] / 1e6
 
 
+def connect(address, timeout):
+    """A socket to HOST:PORT, by TLS where the address says so."""
+    scheme, _, rest = address.rpartition('://')
+    if scheme not in ('', 'uringest', 'uringest+tls'):
+        raise ValueError(f'{address}: the scheme is neither uringest:// nor uringest+tls://')
+    host, _, port = rest.rpartition(':')
+    host = host.strip('[]')
+    plain = socket.create_connection((host, int(port)), timeout=timeout)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if scheme != 'uringest+tls':
+        return plain
+    context = ssl.create_default_context()  # the server's chain and names are checked: 1, TLS 3
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(['uringest/1'])
+    secured = context.wrap_socket(plain, server_hostname=host)
+    if secured.selected_alpn_protocol() != 'uringest/1':
+        raise ProtocolError('wrong_alpn', 'the server speaks TLS for another protocol')  # TLS 2
+    return secured
+
+
 class Connection:
     """One connection. Everything that waits reads and writes meanwhile, for all channels and subscriptions."""
 
     UNANSWERED_MAX = 256  # 4, Reading
 
     def __init__(self, address, token='', timeout=10):
-        host, _, port = address.removeprefix('uringest://').rpartition(':')
         self.timeout = timeout
-        self.socket = socket.create_connection((host.strip('[]'), int(port)), timeout=timeout)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = connect(address, timeout)
         self.socket.setblocking(False)
         self.received, self.unsent = bytearray(), bytearray()
         self.channels, self.subscriptions = {}, {}
@@ -64,9 +86,13 @@ class Connection:
         wanted = [self.socket] if self.unsent else []
         readable, writable, _ = select.select([self.socket], wanted, [], timeout)
         if writable:
-            del self.unsent[:self.socket.send(self.unsent)]
+            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                del self.unsent[:self.socket.send(self.unsent)]
         if readable:
-            data = self.socket.recv(1 << 18)
+            try:
+                data = self.socket.recv(1 << 18)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return  # not a whole record, or one that was no data (TLS 5, 8)
             if not data:
                 raise ConnectionError('the server closed the connection')
             self.received += data
@@ -157,6 +183,9 @@ class Connection:
             self.wait(lambda: False)
         except (OSError, Refused):
             pass
+        if isinstance(self.socket, ssl.SSLSocket):
+            with contextlib.suppress(OSError):
+                self.socket.unwrap()  # close_notify: TLS 6
         self.socket.close()
 
 
