@@ -266,6 +266,19 @@ impl FrameHeader {
         Ok(header)
     }
 
+    /// Whether bytes that are fewer than a header may become one.
+    ///
+    /// # Errors
+    /// [`Code::BadMagic`]: who speaks something else may wait for an answer before it sends more.
+    #[inline]
+    pub fn check_begun(bytes: &[u8]) -> Result<(), Code> {
+        if MAGIC.to_le_bytes().iter().zip(bytes).all(|(magic, byte)| magic == byte) {
+            Ok(())
+        } else {
+            Err(Code::BadMagic)
+        }
+    }
+
     /// Writes the header with its checksum.
     #[inline]
     pub fn encode(&self, out: &mut [u8; HEADER_BYTES]) {

@@ -33,9 +33,10 @@ impl<I: Io> Shard<I> {
     /// that failed on the way has dealt with all of them.
     pub(super) fn ingest(&mut self, id: ConnId, run: Span) -> u32 {
         let mut rest = run;
-        while let Some(header) = self.buffers.memory.bytes(rest).first_chunk::<HEADER_BYTES>() {
-            let header = match FrameHeader::parse(header, self.limits.frame_bytes_max) {
-                Ok(header) => header,
+        loop {
+            let header = match self.next_header(rest) {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
                 Err(code) => {
                     self.fail(id, code, String::new());
                     return run.bytes;
@@ -60,6 +61,15 @@ impl<I: Io> Shard<I> {
             rest = after;
         }
         run.bytes - rest.bytes
+    }
+
+    /// The header at the start of a run; `None` while it is not whole.
+    fn next_header(&self, run: Span) -> Result<Option<FrameHeader>, Code> {
+        let bytes = self.buffers.memory.bytes(run);
+        match bytes.first_chunk::<HEADER_BYTES>() {
+            Some(header) => FrameHeader::parse(header, self.limits.frame_bytes_max).map(Some),
+            None => FrameHeader::check_begun(bytes).map(|()| None),
+        }
     }
 
     fn frame(&mut self, id: ConnId, frame: Span, header: &FrameHeader) -> Verdict {

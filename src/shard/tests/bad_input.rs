@@ -217,6 +217,22 @@ fn without_hello_a_connection_is_turned_away_in_time() {
 }
 
 #[test]
+fn another_protocol_is_refused_at_its_first_byte() {
+    for words in ["G", "GET / HTTP/1.0\r\n\r\n", "UG"] {
+        let mut rig = Rig::new();
+        let sock = rig.shards[0].io.connect();
+        rig.send(sock, words.as_bytes());
+        rig.run();
+        let (_, frame) = rig.heard(sock).remove(0);
+        let refusal = Refusal::decode(&frame[HEADER_BYTES..]).expect("a refusal");
+        assert_eq!(refusal.code, Code::BadMagic, "{words:?}");
+        rig.pass(1_500);
+        assert!(rig.shards[0].io.peer(sock).closed);
+        rig.assert_nothing_leaked();
+    }
+}
+
+#[test]
 fn the_census_turns_away_who_does_not_fit() {
     let mut rig = Rig::new();
     let socks: Vec<_> = (0..40).map(|_| rig.shards[0].io.connect()).collect();
