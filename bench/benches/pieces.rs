@@ -1,4 +1,4 @@
-//! How long fixed pieces of the server's work take: frame decode, batch verify, the partition's ring, the mesh.
+//! How long fixed pieces of the server's work take: frame decode, batch verify, the partition's ring, the mesh, TLS records.
 //!
 //! `cargo bench -p uringest-bench`, or with a name to run those only: `cargo bench -p uringest-bench -- mesh`.
 //! A shard is not timed here, as its world in memory would be timed with it; `uringest-bench run` times the server.

@@ -3,6 +3,7 @@
 mod ab;
 mod limit;
 mod peers;
+mod records;
 mod report;
 mod run;
 mod scenarios;
@@ -31,10 +32,12 @@ struct Arguments {
 enum Command {
     /// Runs one scenario and prints what it found.
     Run(Box<run::RunArguments>),
-    /// Compares two backends or two programs in turns, and recommends one for this host.
+    /// Compares two backends, two ways with TLS or two programs in turns, and recommends one for this host.
     Ab(Box<ab::AbArguments>),
     /// Measures the ceiling: bare programs that move the same bytes, without frames or checks.
     Limit(Box<limit::LimitArguments>),
+    /// Measures what records of TLS cost by themselves: our own layer, rustls's buffers, the cipher alone.
+    Records(records::RecordsArguments),
     /// Measures uringest in turns with the peers that are installed (NATS, Redis) and with the limit.
     Peers(Box<peers::PeersArguments>),
     /// Measures everything on everybody in turns, and writes a page with tables and charts.
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Ab(arguments) => ab::ab(arguments),
         Command::Limit(arguments) => limit::limit(arguments),
+        Command::Records(arguments) => records::records(arguments),
         Command::Peers(arguments) => peers::peers(arguments),
         Command::Bare(bare) => bare::run(bare).map_err(|source| Failure::Host {
             what: format!("bare {} on {}", bare.role.name(), bare.io.name()),

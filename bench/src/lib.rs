@@ -14,6 +14,7 @@
 //! | [`link`] | a connection of the load: its socket, and [`tls`] where that is asked for |
 //! | [`mod@measure`] | a work done on a subject: the [`outcome::Outcome`] |
 //! | [`limit`] | the ceiling: bare programs that move the same bytes |
+//! | [`records`] | what records of TLS cost by themselves |
 //! | [`outcome`] | the JSON of a run, field by field |
 //! | [`compare`] | two subjects in turns |
 //! | [`peers`] | NATS and Redis, doing the same work |
@@ -41,6 +42,7 @@ pub mod outcome;
 pub mod peers;
 pub mod pieces;
 pub mod progress;
+pub mod records;
 pub mod report;
 pub mod scenario;
 pub mod socket;

@@ -11,6 +11,7 @@ mod epoll;
 mod frames;
 mod mesh;
 mod partitions;
+mod secured;
 mod shards;
 mod world;
 
@@ -44,9 +45,8 @@ pub fn all() -> impl Iterator<Item = &'static Piece> {
     let epoll = epoll::PIECES;
     #[cfg(not(feature = "epoll"))]
     let epoll = &[];
-    [frames::PIECES, batches::PIECES, partitions::PIECES, mesh::PIECES, epoll, shards::PIECES]
-        .into_iter()
-        .flatten()
+    let alone = [frames::PIECES, batches::PIECES, partitions::PIECES, mesh::PIECES, secured::PIECES];
+    alone.into_iter().chain([epoll, shards::PIECES]).flatten()
 }
 
 /// A frame of so many records of [`PAYLOAD_BYTES`], as a producer sends it.

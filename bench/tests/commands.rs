@@ -45,7 +45,12 @@ fn two_programs_are_compared_in_turns() {
 
 #[test]
 fn what_cannot_be_compared_is_refused() {
-    for arguments in [&["ab", "ingest", "--io", "uring"][..], &["ab", "ingest", "--io", "uring,epoll,auto"]] {
+    for arguments in [
+        &["ab", "ingest", "--io", "uring"][..],
+        &["ab", "ingest", "--io", "uring,epoll,auto"],
+        &["ab", "ingest", "--tls", "plain,own,rustls"],
+        &["ab", "ingest", "--tls", "plain,own", "--io", "uring,epoll"],
+    ] {
         let output = bench(arguments);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains("--against PATH"), "{said}");
@@ -61,6 +66,8 @@ fn mistakes_are_answered_with_a_remedy() {
         (&["run", "ingest", "--server-cpus", "x"], 2, "as in 0,2-3"),
         (&["run", "mix", "--payload", "100"], 2, "2 flows"),
         (&["run", "ingest", "--set", "nonsense"], 2, "NAME=VALUE"),
+        (&["run", "ingest", "--tls", "--tls-record-bytes", "100"], 2, "512 to 16384"),
+        (&["run", "ingest", "--tls-records", "own"], 2, "--tls"),
         (&["run", "ingest", "--set", "no.such=1"], 1, "uringest"),
         (&["limit", "idle"], 2, "has no limit"),
     ] {

@@ -1,4 +1,4 @@
-//! `ab`: two backends, or two programs, in turns.
+//! `ab`: two backends, two ways with TLS, or two programs, in turns.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,14 @@ use crate::host::Placement;
 use crate::outcome::Outcome;
 use crate::scenario::{Overrides, Scenario, Work};
 use crate::subject::UringestOptions;
+use crate::tls::{ServerRecords, TlsWish, record_bytes};
 
 use super::{run, show};
 
 /// See the module.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  uringest-bench ab swarm --io uring,epoll --rounds 7\n  \
+    uringest-bench ab ingest --tls own,rustls --payload 1024\n  \
     uringest-bench ab ingest --against ../before/target/release/uringest --rounds 5 --json")]
 pub(super) struct AbArguments {
     /// A scenario's name (`uringest-bench scenarios` lists them), or the path of a scenario file.
@@ -24,6 +26,12 @@ pub(super) struct AbArguments {
     /// The two backends; with --against the one of both programs.
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = ["auto", "uring", "epoll"])]
     io: Vec<String>,
+    /// TLS of the two sides, or of both: none, or who opens and seals the server's records.
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_enum)]
+    tls: Vec<SideTls>,
+    /// Content of the records that the load sends, in bytes at most.
+    #[arg(long, value_name = "BYTES", requires = "tls", value_parser = record_bytes)]
+    tls_record_bytes: Option<usize>,
     /// The other program (B), measured beside this one (A) on the same backend.
     #[arg(long, value_name = "PATH")]
     against: Option<PathBuf>,
@@ -88,25 +96,62 @@ fn once(
     Ok(outcome)
 }
 
+/// What the two sides are: two backends, two ways with TLS, or two programs; what is given once is the same for both.
 fn sides(arguments: &AbArguments) -> Result<(Side, Side), Failure> {
-    let options = |io: &str, server: Option<PathBuf>| UringestOptions {
-        io: io.to_owned(),
-        io_tier: arguments.io_tier.filter(|_| io == "uring"),
-        server,
-        settings: arguments.settings.clone(),
-        tls: None,
+    let side = |label: &str, io: &str, tls: SideTls, server: Option<&PathBuf>| Side {
+        label: label.to_owned(),
+        options: UringestOptions {
+            io: io.to_owned(),
+            io_tier: arguments.io_tier.filter(|_| io == "uring"),
+            server: server.cloned(),
+            settings: arguments.settings.clone(),
+            tls: tls.wish(arguments.tls_record_bytes),
+        },
     };
-    let side = |label: &str, io: &str, server| Side { label: label.into(), options: options(io, server) };
-    let server = || arguments.server.clone();
-    match (&arguments.io[..], &arguments.against) {
-        ([a, b], None) => Ok((side(a, a, server()), side(b, b, server()))),
-        ([], None) => Ok((side("uring", "uring", server()), side("epoll", "epoll", server()))),
-        (io @ ([] | [_]), Some(other)) => {
-            let io = io.first().map_or("uring", String::as_str);
-            Ok((side("this", io, server()), side(&other.display().to_string(), io, Some(other.clone()))))
+    let own = arguments.server.as_ref();
+    let io = arguments.io.first().map_or("uring", String::as_str);
+    let tls = arguments.tls.first().copied().unwrap_or(SideTls::Plain);
+    match (&arguments.io[..], &arguments.tls[..], &arguments.against) {
+        ([a, b], [] | [_], None) => Ok((side(a, a, tls, own), side(b, b, tls, own))),
+        ([], [] | [_], None) => Ok((side("uring", "uring", tls, own), side("epoll", "epoll", tls, own))),
+        ([] | [_], [a, b], None) => Ok((side(a.label(), io, *a, own), side(b.label(), io, *b, own))),
+        ([] | [_], [] | [_], Some(other)) => {
+            Ok((side("this", io, tls, own), side(&other.display().to_string(), io, tls, Some(other))))
         }
         _ => Err(Failure::Unsupported(
-            "ab compares two things: say --io A,B, or --against PATH with at most one --io".into(),
+            "ab compares two things: say --io A,B, --tls A,B or --against PATH, and the others once at most"
+                .into(),
         )),
+    }
+}
+
+/// One side's TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SideTls {
+    /// None.
+    Plain,
+    /// With the server's own record layer.
+    Own,
+    /// With rustls's buffers.
+    Rustls,
+}
+
+impl SideTls {
+    const fn label(self) -> &'static str {
+        match self {
+            SideTls::Plain => "plaintext",
+            SideTls::Own => "TLS (own)",
+            SideTls::Rustls => "TLS (rustls)",
+        }
+    }
+
+    fn wish(self, record_bytes: Option<usize>) -> Option<TlsWish> {
+        let records = match self {
+            SideTls::Plain => return None,
+            SideTls::Own => ServerRecords::Own,
+            SideTls::Rustls => ServerRecords::Rustls,
+        };
+        let default = TlsWish::default();
+        Some(TlsWish { records, record_bytes: record_bytes.unwrap_or(default.record_bytes) })
     }
 }

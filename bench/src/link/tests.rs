@@ -5,26 +5,17 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use uringest::tls::record::{HEADER_BYTES, OVERHEAD_BYTES, RECORD_BYTES_MAX};
-use uringest::tls::{
-    CertificateFiles, ClientAuth, EarlyData, Material, Records, ServerSettings, ServerTls, Session, Then,
-};
+use uringest::tls::{Records, ServerTls, Session, Then};
 
 use super::*;
+use crate::records::pair::server_tls;
 use crate::tls::{Certificates, ServerRecords, TlsWish};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn files(directory: &std::path::Path) -> (Certificates, ServerTls) {
     let files = Certificates::make(directory).expect("certificates");
-    let pair = CertificateFiles { certificate: files.certificate.clone(), key: files.key.clone() };
-    let settings = ServerSettings {
-        certificates: vec![pair],
-        client_auth: ClientAuth::None,
-        revocation_lists: Vec::new(),
-        tenant_rule: None,
-        early_data: EarlyData::Off,
-    };
-    let server = ServerTls::new(Material::read(&settings).expect("readable")).expect("usable");
+    let server = server_tls(&files).expect("usable");
     (files, server)
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::*;
 use crate::compare::{Comparison, Figure};
+use crate::records::{RecordsOutcome, RecordsRow};
 
 const PAGE: &str = include_str!("../../../docs/benchmark.md");
 
@@ -37,6 +38,8 @@ fn every_field_is_described() {
         ("Fields of an idle line", fields::<IdleOutcome>()),
         ("Fields of TLS", fields::<TlsOutcome>()),
         ("Fields of a limit", fields::<LimitOutcome>()),
+        ("Fields of records", fields::<RecordsOutcome>()),
+        ("Fields of a row of records", fields::<RecordsRow>()),
         ("Fields of a comparison", fields::<Comparison>()),
         ("Fields of a figure", fields::<Figure>()),
     ] {
