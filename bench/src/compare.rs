@@ -146,11 +146,21 @@ const IDLE_BYTES: Reading =
 const IDLE_CPU: Reading =
     ("idle.server_cpu_share", |outcome| Some(outcome.idle.last()?.server_cpu_share), true);
 
+const STORM_CPU: Reading = (
+    "storm.server_cpu_us_per_handshake",
+    |outcome| Some(outcome.storm.as_ref()?.server_cpu_us_per_handshake),
+    true,
+);
+const STORM_RATE: Reading =
+    ("storm.handshakes_per_s", |outcome| Some(outcome.storm.as_ref()?.handshakes_per_s), false);
+const STORM_P99: Reading = ("storm.p99_over_calm", |outcome| outcome.storm.as_ref()?.p99_over_calm, true);
+
 fn figures(rounds: &[(Outcome, Outcome)]) -> Vec<Figure> {
     let Some((first, _)) = rounds.first() else { return Vec::new() };
     let cpu = if first.consumers > 0 { CPU_DELIVERY } else { CPU_RECORD };
     let readings: &[Reading] = match first.drive {
         Drive::Idle => &[IDLE_BYTES, IDLE_CPU],
+        Drive::Storm => &[P99, STORM_CPU, STORM_RATE, STORM_P99],
         Drive::Step => &[KNEE, cpu, P50, P99],
         Drive::Saturate | Drive::Crossing => &[cpu, P99, RATE],
         Drive::Rounds | Drive::Open | Drive::Soak => &[cpu, P50, P99],

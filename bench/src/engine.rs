@@ -12,6 +12,7 @@ mod lane;
 mod pace;
 mod ready;
 mod rest;
+mod storm;
 mod tap;
 mod team;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use tap::Tap;
 use team::Team;
 
 pub use rest::Settled;
+pub(crate) use storm::{Passed, Storm, occupy};
 
 /// The teams begin together, a moment after they were started.
 const HEAD_START_NS: u64 = 2_000_000;
@@ -50,6 +52,8 @@ pub struct Window {
     pub length: Duration,
     /// Records a second of each flow; 0 for as many as possible.
     pub rates_per_s: Vec<u64>,
+    /// Between its times the load sleeps, so that what else is on its CPUs can run, and does not look in vain.
+    pub rests: bool,
 }
 
 /// What one flow did in a window.
@@ -159,7 +163,8 @@ impl<D: Dialect> Session<D> {
     ) -> Result<Measured, Failure> {
         let begin_ns = now_ns() + HEAD_START_NS;
         let from_ns = begin_ns + nanos(window.warm_up);
-        let hours = team::Hours { begin_ns, from_ns, to_ns: from_ns + nanos(window.length) };
+        let hours =
+            team::Hours { begin_ns, from_ns, to_ns: from_ns + nanos(window.length), rests: window.rests };
         let paces: Vec<Pace> = (0..self.flows).map(|flow| self.pace(flow, window, hours)).collect();
         let rest = Rest::new(self.teams.len());
         let (done, parts) = std::sync::mpsc::channel();
@@ -169,6 +174,9 @@ impl<D: Dialect> Session<D> {
                 scope.spawn(move || {
                     // The placement was tried before.
                     let _pinned = pin_to(&[*cpu]);
+                    if hours.rests {
+                        wake_in_time();
+                    }
                     let _received = done.send(team.run(paces, hours, process, rest));
                 });
             }
@@ -211,6 +219,12 @@ impl Drive {
     fn sends_at_will(self) -> bool {
         matches!(self, Drive::Saturate | Drive::Crossing)
     }
+}
+
+/// Has the calling thread woken when it asked to be, and not up to 50 us later (prctl(2), `PR_SET_TIMERSLACK`).
+fn wake_in_time() {
+    // SAFETY: takes numbers; there are no pointers.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
 }
 
 fn nanos(time: Duration) -> u64 {

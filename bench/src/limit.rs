@@ -30,8 +30,8 @@ const SECONDS_MIN: f64 = 0.5;
 /// No bare program does such a work.
 pub fn role(work: &Work) -> Result<Role, Failure> {
     match work.drive {
-        Drive::Idle | Drive::Crossing => Err(Failure::Unsupported(format!(
-            "`{}` has no limit: a bare program has no sessions to keep and no shards to cross",
+        Drive::Idle | Drive::Crossing | Drive::Storm => Err(Failure::Unsupported(format!(
+            "`{}` has no limit: a bare program has no sessions to keep or begin, and no shards to cross",
             work.scenario
         ))),
         _ if work.flows.iter().any(|flow| flow.consumers > 0) => Ok(Role::Relay),

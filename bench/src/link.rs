@@ -124,6 +124,15 @@ impl Link {
     }
 }
 
+/// A connection ends by saying so: a server counts one that does not as cut off.
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(secured) = &mut self.secured {
+            secured.close(&self.stream);
+        }
+    }
+}
+
 /// While the socket blocks.
 impl Read for Link {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {

@@ -7,6 +7,7 @@ mod judge;
 mod plain;
 mod soak;
 mod step;
+mod storm;
 
 use crate::cpus::CpuList;
 use crate::failure::Failure;
@@ -36,6 +37,7 @@ pub fn measure<S: Subject>(
         Drive::Soak => soak::measure(&run, progress)?,
         Drive::Crossing => crossing::measure(&run, progress)?,
         Drive::Idle => idle::measure(&run, progress)?,
+        Drive::Storm => storm::measure(&run, progress)?,
     };
     outcome.tls = subject.tls();
     outcome.judge();
@@ -50,7 +52,7 @@ pub fn measure<S: Subject>(
 pub fn prepare(work: &Work) -> Result<(), Failure> {
     let idle = work.idle_connections.iter().copied().max().unwrap_or(0);
     let busy: usize = work.flows.iter().map(|flow| flow.connections + flow.consumers).sum();
-    allow_open_files((idle + busy) as u64 + OPEN_FILES_BESIDES)
+    allow_open_files((idle + busy + work.handshakes_at_once) as u64 + OPEN_FILES_BESIDES)
 }
 
 /// What every kind of measurement needs.

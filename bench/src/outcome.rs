@@ -183,6 +183,31 @@ pub struct LimitOutcome {
     pub latency_us: Option<Latency>,
 }
 
+/// What came beside the load of `storm`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct StormOutcome {
+    /// Connections that the server answered.
+    pub handshakes: usize,
+    /// Those it did not.
+    pub failed: usize,
+    /// Why the first of those failed.
+    pub first_failure: Option<String>,
+    /// From the first connection's begin to the last one's end.
+    pub seconds: f64,
+    /// Connections in a second of that.
+    pub handshakes_per_s: f64,
+    /// The server's CPU time for each: what it took in that time beyond what the load takes by itself.
+    pub server_cpu_us_per_handshake: f64,
+    /// Of each, from connecting to the answer to its hello.
+    pub handshake_us: Option<Latency>,
+    /// The load's latency by itself.
+    pub calm_latency_us: Option<Latency>,
+    /// The server's CPU time for each record by itself.
+    pub calm_server_cpu_ns_per_record: f64,
+    /// The 99th percentile in the storm over that by itself.
+    pub p99_over_calm: Option<f64>,
+}
+
 /// TLS of the run's connections.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TlsOutcome {
@@ -306,6 +331,8 @@ pub struct Outcome {
     pub crossing: Option<CrossingOutcome>,
     /// `idle`: every number of connections.
     pub idle: Vec<IdleOutcome>,
+    /// `storm`: what came beside the load. The run's own figures are those in the storm.
+    pub storm: Option<StormOutcome>,
     /// The bare loop beside it.
     pub limit: Option<LimitOutcome>,
     /// What to know before believing the figures.

@@ -89,6 +89,9 @@ impl Entrant {
                 if work.drive == Drive::Crossing {
                     return skipped("it has no shards to cross".into(), None);
                 }
+                if work.tls {
+                    return skipped("it is not set up for TLS here".into(), None);
+                }
                 let (program, package) = self.program()?;
                 if find(program, path).is_some() {
                     return None;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use work::{AckPace, Work};
 
 /// The scenarios built in, in the order in which they are listed and reported.
-const BUILT_IN: [&str; 10] = [
+const BUILT_IN: [&str; 11] = [
     include_str!("../scenarios/ingest.toml"),
     include_str!("../scenarios/deliver.toml"),
     include_str!("../scenarios/fanout.toml"),
@@ -28,6 +28,7 @@ const BUILT_IN: [&str; 10] = [
     include_str!("../scenarios/soak.toml"),
     include_str!("../scenarios/crossing.toml"),
     include_str!("../scenarios/idle.toml"),
+    include_str!("../scenarios/storm.toml"),
 ];
 
 /// How the load is applied.
@@ -50,6 +51,8 @@ pub enum Drive {
     Crossing,
     /// Connections that have said hello and nothing more.
     Idle,
+    /// `open`, by itself and while many connections come.
+    Storm,
 }
 
 /// What kind of topic takes the records.
@@ -128,6 +131,10 @@ pub struct Overrides {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acked: Option<bool>,
+    /// `storm`: connections that come beside the load.
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshakes: Option<usize>,
     /// Seconds measured, after the warm-up.
     #[arg(long, value_name = "S")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -188,6 +195,15 @@ pub struct Scenario {
     /// `idle`: how many connections, in the order in which they are measured.
     #[serde(default)]
     pub idle_connections: Vec<usize>,
+    /// `storm`: connections that come beside the load ...
+    #[serde(default)]
+    pub handshakes: usize,
+    /// ... so many at once.
+    #[serde(default)]
+    pub handshakes_at_once: usize,
+    /// TLS on every connection, also without being asked for.
+    #[serde(default)]
+    pub tls: bool,
     /// The work, a topic each. The first is the one that the JSON's flat fields are about.
     #[serde(default, rename = "flow")]
     pub flows: Vec<Flow>,

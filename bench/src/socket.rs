@@ -93,9 +93,13 @@ pub fn wait(sockets: &[(RawFd, bool)], timeout: Duration) -> io::Result<()> {
             revents: 0,
         })
         .collect();
-    let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: the pointer and length are of the vector above, which lives over the call.
-    let ready = unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout) };
+    let timeout = libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    let count = polls.len() as libc::nfds_t;
+    // SAFETY: the pointer and length are of the vector above, which lives over the call, as the time does; no mask.
+    let ready = unsafe { libc::ppoll(polls.as_mut_ptr(), count, &raw const timeout, std::ptr::null()) };
     let error = io::Error::last_os_error();
     if ready < 0 && error.kind() != io::ErrorKind::Interrupted { Err(error) } else { Ok(()) }
 }

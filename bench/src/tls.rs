@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use uringest::tls::dev::{self, LOCAL_NAMES, Request};
@@ -19,7 +20,10 @@ use crate::outcome::TlsOutcome;
 pub(crate) const RECORD_BYTES_LEAST: usize = 512;
 /// Days for which certificates are good: a run is shorter.
 const DAYS: u32 = 30;
-/// The name by which a server is called.
+/// Names by which a server may be called beside those of its host: a client that calls it by another one every time
+/// has no ticket, and shakes hands in full.
+const NAMES: &str = "*.connections.test";
+/// The name by which it is called where that does not matter.
 pub(crate) const SERVER_NAME: &str = "localhost";
 
 /// Who opens and seals the server's records.
@@ -103,7 +107,7 @@ impl Certificates {
     /// Makes them in a directory.
     pub(crate) fn make(directory: &Path) -> Result<Certificates, Failure> {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let server_names = LOCAL_NAMES.map(str::to_owned).to_vec();
+        let server_names = LOCAL_NAMES.into_iter().chain([NAMES]).map(str::to_owned).collect();
         let request = Request { server_names, client_names: Vec::new(), now_s, days: DAYS };
         let written = dev::generate(&request).and_then(|files| dev::write(directory, &files));
         written.map_err(|error| Failure::Tls(format!("{error}: {}", error.remedy())))?;
@@ -118,6 +122,7 @@ impl Certificates {
 pub struct LoadTls {
     client: ClientTls,
     wish: TlsWish,
+    names: AtomicUsize,
     met: Mutex<TlsOutcome>,
 }
 
@@ -136,11 +141,16 @@ impl LoadTls {
             record_bytes: wish.record_bytes,
             ..TlsOutcome::default()
         };
-        Ok(LoadTls { client, wish, met: Mutex::new(met) })
+        Ok(LoadTls { client, wish, names: AtomicUsize::new(0), met: Mutex::new(met) })
     }
 
     pub(crate) fn client(&self) -> &ClientTls {
         &self.client
+    }
+
+    /// The name for the next connection: one that none had before.
+    pub(crate) fn name(&self) -> String {
+        NAMES.replace('*', &self.names.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     pub(crate) fn record_bytes(&self) -> usize {

@@ -18,6 +18,7 @@ fn check_figures(outcome: &Value) {
     assert!((consistent - told).abs() <= told * 0.01, "{consistent} and {told}");
     assert!((0.0..=1.0).contains(&number(&outcome["fairness"])), "{outcome}");
     assert_eq!(outcome["congestion_control"], "cubic");
+    assert!(outcome.get("tls").is_some(), "said, also where there is none");
     for lost in ["missed", "unacknowledged", "undelivered"] {
         assert_eq!(number(&outcome[lost]), 0.0, "{lost}: {outcome}");
     }
@@ -140,6 +141,44 @@ fn crossing() {
     assert!(number(&outcome["crossing"]["cpu_ratio"]) > 1.0, "crossing costs something: {outcome}");
     let copied = number(&outcome["copied_bytes_ratio"]);
     assert!(copied > 0.9, "what crosses is copied, or nothing has crossed: {copied}");
+}
+
+#[test]
+fn storm() {
+    let outcome = run("storm", &["--handshakes", "60", "--rate", "2000"]);
+    check_figures(&outcome);
+    let storm = &outcome["storm"];
+    assert_eq!((number(&storm["handshakes"]), number(&storm["failed"])), (60.0, 0.0), "{storm}");
+    assert!(storm["first_failure"].is_null(), "{storm}");
+    for latency in ["handshake_us", "calm_latency_us"] {
+        check_latency(&storm[latency]);
+    }
+    assert!(number(&storm["handshakes_per_s"]) > 0.0 && number(&storm["p99_over_calm"]) > 0.0, "{storm}");
+    // The load's own two connections, and those of the storm; none goes on from another one's ticket.
+    let tls = &outcome["tls"];
+    assert_eq!((number(&tls["handshakes"]), number(&tls["resumed"])), (62.0, 0.0), "{tls}");
+}
+
+/// The same work as in plaintext, by each of the server's record layers and in records of several lengths.
+#[test]
+fn tls() {
+    for (scenario, records, flags) in [
+        ("ingest", "own", &["--connections", "3", "--payload", "1024"][..]),
+        ("ingest", "rustls", &["--tls-records", "rustls"]),
+        ("deliver", "own", &["--tls-record-bytes", "1000", "--payload", "1024"]),
+        ("deliver", "rustls", &["--tls-records", "rustls", "--kind", "memory"]),
+        ("swarm", "own", &["--acked", "--connections", "64"]),
+        ("latency", "own", &["--rate", "5000", "--io", "epoll"]),
+        ("fanout", "own", &[]),
+    ] {
+        let outcome = run(scenario, &[&["--tls"], flags].concat());
+        check_figures(&outcome);
+        let tls = &outcome["tls"];
+        assert_eq!((&tls["records"], &tls["suite"]), (&records.into(), &"TLS_AES_128_GCM_SHA256".into()));
+        assert_eq!(tls["key_exchange"], "X25519MLKEM768");
+        let connections = number(&outcome["connections"]) + number(&outcome["consumers"]);
+        assert_eq!((number(&tls["handshakes"]), number(&tls["resumed"])), (connections, 0.0), "{tls}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::compare::Comparison;
-use crate::outcome::{FlowOutcome, Latency, LatencyOf, Outcome, TlsOutcome};
+use crate::outcome::{FlowOutcome, Latency, LatencyOf, Outcome, StormOutcome, TlsOutcome};
 
 /// Says on standard error what the figures should not be believed without.
 pub(super) fn warnings(outcome: &Outcome) {
@@ -215,6 +215,9 @@ fn special(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             idle.server_cpu_share * 100.0
         )?;
     }
+    if let Some(found) = &outcome.storm {
+        storm(out, found)?;
+    }
     if let Some(limit) = &outcome.limit {
         writeln!(
             out,
@@ -226,6 +229,26 @@ fn special(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         if let (Some(ns), Some(ratio)) = (limit.memcpy_ns_per_record, limit.ratio_with_memcpy) {
             writeln!(out, "               {ratio:.2} times that and {ns:.1} ns a record for a copy of it")?;
         }
+    }
+    Ok(())
+}
+
+fn storm(out: &mut String, storm: &StormOutcome) -> std::fmt::Result {
+    writeln!(
+        out,
+        "  storm        {} handshakes in {:.2} s, {}/s, {:.1} us of server CPU each, {} failed",
+        storm.handshakes,
+        storm.seconds,
+        grouped(storm.handshakes_per_s),
+        storm.server_cpu_us_per_handshake,
+        storm.failed
+    )?;
+    if let Some(latency) = &storm.handshake_us {
+        writeln!(out, "               each: {}", percentiles(latency))?;
+    }
+    if let (Some(calm), Some(ratio)) = (&storm.calm_latency_us, storm.p99_over_calm) {
+        writeln!(out, "               without it: {}", percentiles(calm))?;
+        writeln!(out, "               p99 in it {ratio:.2} times that")?;
     }
     Ok(())
 }

@@ -38,6 +38,11 @@ impl Ready {
         if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Can be waited for: it is readable when one of the sockets is.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+
     /// Numbers of sockets that can be read, waiting at most this long for the first.
     pub(super) fn look(&mut self, timeout: Duration) -> io::Result<impl Iterator<Item = usize>> {
         let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::pace::NEVER;
 use crate::dialect::{Dialect, Producer, Tally};
 use crate::histogram::Histogram;
 use crate::host::now_ns;
@@ -26,6 +27,8 @@ const LOOK_EVERY: usize = 32;
 /// the server takes to make room.
 const LOOK_ON_NS: u64 = 200_000;
 const SLEEP: Duration = Duration::from_millis(10);
+/// The longest sleep between times: what ends a window is looked at in between.
+const REST: Duration = Duration::from_millis(1);
 
 /// When a window begins, when its measured part does, and when it ends.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +36,8 @@ pub(super) struct Hours {
     pub(super) begin_ns: u64,
     pub(super) from_ns: u64,
     pub(super) to_ns: u64,
+    /// Sleep between times.
+    pub(super) rests: bool,
 }
 
 /// See the module.
@@ -150,9 +155,20 @@ impl<D: Dialect> Team<D> {
             if moved_last {
                 idle_since = None;
             } else if !timed && now - *idle_since.get_or_insert(now) > LOOK_ON_NS {
-                self.sleep()?;
+                self.sleep(SLEEP)?;
+            } else if timed && hours.rests {
+                self.rest(paces)?;
             }
         }
+    }
+
+    /// Sleeps until something comes, or is due.
+    fn rest(&self, paces: &[Pace]) -> io::Result<()> {
+        let due = self.lanes.iter().filter_map(|lane| lane.due_ns(&paces[lane.flow])).min();
+        let until = due
+            .filter(|due| *due != NEVER)
+            .map_or(REST, |due| Duration::from_nanos(due.saturating_sub(now_ns())));
+        if until.is_zero() { Ok(()) } else { self.sleep(until.min(REST)) }
     }
 
     /// Goes over the connections once; says whether anything could be done.
@@ -236,16 +252,16 @@ impl<D: Dialect> Team<D> {
         Ok(came)
     }
 
-    /// Waits until something can be done.
-    fn sleep(&mut self) -> io::Result<()> {
-        if let Some(ready) = &mut self.ready {
+    /// Waits until something can be done, at most this long.
+    fn sleep(&self, time: Duration) -> io::Result<()> {
+        if let Some(ready) = &self.ready {
             // A full socket may become writable meanwhile: not for long.
-            let time = if self.stuck.is_empty() { SLEEP } else { Duration::from_millis(1) };
-            return ready.look(time).map(|_| ());
+            let time = if self.stuck.is_empty() { time } else { time.min(Duration::from_millis(1)) };
+            return wait(&[(ready.descriptor(), false)], time);
         }
         let lanes = self.lanes.iter().map(|lane| (lane.link.descriptor(), lane.is_stuck()));
         let taps = self.taps.iter().map(|tap| (tap.link.descriptor(), false));
-        wait(&lanes.chain(taps).collect::<Vec<_>>(), SLEEP)
+        wait(&lanes.chain(taps).collect::<Vec<_>>(), time)
     }
 
     /// The measured part begins.

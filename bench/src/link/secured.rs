@@ -14,7 +14,7 @@ use uringest::tls::{Received, Records, Session, Then};
 
 use crate::dialect::WRITE_BYTES;
 use crate::socket::{read_some, write_some};
-use crate::tls::{LoadTls, RECORD_BYTES_LEAST, SERVER_NAME};
+use crate::tls::{LoadTls, RECORD_BYTES_LEAST};
 
 /// One read takes this much.
 const READ_BYTES: usize = 128 * 1024;
@@ -60,7 +60,7 @@ impl Secured {
     pub(super) fn shake_hands(stream: &TcpStream, tls: &LoadTls) -> io::Result<Secured> {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let mut secured = Secured {
-            session: Session::client(tls.client(), SERVER_NAME, Records::Own, now_s),
+            session: Session::client(tls.client(), &tls.name(), Records::Own, now_s),
             record_bytes: tls.record_bytes(),
             received: Vec::new(),
             opened: (Vec::new(), 0),
@@ -188,6 +188,12 @@ impl Secured {
             let written = self.session.transmit(&[], &mut self.sealed.0[at..]).written;
             self.sealed.0.truncate(at + written);
         }
+    }
+
+    /// Says that nothing more comes, if the socket takes that.
+    pub(super) fn close(&mut self, stream: &TcpStream) {
+        self.session.close();
+        let _best_effort = self.flush(stream);
     }
 
     /// While the socket blocks.

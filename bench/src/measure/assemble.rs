@@ -65,6 +65,7 @@ impl<S: Subject> Run<'_, S> {
             drift: None,
             crossing: None,
             idle: Vec::new(),
+            storm: None,
             limit: None,
             warnings: identity.warnings.clone(),
             congestion_control: CONGESTION_CONTROL.into(),
@@ -188,6 +189,7 @@ impl Work {
             warm_up: Duration::from_secs_f64(self.warm_up_seconds),
             length: Duration::from_secs_f64(self.seconds),
             rates_per_s: self.rates(),
+            rests: false,
         }
     }
 }

@@ -54,7 +54,7 @@ fn drift_of(intervals: &[Interval]) -> Option<DriftOutcome> {
 
 impl Measured {
     /// Adds what came after.
-    fn append(&mut self, other: Measured) {
+    pub(super) fn append(&mut self, other: Measured) {
         self.missed += other.missed;
         self.elapsed_ns += other.elapsed_ns;
         self.server_cpu_ns += other.server_cpu_ns;

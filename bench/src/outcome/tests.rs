@@ -36,6 +36,7 @@ fn every_field_is_described() {
         ("Fields of a drift", fields::<DriftOutcome>()),
         ("Fields of a crossing", fields::<CrossingOutcome>()),
         ("Fields of an idle line", fields::<IdleOutcome>()),
+        ("Fields of a storm", fields::<StormOutcome>()),
         ("Fields of TLS", fields::<TlsOutcome>()),
         ("Fields of a limit", fields::<LimitOutcome>()),
         ("Fields of records", fields::<RecordsOutcome>()),

@@ -42,6 +42,7 @@ fn who_cannot_do_the_work_is_skipped_with_the_reason() {
         (Entrant::Nats, "crossing", "no shards"),
         (Entrant::Redis(RedisWay::PubSub), "crossing", "no shards"),
         (Entrant::Limit(BareIo::Epoll), "crossing", "no limit"),
+        (Entrant::Nats, "storm", "TLS"),
         (Entrant::Limit(BareIo::Epoll), "idle", "no limit"),
     ] {
         let absent = entrant.absent(&work(scenario), path).expect(scenario);

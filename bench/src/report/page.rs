@@ -217,6 +217,7 @@ impl Page {
             Drive::Soak => self.paragraph(special::soak(&own)),
             Drive::Crossing => self.paragraph(special::crossing(&own)),
             Drive::Idle => self.paragraph(special::idle(&own)),
+            Drive::Storm => self.paragraph(special::storm(&own)),
         }
     }
 }

@@ -16,6 +16,8 @@ const COUNTERS_S: f64 = 1.2;
 /// Windows of `step` until it has found the knee; of `crossing`; of the default `idle`: for the estimate.
 const STEP_WINDOWS: f64 = 16.0;
 const CROSSING_WINDOWS: f64 = 2.0;
+/// A storm, in seconds: for the estimate only.
+const STORM_S: f64 = 5.0;
 /// Connecting ten thousand connections, in seconds: for the estimate.
 const CONNECTING_S: f64 = 4.0;
 
@@ -107,6 +109,7 @@ impl Cell {
         let measured = match work.drive {
             Drive::Step => window * STEP_WINDOWS,
             Drive::Crossing => window * CROSSING_WINDOWS,
+            Drive::Storm => window + STORM_S,
             Drive::Idle => window * work.idle_connections.len() as f64 + CONNECTING_S,
             Drive::Saturate | Drive::Rounds | Drive::Open | Drive::Soak => window,
         };

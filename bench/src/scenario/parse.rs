@@ -79,6 +79,9 @@ impl Scenario {
         if (self.drive == Drive::Soak) != (self.intervals >= 2) {
             return Err("intervals, at least 2, belongs to drive = \"soak\", and that needs it".into());
         }
+        if (self.drive == Drive::Storm) != (self.handshakes > 0 && self.handshakes_at_once > 0) {
+            return Err("handshakes and handshakes_at_once, both above 0, belong to drive = \"storm\", and that needs them".into());
+        }
         let mut labels = BTreeSet::new();
         for variant in &self.variants {
             if !labels.insert(&variant.label) {

@@ -3,8 +3,9 @@ use super::*;
 #[test]
 fn every_built_in_scenario_is_read_and_written_unchanged() {
     let names = Scenario::names();
-    let expected =
-        ["ingest", "deliver", "fanout", "swarm", "latency", "mix", "step", "soak", "crossing", "idle"];
+    let expected = [
+        "ingest", "deliver", "fanout", "swarm", "latency", "mix", "step", "soak", "crossing", "idle", "storm",
+    ];
     assert_eq!(names, expected);
     for (scenario, text) in Scenario::built_in().iter().zip(BUILT_IN) {
         assert!(!scenario.variants.is_empty(), "{}: a report has something to run", scenario.name);
@@ -42,6 +43,8 @@ fn what_cannot_be_done_is_refused() {
         ("drive = \"saturate\"", "drive = \"step\"", "step_factor"),
         ("drive = \"saturate\"", "drive = \"soak\"", "intervals"),
         ("drive = \"saturate\"", "drive = \"idle\"", "[[flow]]"),
+        ("drive = \"saturate\"", "drive = \"storm\"", "handshakes"),
+        ("drive = \"saturate\"", "drive = \"saturate\"\nhandshakes = 5", "handshakes"),
         ("drive = \"saturate\"", "drive = \"crossing\"", "shards"),
         ("drive = \"saturate\"", "drive = \"faster\"", "expected one of"),
         ("seconds = 5.0", "seconds = 0.0", "seconds"),

@@ -45,6 +45,12 @@ pub struct Work {
     pub intervals: u32,
     /// `idle`: numbers of connections.
     pub idle_connections: Vec<usize>,
+    /// `storm`: connections that come beside the load ...
+    pub handshakes: usize,
+    /// ... so many at once.
+    pub handshakes_at_once: usize,
+    /// TLS on every connection, also without being asked for.
+    pub tls: bool,
     /// The flows, a topic each; none for `idle`.
     pub flows: Vec<Flow>,
 }
@@ -53,6 +59,9 @@ pub struct Work {
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 const CONNECTIONS_MAX: usize = 16_000;
+/// Connections of a storm: as many as there are ports for, and threads that make them.
+const HANDSHAKES_MAX: usize = 100_000;
+const AT_ONCE_MAX: usize = 256;
 
 impl Scenario {
     /// The scenario with the changes.
@@ -74,6 +83,9 @@ impl Scenario {
             step_factor: self.step_factor,
             intervals: self.intervals,
             idle_connections: self.idle_connections.clone(),
+            handshakes: with.handshakes.unwrap_or(self.handshakes),
+            handshakes_at_once: self.handshakes_at_once,
+            tls: self.tls,
             flows: self.flows.clone(),
         };
         if with.acked == Some(true) {
@@ -124,6 +136,14 @@ impl Work {
         }
         if self.drive == Drive::Step && self.bound_us <= 0.0 {
             return Err("bound_us (--bound-us) has to be more than 0".into());
+        }
+        if (self.drive == Drive::Storm) != (1..=HANDSHAKES_MAX).contains(&self.handshakes) {
+            return Err(format!(
+                "handshakes (--handshakes) are 1 to {HANDSHAKES_MAX}, and of drive = \"storm\""
+            ));
+        }
+        if self.handshakes_at_once > AT_ONCE_MAX {
+            return Err(format!("at most {AT_ONCE_MAX} handshakes at once: each is a thread of the load"));
         }
         if self.drive == Drive::Crossing && self.shards != 2 {
             return Err("crossing needs shards = 2".into());

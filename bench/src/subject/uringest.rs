@@ -163,7 +163,8 @@ fn spawn(
     if let Some(tier) = options.io_tier {
         command.args(["--io-tier", &tier.to_string()]);
     }
-    let tls = options.tls.map(|wish| secure(&mut command, &scratch, wish)).transpose()?;
+    let wish = options.tls.or(work.tls.then(TlsWish::default));
+    let tls = wish.map(|wish| secure(&mut command, &scratch, wish)).transpose()?;
     command.args(options.flags()?);
     // Settings of the user's own server are not meant for this one.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"URINGEST_"))

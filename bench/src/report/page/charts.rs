@@ -62,8 +62,9 @@ fn said(dots: &[Dot], unit: &str) -> String {
 
 /// uring over epoll in each work; nothing where no work was measured on both.
 pub(super) fn backends(digests: &[Digest<'_>]) -> Option<String> {
-    let about =
-        |digest: &&Digest<'_>| !digest.cell.sweep && !matches!(drive(digest), Drive::Idle | Drive::Step);
+    let about = |digest: &&Digest<'_>| {
+        !digest.cell.sweep && !matches!(drive(digest), Drive::Idle | Drive::Step | Drive::Storm)
+    };
     let dot = |digest: &Digest<'_>| {
         let found = digest.ratio(Who::Uring, Who::Epoll)?;
         let (low, high) = found.interval.unwrap_or((found.ratio, found.ratio));

@@ -156,3 +156,34 @@ pub(super) fn idle(digests: &[&Digest<'_>]) -> Table {
     }
     table
 }
+
+/// What many connections do to a steady load.
+pub(super) fn storm(digests: &[&Digest<'_>]) -> Table {
+    let mut table = Table::new(&[
+        "",
+        "p99 without, µs",
+        "p99 in the storm, µs",
+        "in it ÷ without",
+        "handshakes/s",
+        "CPU, µs a handshake",
+        "failed",
+    ]);
+    for digest in digests {
+        table.group(&digest.cell.label);
+        for line in &digest.lines {
+            let storm = |read: fn(&crate::outcome::StormOutcome) -> Option<f64>| {
+                line.summary(|outcome| read(outcome.storm.as_ref()?))
+            };
+            table.row(vec![
+                line.who.name().into(),
+                spread_or(storm(|storm| storm.calm_latency_us.map(|latency| latency.p99))),
+                spread_or(line.summary(|outcome| outcome.latency_us.map(|latency| latency.p99))),
+                ratio_of(storm(|storm| storm.p99_over_calm)),
+                spread_or(storm(|storm| Some(storm.handshakes_per_s))),
+                spread_or(storm(|storm| Some(storm.server_cpu_us_per_handshake))),
+                figure_or(storm(|storm| Some(storm.failed as f64)).map(|summary| summary.most)),
+            ]);
+        }
+    }
+    table
+}

@@ -3,7 +3,7 @@
 use crate::host::Machine;
 use crate::outcome::{
     CrossingOutcome, DriftOutcome, FlowOutcome, IdleOutcome, Knee, Latency, LatencyOf, LimitOutcome, Outcome,
-    Step,
+    Step, StormOutcome,
 };
 use crate::report::plan::Cell;
 use crate::report::results::{Absent, Failed, Results, Run, Settings};
@@ -29,6 +29,7 @@ pub(super) fn results() -> Results {
         cell("crossing", "1 to 1", false, 3, &OURS, payload(128)),
         cell("step", "p99 within 1 ms", false, 1, &EVERYBODY, payload(128)),
         cell("soak", "to 2 consumers", false, 1, &OURS, payload(128)),
+        cell("storm", "5,000 handshakes", false, 1, &OURS, payload(128)),
         cell("idle", "0 and 1,000", false, 1, &OURS, Overrides::default()),
     ];
     let settings = Settings {
@@ -97,6 +98,7 @@ fn drive(cell: &Cell) -> Drive {
         "step" => Drive::Step,
         "soak" => Drive::Soak,
         "idle" => Drive::Idle,
+        "storm" => Drive::Storm,
         _ => Drive::Saturate,
     }
 }
@@ -144,6 +146,7 @@ pub(super) fn outcome(cell: &Cell, who: Who, round: u16) -> Outcome {
         drift: (drive == Drive::Soak).then_some(DRIFT),
         crossing: (drive == Drive::Crossing).then(|| crossing(cpu)),
         idle: if drive == Drive::Idle { [0, 1_000].map(idle).to_vec() } else { Vec::new() },
+        storm: (drive == Drive::Storm).then(storm),
         limit: copies.then(|| LimitOutcome { memcpy_ns_per_record: Some(4.0), ..LimitOutcome::default() }),
         warnings: warning.into_iter().collect(),
         machine: machine(),
@@ -221,6 +224,18 @@ fn crossing(cpu: f64) -> CrossingOutcome {
         cpu_ratio: 1.5,
         own_records_per_s: 1e6,
         own_latency_us: Some(latency(20.0)),
+    }
+}
+
+fn storm() -> StormOutcome {
+    StormOutcome {
+        handshakes: 4_999,
+        failed: 1,
+        handshakes_per_s: 2_345.6,
+        server_cpu_us_per_handshake: 181.2,
+        calm_latency_us: Some(latency(20.0)),
+        p99_over_calm: Some(1.25),
+        ..StormOutcome::default()
     }
 }
 
