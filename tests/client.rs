@@ -221,6 +221,8 @@ fn publishes_once_and_in_order_through_cuts(tls: bool) {
     assert_eq!(cutter.connections(), 5, "it was cut four times");
     let expected: Vec<_> = (0..20_000).map(payload).collect();
     assert!(rig.take(rig.server.data, "cut", 20_000) == expected, "each once, in order");
+    let resumed = rig.server.metric("uringest_tls_resumptions_total");
+    assert_eq!(resumed > 0.0, tls, "{resumed} of 4 reconnects used a ticket");
 }
 
 #[test]
@@ -459,6 +461,51 @@ fn what_stands_between_client_and_server_is_said_with_its_remedy() {
         [("URINGEST_CLIENT_CERT", ours.text("client.pem")), ("URINGEST_CLIENT_KEY", ours.text("client.key"))];
     let output = support::feed(uringest(&["pub", "t"]).envs(variables.into_iter().chain(identity)), b"x\n");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Publishes and consumes one record, then ends.
+macro_rules! once {
+    ($driver:ident, $rig:expr, $topic:literal) => {{
+        let config =
+            ConsumerConfig { connection: $rig.connection($rig.server.data), ..ConsumerConfig::new($topic) };
+        let consumer = $driver::consumer(config).expect("a good configuration");
+        consumer.subscribed().await.expect("the server is there");
+        let config =
+            ProducerConfig { connection: $rig.connection($rig.server.data), ..ProducerConfig::new($topic) };
+        let producer = $driver::producer(config).await.expect("the server is there");
+        producer.send(b"x", None).await.expect("room");
+        while !matches!(consumer.next().await.expect("the consumer lives"), ConsumerEvent::Batch(_)) {}
+        producer.close().await.expect("acknowledged");
+        consumer.close().await;
+    }};
+}
+
+#[test]
+fn every_driver_ends_tls_in_good_order() {
+    let rig = Rig::new(true);
+    let of =
+        |topic| ConsumerConfig { connection: rig.connection(rig.server.data), ..ConsumerConfig::new(topic) };
+    let consumer = Consumer::connect(of("a")).expect("a good configuration");
+    consumer.wait_subscribed(Some(PATIENCE)).expect("the server is there");
+    let config = ProducerConfig { connection: rig.connection(rig.server.data), ..ProducerConfig::new("a") };
+    let producer = Producer::connect(config).expect("the server is there");
+    producer.send(b"x", None).expect("room");
+    while !matches!(consumer.next(Some(PATIENCE)).expect("it lives"), Some(ConsumerEvent::Batch(_))) {}
+    producer.close(Some(PATIENCE)).expect("acknowledged");
+    drop(consumer);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        use uringest::client::tokio as driver;
+        once!(driver, rig, "b");
+    });
+    #[cfg(feature = "uring")]
+    tokio_uring::start(async {
+        use uringest::client::uring as driver;
+        once!(driver, rig, "c");
+    });
+    wait_for("the ends", || (rig.server.metric("uringest_open_connections") == 0.0).then_some(()));
+    let failures = rig.server.metric("uringest_tls_failures_total");
+    assert_eq!(failures, 0.0, "{}", rig.server.log());
 }
 
 #[test]
