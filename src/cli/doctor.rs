@@ -1,33 +1,38 @@
-//! `doctor`: what this host gives the I/O backends of this build, what is missing, what that costs, and the exact
-//! remedy.
+//! `doctor`: what this host gives the I/O backends of this build and what TLS would do with the configuration, what is
+//! missing, what that costs, and the exact remedy.
 
 use clap::Args;
 
 use super::exit::{Output, print, print_json};
+use super::settings::ConfigFlags;
 use super::{Exit, Failure, Outcome};
 use crate::io::probe::{Finding, HostReport, Level, findings, probe};
 
+mod tls;
+
 const CODES: &str = "Exit codes: 0 the server can run here, perhaps with less than it could use; 1 something is bad; \
     2 wrong command line.";
-const EXAMPLE: &str =
-    "Examples:\n  uringest doctor\n  uringest doctor -o json | jq '.findings[] | select(.level != \"ok\")'\n";
+const EXAMPLE: &str = "Examples:\n  uringest doctor\n  uringest doctor --config uringest.toml\n  uringest doctor -o json | jq '.findings[] | select(.level != \"ok\")'\n";
 
 /// `doctor`.
 #[derive(Debug, Args)]
 #[command(after_help = CODES, after_long_help = format!("{EXAMPLE}\n{CODES}"))]
 pub struct DoctorArgs {
+    #[command(flatten)]
+    settings: ConfigFlags,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
 }
 
-/// Looks at the host and says what it found.
+/// Looks at the host and at the certificates of the configuration, and says what it found.
 ///
 /// # Errors
 /// When something is bad.
 pub fn run(args: &DoctorArgs) -> Outcome {
     let report = probe();
-    let found = findings(&report);
+    let mut found = findings(&report);
+    found.extend(tls::findings(&args.settings));
     match args.output {
         Output::Json => print_json(&serde_json::json!({ "host": report, "findings": found }))?,
         Output::Text => print(&text(&report, &found))?,

@@ -404,6 +404,7 @@ fn settings_table() -> String {
     out
 }
 
+/// `UPDATE_DOCS=1 cargo test --lib config::` writes the table into the document.
 #[test]
 fn the_document_has_every_setting() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
@@ -412,9 +413,12 @@ fn the_document_has_every_setting() {
     let (begin, end) = ("<!-- settings: begin -->\n", "<!-- settings: end -->");
     let written =
         document.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).map(|(table, _)| table);
+    if let Some(old) = written.filter(|old| *old != table && std::env::var_os("UPDATE_DOCS").is_some()) {
+        return std::fs::write(path, document.replacen(old, &table, 1)).expect("the document can be written");
+    }
     assert_eq!(
         written,
         Some(table.as_str()),
-        "between the marks of docs/operations.md there has to be:\n{table}"
+        "UPDATE_DOCS=1 cargo test --lib config:: writes it: between the marks of docs/operations.md there has to be:\n{table}"
     );
 }

@@ -157,6 +157,12 @@ pub struct ServerStatus {
     pub uptime_seconds: f64,
     /// The data protocol's address.
     pub data_address: String,
+    /// The address of the same in plain text, beside one that speaks TLS.
+    #[serde(default)]
+    pub plaintext_address: Option<String>,
+    /// What it shows to clients, where it speaks TLS.
+    #[serde(default)]
+    pub tls: Option<TlsStatus>,
     /// The admin API's address.
     pub admin_address: String,
     /// What all shards run on, and why.
@@ -173,6 +179,26 @@ pub struct ServerStatus {
     pub topics: u64,
     /// Their partitions.
     pub partitions: u64,
+}
+
+/// What the data port shows to clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsStatus {
+    /// In the order of the configuration.
+    pub certificates: Vec<CertificateStatus>,
+    /// Why the files as they are now are not what is in force.
+    pub fault: Option<String>,
+}
+
+/// A certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Where it was read.
+    pub file: String,
+    /// Its DNS names.
+    pub names: Vec<String>,
+    /// The last moment in which it is good; absent for one without an end.
+    pub expires: Option<String>,
 }
 
 /// What a shard runs on.

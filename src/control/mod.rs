@@ -29,9 +29,11 @@ use crate::mesh::MeshEnd;
 use crate::metrics::CounterPage;
 use crate::proto::code::Code;
 use crate::shard::messages::{Command, Message, Report};
+use crate::tls::Reloader;
 
 pub mod api;
 pub mod catalogue;
+pub(crate) mod certificates;
 pub mod data;
 mod drain;
 pub use drain::exit;
@@ -50,6 +52,7 @@ mod topics;
 mod tests;
 
 use api::{ApiError, MemoryPlan};
+use certificates::Certificates;
 use data::DataDir;
 use drain::Drain;
 use files::Disk;
@@ -84,7 +87,11 @@ pub(crate) struct ControlSpec {
     pub capabilities: Vec<Capabilities>,
     pub degraded: Vec<Degraded>,
     pub memory: MemoryPlan,
+    /// What the shards' TLS is made of, where there is TLS.
+    pub certificates: Option<Reloader>,
     pub data_address: SocketAddr,
+    /// Of the port in plain text beside it.
+    pub plaintext_address: Option<SocketAddr>,
     pub admin: std::net::TcpListener,
     pub admin_address: SocketAddr,
     /// Asked for a drain by the program around the server.
@@ -123,7 +130,9 @@ pub(crate) struct Control {
     capabilities: Vec<Capabilities>,
     degraded: RefCell<Vec<Degraded>>,
     memory: MemoryPlan,
+    certificates: RefCell<Option<Certificates>>,
     data_address: SocketAddr,
+    plaintext_address: Option<SocketAddr>,
     admin_address: SocketAddr,
     /// One topic command at a time.
     topic_gate: Mutex<()>,
@@ -156,6 +165,7 @@ async fn main<L: http::Listener + 'static>(
     };
     tokio::task::spawn_local(Rc::clone(&control).reports(event));
     tokio::task::spawn_local(Rc::clone(&control).saves());
+    tokio::task::spawn_local(Rc::clone(&control).watch_certificates());
     tokio::task::spawn_local(http::serve(listener, Rc::new(routes::Routes(Rc::clone(&control)))));
     if signals && let Err(error) = signals::listen(&control) {
         ready(Err(format!("cannot take signals: {error}")));
@@ -205,7 +215,9 @@ impl Control {
             capabilities: spec.capabilities,
             degraded: RefCell::new(spec.degraded),
             memory: spec.memory,
+            certificates: RefCell::new(spec.certificates.map(Certificates::new)),
             data_address: spec.data_address,
+            plaintext_address: spec.plaintext_address,
             admin_address: spec.admin_address,
             topic_gate: Mutex::new(()),
             save_gate: Mutex::new(()),
@@ -271,10 +283,7 @@ impl Control {
             }
             Report::Event { shard, event, detail } => {
                 journal::note(Level::Warn, event, &format!("shard {shard}: {detail}"));
-                let known = self.degraded.borrow().iter().any(|known| known.key == event);
-                if !known {
-                    self.degraded.borrow_mut().push(Degraded { key: event, detail });
-                }
+                self.degraded_by(event, detail);
             }
         }
     }
@@ -334,12 +343,9 @@ impl Control {
             registry.catalogue.clone()
         };
         self.dirty.set(false);
-        let result = self.data.save(self.disk, &catalogue).await;
-        let known = self.degraded.borrow().iter().position(|known| known.key == KEY);
-        match result {
+        match self.data.save(self.disk, &catalogue).await {
             Ok(()) => {
-                if let Some(index) = known {
-                    self.degraded.borrow_mut().remove(index);
+                if self.mended(KEY) {
                     journal::note(Level::Info, "catalogue_saved_again", "");
                 }
                 Ok(())
@@ -348,13 +354,35 @@ impl Control {
                 self.dirty.set(true);
                 let detail =
                     format!("{error}; topics and committed offsets of now would not survive a restart");
-                if known.is_none() {
+                if self.degraded_by(KEY, detail.clone()) {
                     journal::note(Level::Error, KEY, &detail);
-                    self.degraded.borrow_mut().push(Degraded { key: KEY, detail: detail.clone() });
                 }
                 Err(ApiError::new(507, KEY, detail))
             }
         }
+    }
+
+    /// Something works worse than it could; whether that is new.
+    fn degraded_by(&self, key: &'static str, detail: String) -> bool {
+        let mut degraded = self.degraded.borrow_mut();
+        match degraded.iter_mut().find(|known| known.key == key) {
+            Some(known) => {
+                known.detail = detail;
+                false
+            }
+            None => {
+                degraded.push(Degraded { key, detail });
+                true
+            }
+        }
+    }
+
+    /// That is over; whether it was so.
+    fn mended(&self, key: &'static str) -> bool {
+        let mut degraded = self.degraded.borrow_mut();
+        let before = degraded.len();
+        degraded.retain(|known| known.key != key);
+        degraded.len() < before
     }
 
     fn shard_ended(&self, end: Option<ShardEnd>) {

@@ -1,13 +1,15 @@
-//! Reload: tenants and the admin token are read again, and taken whole or not at all. By SIGHUP and by
-//! `POST /v1/server/reload`.
+//! Reload: tenants, the admin token and what `[tls]` names are read again, and taken whole or not at all. By SIGHUP
+//! and by `POST /v1/server/reload`.
 
 use std::sync::Arc;
 
 use super::api::{ApiError, Reloaded};
 use super::{Control, journal};
-use crate::config::{Config, load};
+use crate::config::{Config, TlsSettings, load};
 use crate::log::Level;
 use crate::shard::messages::Command;
+
+const TAKEN: &str = "tenants, the admin token and certificates are read again";
 
 impl Control {
     /// Reads the configuration again. What a running server cannot change is named and left as it is.
@@ -15,12 +17,11 @@ impl Control {
         let result = self.read_again();
         match &result {
             Ok(Reloaded { restart_needed }) if restart_needed.is_empty() => {
-                journal::note(Level::Info, "reloaded", "tenants and the admin token are read again");
+                journal::note(Level::Info, "reloaded", TAKEN);
             }
             Ok(Reloaded { restart_needed }) => {
                 let names = restart_needed.join(", ");
-                let detail =
-                    format!("tenants and the admin token are read again; a restart is needed for: {names}");
+                let detail = format!("{TAKEN}; a restart is needed for: {names}");
                 journal::note(Level::Warn, "reloaded", &detail);
             }
             Err(error) => journal::note(Level::Error, "reload_refused", &error.message),
@@ -38,6 +39,8 @@ impl Control {
         let loaded = load(sources)
             .map_err(|error| refused(format!("The configuration stays as it was: {error}")))?
             .config;
+        self.renew_certificates(&loaded)
+            .map_err(|error| refused(format!("The configuration stays as it was: TLS: {error}")))?;
         let access = Arc::new(loaded.tenants_access());
         self.shards.borrow_mut().tell(|| Command::Access(Arc::clone(&access)))?;
         Ok(Reloaded { restart_needed: self.take_reloadable(loaded) })
@@ -48,12 +51,19 @@ impl Control {
         let mut config = self.config.borrow_mut();
         config.tenant = loaded.tenant.clone();
         config.access.admin_token_sha256 = loaded.access.admin_token_sha256;
+        // Whether there is TLS, and who does the records, is decided at the start.
+        if config.tls.is_on() && loaded.tls.is_on() {
+            config.tls = TlsSettings { records: config.tls.records, ..loaded.tls.clone() };
+        }
         let now = config.all_texts();
         let pairs = loaded.all_texts().into_iter().zip(now);
         let mut left: Vec<_> =
             pairs.filter(|(new, now)| new.1 != now.1).map(|(new, _)| new.0.to_owned()).collect();
         if loaded.topic != config.topic {
             left.push("topic".to_owned());
+        }
+        if loaded.tls.certificates != config.tls.certificates {
+            left.push("tls.certificates".to_owned());
         }
         left
     }

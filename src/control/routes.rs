@@ -148,6 +148,7 @@ impl Control {
             topics,
             partitions,
             degraded: self.degraded_now().iter().map(|degraded| degraded.key).collect(),
+            tls: self.tls_gauges(),
             process: process_gauges(),
         };
         let body = render(&self.counters, &gauges).into_bytes();
@@ -201,6 +202,8 @@ impl Control {
             state: self.lifecycle.state().name().to_owned(),
             uptime_seconds: process_gauges().uptime_seconds,
             data_address: self.data_address.to_string(),
+            plaintext_address: self.plaintext_address.map(|address| address.to_string()),
+            tls: self.tls_status(),
             admin_address: self.admin_address.to_string(),
             io: self.io_status(),
             shards: shards.collect(),

@@ -20,6 +20,8 @@ use crate::limits::MESH_RING_MESSAGES;
 use crate::partition::PartitionStatus;
 use crate::topic::Topic;
 
+mod certificates;
+
 const SHARDS: u16 = 3;
 
 /// What a test may do to a shard.
@@ -39,6 +41,8 @@ enum Seen {
     ServerPaused(bool),
     Access(bool),
     Added(String),
+    /// The names of all certificates.
+    Tls(Vec<String>),
 }
 
 /// Stands for a shard: keeps topics and answers.
@@ -121,7 +125,6 @@ impl Fake {
                 let partitions = self.describe(topic);
                 self.report(Report::Described { ticket, shard, partitions });
             }
-            Command::Tls(_) => {}
             Command::TopicRefused { name, code } => {
                 self.seen.send(Seen::Refused(name, code)).expect("the test listens");
             }
@@ -130,6 +133,9 @@ impl Fake {
             }
             Command::Access(access) => {
                 self.seen.send(Seen::Access(access.is_open())).expect("the test listens");
+            }
+            Command::Tls(tls) => {
+                self.seen.send(Seen::Tls(tls.names().to_vec())).expect("the test listens");
             }
             Command::Drain { deadline_ns } => {
                 assert!(deadline_ns > host::monotonic_ns());
@@ -229,7 +235,7 @@ impl Rig {
         let admin_address = admin.local_addr().expect("an address");
         let stop = Arc::new(Notify::new());
         let spec = ControlSpec {
-            config,
+            config: config.clone(),
             sources,
             signals: false,
             data,
@@ -243,7 +249,9 @@ impl Rig {
             capabilities: Vec::new(),
             degraded: vec![Degraded { key: "for_a_test", detail: "nothing".into() }],
             memory: MemoryPlan::default(),
+            certificates: config.tls.server().map(|settings| Reloader::new(settings).expect("certificates")),
             data_address: admin_address,
+            plaintext_address: None,
             admin,
             admin_address,
             stop: Arc::clone(&stop),

@@ -16,7 +16,7 @@ pub use counter::{Counter, Kind, Unit};
 pub use histogram::{Histogram, HistogramValues};
 pub use page::{COPY_REASONS, CounterPage};
 pub use process::{ProcessGauges, process_gauges};
-pub use render::{CONTENT_TYPE, ServerGauges, render};
+pub use render::{CONTENT_TYPE, ServerGauges, TlsGauges, render};
 pub use snapshot::{Copies, Durations, Snapshot, Sums};
 
 const REFUSALS_HELP: &str = "Refusals, by the code the peer was told or would have been.";
@@ -26,7 +26,7 @@ const COPIED_BYTES_HELP: &str = "Payload bytes copied in user space, by reason."
 const TICK_HELP: &str = "Durations of ticks.";
 
 /// The families of the server as a whole: name, kind, unit, text.
-const SERVER_FAMILIES: [(&str, &str, &str, &str); 11] = [
+const SERVER_FAMILIES: [(&str, &str, &str, &str); 14] = [
     ("uringest_build", "info", "", "The program and the I/O it runs on."),
     ("uringest_io", "info", "", "The backend of each shard, and its tier: 1 or 2 for uring, 0 for epoll."),
     ("uringest_state", "stateset", "", "The server's state in its life cycle."),
@@ -35,6 +35,19 @@ const SERVER_FAMILIES: [(&str, &str, &str, &str); 11] = [
         "gauge",
         "",
         "1 for each thing that this host does not give; the log has the remedy.",
+    ),
+    (
+        "uringest_tls_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "seconds",
+        "The last second in which a certificate of the data port is good, since 1970.",
+    ),
+    ("uringest_tls_reloads", "counter", "", "Times other certificates were taken."),
+    (
+        "uringest_tls_reload_failures",
+        "counter",
+        "",
+        "Times the certificates' files could not be used; those in force stayed.",
     ),
     ("uringest_topics", "gauge", "", "Topics in the catalogue."),
     ("uringest_partitions", "gauge", "", "Partitions of those topics."),

@@ -1,5 +1,6 @@
 //! The metrics page: OpenMetrics 1.0 text, served as [`CONTENT_TYPE`].
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -30,8 +31,21 @@ pub struct ServerGauges {
     pub partitions: u64,
     /// What does not work as well as it could on this host: the keys of `log::degraded`.
     pub degraded: Vec<&'static str>,
+    /// See there.
+    pub tls: TlsGauges,
     /// See [`super::process_gauges`].
     pub process: ProcessGauges,
+}
+
+/// What the page says of the server's certificates.
+#[derive(Debug, Clone, Default)]
+pub struct TlsGauges {
+    /// Each certificate's first name, its file, and its end in seconds since 1970.
+    pub expiries: Vec<(String, String, u64)>,
+    /// Times other certificates were taken.
+    pub reloads: u64,
+    /// Times the files could not be used.
+    pub failures: u64,
 }
 
 /// The whole page. `pages` are the shards', in their order.
@@ -162,6 +176,18 @@ fn render_server(out: &mut String, extra: &ServerGauges) {
                     put(out, format_args!("uringest_degraded{{what=\"{}\"}} 1\n", escape(what)));
                 }
             }
+            "uringest_tls_certificate_expiry_timestamp_seconds" => {
+                let mut seen = BTreeSet::new();
+                for (certificate, file, end_s) in &extra.tls.expiries {
+                    // A series is there once, whatever is listed twice.
+                    if seen.insert((certificate, file)) {
+                        let (certificate, file) = (escape(certificate), escape(file));
+                        put(out, format_args!("{name}{{name=\"{certificate}\",file=\"{file}\"}} {end_s}\n"));
+                    }
+                }
+            }
+            "uringest_tls_reloads" => put(out, format_args!("{name}_total {}\n", extra.tls.reloads)),
+            "uringest_tls_reload_failures" => put(out, format_args!("{name}_total {}\n", extra.tls.failures)),
             "uringest_topics" => put(out, format_args!("{name} {}\n", extra.topics)),
             "uringest_partitions" => put(out, format_args!("{name} {}\n", extra.partitions)),
             "uringest_uptime_seconds" => put(out, format_args!("{name} {}\n", extra.process.uptime_seconds)),

@@ -132,6 +132,12 @@ fn the_page_is_open_metrics() {
         topics: 3,
         partitions: 12,
         degraded: vec!["no_huge_pages"],
+        tls: TlsGauges {
+            // The same pair may be listed twice.
+            expiries: vec![("a.example".to_owned(), "/s.pem".to_owned(), 1_924_905_600); 2],
+            reloads: 2,
+            failures: 1,
+        },
         process: ProcessGauges { cpu_seconds: 1.25, ..ProcessGauges::default() },
     };
     let families = read_page(&render(&pages(), &extra));
@@ -168,6 +174,10 @@ fn the_page_is_open_metrics() {
     assert_eq!(read("uringest_state", "uringest_state", &[("uringest_state", "running")]), "0");
     assert_eq!(read("uringest_degraded", "uringest_degraded", &[("what", "no_huge_pages")]), "1");
     assert_eq!(read("uringest_partitions", "uringest_partitions", &[]), "12");
+    let expiry = "uringest_tls_certificate_expiry_timestamp_seconds";
+    assert_eq!(read(expiry, expiry, &[("name", "a.example"), ("file", "/s.pem")]), "1924905600");
+    assert_eq!(read("uringest_tls_reloads", "uringest_tls_reloads_total", &[]), "2");
+    assert_eq!(read("uringest_tls_reload_failures", "uringest_tls_reload_failures_total", &[]), "1");
     assert_eq!(read("process_cpu_seconds", "process_cpu_seconds_total", &[]), "1.25");
 }
 
@@ -328,6 +338,7 @@ fn table() -> String {
             "uringest_io" => "shard, backend, tier",
             "uringest_state" => "uringest_state",
             "uringest_degraded" => "what",
+            "uringest_tls_certificate_expiry_timestamp_seconds" => "name, file",
             _ => "",
         };
         row(&format!("{name}{ending}"), kind, labels, help);

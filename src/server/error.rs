@@ -17,7 +17,7 @@ use crate::tls::MaterialError;
 pub enum StartError {
     /// An address could not be bound.
     Bind {
-        /// The setting: `listen`, `admin` or `shard_ports`.
+        /// The setting: `listen`, `plaintext_listen`, `admin` or `shard_ports`.
         setting: &'static str,
         /// The address.
         address: SocketAddr,
@@ -92,7 +92,7 @@ impl StartError {
                 "take one of /proc/sys/net/ipv4/tcp_allowed_congestion_control, or load its module (modprobe tcp_NAME)"
                     .into()
             }
-            StartError::Tls(_) => "`uringest doctor` with the same --config and flags says what is in each file".into(),
+            StartError::Tls(source) => source.fault.remedy().into(),
             StartError::Data(_) | StartError::Memory(_) => "`uringest doctor` says what this host gives".into(),
             StartError::Io { backend, source } => io_remedy(*backend, source),
             StartError::NotBuilt => "set io to what this build has: `uringest doctor` lists it".into(),
@@ -152,7 +152,7 @@ impl std::fmt::Display for StartError {
             StartError::CongestionControl { name, source } => {
                 write!(f, "the kernel does not take the congestion control {name}: {source}")
             }
-            StartError::Tls(source) => write!(f, "TLS: {source}"),
+            StartError::Tls(source) => write!(f, "TLS: {}", source.what()),
             StartError::Data(source) => source.fmt(f),
             StartError::Save(source) => source.fmt(f),
             StartError::Memory(source) => source.fmt(f),

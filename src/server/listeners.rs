@@ -22,41 +22,72 @@ const PORT_AGAIN: Duration = Duration::from_millis(20);
 
 /// See the module.
 pub(super) struct Listeners {
-    /// By shard: the shared port's socket and, where configured, the shard's own.
-    pub data: Vec<Vec<Socket>>,
+    /// By shard: the shared port's socket and, where configured, that in plain text and the shard's own.
+    pub data: Vec<Vec<DataSocket>>,
     /// With the port that was bound.
     pub data_address: SocketAddr,
+    /// The same of the port in plain text beside one that speaks TLS.
+    pub plaintext_address: Option<SocketAddr>,
     /// By shard; empty unless configured.
     pub shard_addresses: Vec<SocketAddr>,
     pub admin: std::net::TcpListener,
     pub admin_address: SocketAddr,
 }
 
+/// A socket that takes clients.
+pub(super) struct DataSocket {
+    pub socket: Socket,
+    /// It speaks TLS.
+    pub secured: bool,
+}
+
 impl Listeners {
     pub(super) fn bind(config: &Config) -> Result<Listeners, StartError> {
         let refused = |setting, address| move |source| StartError::Bind { setting, address, source };
-        let mut listen = config.listen;
-        probe(listen).map_err(refused("listen", listen))?;
-        let mut data = Vec::new();
-        for _ in 0..config.shards {
-            let socket = data_socket(listen, config, "listen")?;
-            // With port 0 the first gets a port, which the others share.
-            listen = local_address(&socket).map_err(refused("listen", listen))?;
-            data.push(vec![socket]);
+        let secured = config.tls.is_on();
+        let (sockets, data_address) = shared_port(config.listen, config, "listen")?;
+        let mut data: Vec<Vec<DataSocket>> =
+            sockets.into_iter().map(|socket| vec![DataSocket { socket, secured }]).collect();
+        let mut plaintext_address = None;
+        if let Some(address) = config.plaintext_listen {
+            let (plaintext, bound) = shared_port(address, config, "plaintext_listen")?;
+            for (sockets, socket) in data.iter_mut().zip(plaintext) {
+                sockets.push(DataSocket { socket, secured: false });
+            }
+            plaintext_address = Some(bound);
         }
         let mut shard_addresses = Vec::new();
         if let Some(base) = config.shard_ports {
             for (number, sockets) in (0..).zip(&mut data) {
-                let address = SocketAddr::new(listen.ip(), base + number);
+                let address = SocketAddr::new(data_address.ip(), base + number);
                 probe(address).map_err(refused("shard_ports", address))?;
-                sockets.push(data_socket(address, config, "shard_ports")?);
+                let socket = data_socket(address, config, "shard_ports")?;
+                sockets.push(DataSocket { socket, secured });
                 shard_addresses.push(address);
             }
         }
         let admin = admin_socket(config.admin).map_err(refused("admin", config.admin))?;
         let admin_address = admin.local_addr().map_err(refused("admin", config.admin))?;
-        Ok(Listeners { data, data_address: listen, shard_addresses, admin, admin_address })
+        Ok(Listeners { data, data_address, plaintext_address, shard_addresses, admin, admin_address })
     }
+}
+
+/// A socket for each shard at one address, and the address with the port that was bound.
+fn shared_port(
+    mut address: SocketAddr,
+    config: &Config,
+    setting: &'static str,
+) -> Result<(Vec<Socket>, SocketAddr), StartError> {
+    let refused = |address| move |source| StartError::Bind { setting, address, source };
+    probe(address).map_err(refused(address))?;
+    let mut sockets = Vec::new();
+    for _ in 0..config.shards {
+        let socket = data_socket(address, config, setting)?;
+        // With port 0 the first gets a port, which the others share.
+        address = local_address(&socket).map_err(refused(address))?;
+        sockets.push(socket);
+    }
+    Ok((sockets, address))
 }
 
 /// What clients are told: the shards' own ports at the advertised host.

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::config::{Config, Sources};
 use crate::control::catalogue::{Catalogue, Created, TopicSpec};
+use crate::control::certificates::certificates_text;
 use crate::control::data::DataDir;
 use crate::control::files::Disk;
 use crate::control::registry::{Registry, make_rings};
@@ -21,10 +22,10 @@ use crate::io::host;
 use crate::io::{Capabilities, WakeHandle};
 use crate::lifecycle::Lifecycle;
 use crate::limits::MESH_RING_MESSAGES;
-use crate::log::{Level, event};
+use crate::log::{Field, Level, event};
 use crate::mesh::{Census, MeshEnd};
 use crate::metrics::CounterPage;
-use crate::tls::Reloader;
+use crate::tls::{ClientAuth, Records, Reloader, ServerTls};
 
 mod error;
 mod listeners;
@@ -54,6 +55,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct RunningServer {
     data: SocketAddr,
+    plaintext: Option<SocketAddr>,
     shard_addresses: Vec<SocketAddr>,
     admin: SocketAddr,
     stop: Arc<Notify>,
@@ -66,6 +68,12 @@ impl RunningServer {
     #[must_use]
     pub fn data_address(&self) -> SocketAddr {
         self.data
+    }
+
+    /// The same of the port in plain text beside one that speaks TLS; `None` unless configured.
+    #[must_use]
+    pub fn plaintext_address(&self) -> Option<SocketAddr> {
+        self.plaintext
     }
 
     /// Each shard's own address; empty unless configured.
@@ -112,7 +120,14 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let mut degraded = plan::shortages(&plan.memory, config);
     degraded.extend(plan::open_files(config));
     let registry = open_catalogue(config, &data, &plan)?;
-    let Listeners { data: data_sockets, data_address, shard_addresses, admin, admin_address } = listeners;
+    let Listeners {
+        data: data_sockets,
+        data_address,
+        plaintext_address,
+        shard_addresses,
+        admin,
+        admin_address,
+    } = listeners;
     let advertised = listeners::advertised(config, &shard_addresses);
     let mut mesh = MeshEnd::build(usize::from(config.shards) + 1, MESH_RING_MESSAGES);
     let control_mesh = mesh.pop().ok_or(StartError::NoShards)?;
@@ -128,9 +143,7 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
         advertised,
         ended: ended_sender,
     };
-    let sockets =
-        data_sockets.into_iter().map(|own| own.into_iter().map(|socket| (socket, plan.secured)).collect());
-    let crew = seats.seat(mesh, sockets.collect())?;
+    let crew = seats.seat(mesh, data_sockets)?;
     degraded.extend(crew.degraded());
     let io = crew.chosen();
     let event = host::event().map_err(StartError::descriptors)?;
@@ -139,7 +152,9 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let own = event.try_clone().map_err(StartError::descriptors)?;
     let (shards, release) = crew.ready(WakeHandle { event: Some(Arc::new(own)), ring_fd: -1 });
     let stop = Arc::new(Notify::new());
-    log_start(config, (data_address, admin_address), &io, &capabilities, &degraded);
+    let addresses = Addresses { data: data_address, plaintext: plaintext_address, admin: admin_address };
+    log_start(config, &addresses, &io, &capabilities, &degraded);
+    log_tls(config, &addresses, certificates.as_ref().map(Reloader::current));
     let spec = ControlSpec {
         config: config.clone(),
         sources: options.sources,
@@ -155,7 +170,9 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
         capabilities,
         degraded,
         memory: plan.memory,
+        certificates,
         data_address,
+        plaintext_address,
         admin,
         admin_address,
         stop: Arc::clone(&stop),
@@ -163,7 +180,15 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
         ended,
     };
     let control = start_control(spec)?;
-    Ok(RunningServer { data: data_address, shard_addresses, admin: admin_address, stop, control, shards })
+    Ok(RunningServer {
+        data: data_address,
+        plaintext: plaintext_address,
+        shard_addresses,
+        admin: admin_address,
+        stop,
+        control,
+        shards,
+    })
 }
 
 /// Starts control's thread and waits until the server runs.
@@ -231,9 +256,16 @@ fn add_configured(config: &Config, catalogue: &mut Catalogue) -> Result<(), Star
     Ok(())
 }
 
+/// What was bound.
+struct Addresses {
+    data: SocketAddr,
+    plaintext: Option<SocketAddr>,
+    admin: SocketAddr,
+}
+
 fn log_start(
     config: &Config,
-    (data_address, admin_address): (SocketAddr, SocketAddr),
+    addresses: &Addresses,
     io: &Chosen,
     capabilities: &[Capabilities],
     degraded: &[Degraded],
@@ -247,8 +279,9 @@ fn log_start(
         "starting",
         "taking connections",
         &[
-            ("data", &data_address),
-            ("admin", &admin_address),
+            ("data", &addresses.data),
+            ("data_speaks", &if config.tls.is_on() { "TLS 1.3" } else { "plain text" }),
+            ("admin", &addresses.admin),
             ("shards", &config.shards),
             ("io", &io.backend.name()),
             ("tier", &tier),
@@ -257,6 +290,43 @@ fn log_start(
             ("commit", &env!("URINGEST_COMMIT")),
         ],
     );
+}
+
+/// What speaks TLS and with which certificates, and what does not where others could listen in.
+fn log_tls(config: &Config, addresses: &Addresses, tls: Option<&ServerTls>) {
+    if let Some((tls, settings)) = tls.zip(config.tls.server()) {
+        let records = if config.tls.records == Records::Own { "own" } else { "rustls" };
+        let clients = match settings.client_auth {
+            ClientAuth::None => "show no certificates",
+            ClientAuth::Optional(_) => "may show certificates",
+            ClientAuth::Required(_) => "have to show certificates",
+        };
+        let early_data = if config.tls.early_data { "allowed" } else { "off" };
+        let fields: [Field<'_>; 5] = [
+            ("data", &addresses.data),
+            ("certificates", &certificates_text(tls)),
+            ("clients", &clients),
+            ("early_data", &early_data),
+            ("records", &records),
+        ];
+        event(Level::Info, "tls_started", "the data port speaks TLS 1.3", &fields);
+        let open = config.tenant.is_empty() && !matches!(settings.client_auth, ClientAuth::Required(_));
+        if open && !addresses.data.ip().to_canonical().is_loopback() {
+            let message = "anybody who reaches the data port may publish and subscribe: list [[tenant]]s, or have \
+                           clients show certificates (tls.client_ca)";
+            event(Level::Warn, "open_to_all", message, &[("data", &addresses.data)]);
+        }
+    }
+    let data = if tls.is_some() { addresses.plaintext } else { Some(addresses.data) };
+    let plain = [("data", data), ("admin", Some(addresses.admin))];
+    for (port, address) in plain.into_iter().filter_map(|(port, address)| Some((port, address?))) {
+        if !address.ip().to_canonical().is_loopback() {
+            let message = "what crosses the network here can be read on the way";
+            event(Level::Warn, "plaintext_exposed", message, &[("port", &port), ("address", &address)]);
+        } else if port == "data" && tls.is_some() {
+            event(Level::Info, "plaintext_listening", "a second data port", &[("address", &address)]);
+        }
+    }
 }
 
 /// Limits on connections hold for the whole server. One for an address that cannot bind is not counted.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 
-use socket2::Socket;
 use tokio::sync::mpsc;
 
 use super::StartError;
+use super::listeners::DataSocket;
 use super::plan::{Region, ServerPlan};
 use crate::access::Access;
 use crate::buf::{Buffers, HUGE_PAGE_BYTES, MapError, Mapping, Memory, Pages, ReceiveMemory, ReceiveSpec};
@@ -151,7 +151,7 @@ impl Seats<'_> {
     pub(super) fn seat(
         self,
         mesh: Vec<MeshEnd<Message>>,
-        sockets: Vec<Vec<(Socket, bool)>>,
+        sockets: Vec<Vec<DataSocket>>,
     ) -> Result<Crew, StartError> {
         let count = usize::from(self.config.shards);
         let receive = shard_ids(count).map(|id| self.receive(id)).collect::<Result<Vec<_>, _>>()?;
@@ -193,10 +193,11 @@ impl Seats<'_> {
         Ok(Crew { ups, words, threads, chosen })
     }
 
-    fn parts(&self, id: ShardId, mesh: MeshEnd<Message>, sockets: Vec<(Socket, bool)>) -> ShardSpecParts {
-        let listeners = sockets
-            .into_iter()
-            .map(|(socket, secured)| Listening { socket: SocketHandle::Fd(OwnedFd::from(socket)), secured });
+    fn parts(&self, id: ShardId, mesh: MeshEnd<Message>, sockets: Vec<DataSocket>) -> ShardSpecParts {
+        let listeners = sockets.into_iter().map(|DataSocket { socket, secured }| Listening {
+            socket: SocketHandle::Fd(OwnedFd::from(socket)),
+            secured,
+        });
         ShardSpecParts {
             shards: self.config.shards,
             limits: self.plan.limits,

@@ -172,6 +172,16 @@ impl MaterialFault {
     }
 }
 
+impl MaterialError {
+    /// What `Display` says, without the remedy.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let whole = self.to_string();
+        let remedy = format!(" (try: {})", self.fault.remedy());
+        whole.strip_suffix(&remedy).map_or_else(|| whole.clone(), str::to_owned)
+    }
+}
+
 impl fmt::Display for MaterialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = self.file.display();
