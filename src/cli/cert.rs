@@ -18,12 +18,14 @@ pub struct CertArgs {
 }
 
 const EXAMPLE: &str = "Example, for a server on this host and a client of the tenant acme:\n  \
-    uringest cert dev certs --client-name acme.clients.example\n";
+    uringest cert dev certs --client-name acme.clients.example\n  \
+    uringest serve --tls-cert certs/server.pem --tls-key certs/server.key\n  \
+    uringest sub lines --server uringest+tls://localhost:7440 --tls-ca certs/ca.pem\n";
 
 #[derive(Debug, Subcommand)]
 enum CertCommand {
     /// Makes a development CA and certificates by it for a server and a client: ca.pem, server.pem, server.key,
-    /// client.pem, client.key. For trials on one's own machine. The server of this version does not speak TLS yet: nothing uses them.
+    /// client.pem, client.key. For trials on one's own machine: whoever has these files can speak for the server.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{EXAMPLE}\n{EXIT_CODES}"))]
     Dev {
         /// The directory, made if it is missing; files in it are not overwritten.
