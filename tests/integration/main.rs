@@ -15,4 +15,5 @@ mod rig;
 mod slow;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 mod topics;
