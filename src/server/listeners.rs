@@ -24,14 +24,19 @@ const PORT_AGAIN: Duration = Duration::from_millis(20);
 pub(super) struct Listeners {
     /// By shard: the shared port's socket and, where configured, that in plain text and the shard's own.
     pub data: Vec<Vec<DataSocket>>,
-    /// With the port that was bound.
-    pub data_address: SocketAddr,
-    /// The same of the port in plain text beside one that speaks TLS.
-    pub plaintext_address: Option<SocketAddr>,
-    /// By shard; empty unless configured.
-    pub shard_addresses: Vec<SocketAddr>,
     pub admin: std::net::TcpListener,
-    pub admin_address: SocketAddr,
+    pub addresses: Addresses,
+}
+
+/// What was bound, with the ports.
+#[derive(Debug, Clone)]
+pub(super) struct Addresses {
+    pub data: SocketAddr,
+    /// In plain text beside one that speaks TLS.
+    pub plaintext: Option<SocketAddr>,
+    /// By shard; empty unless configured.
+    pub shards: Vec<SocketAddr>,
+    pub admin: SocketAddr,
 }
 
 /// A socket that takes clients.
@@ -68,7 +73,13 @@ impl Listeners {
         }
         let admin = admin_socket(config.admin).map_err(refused("admin", config.admin))?;
         let admin_address = admin.local_addr().map_err(refused("admin", config.admin))?;
-        Ok(Listeners { data, data_address, plaintext_address, shard_addresses, admin, admin_address })
+        let addresses = Addresses {
+            data: data_address,
+            plaintext: plaintext_address,
+            shards: shard_addresses,
+            admin: admin_address,
+        };
+        Ok(Listeners { data, admin, addresses })
     }
 }
 

@@ -12,24 +12,23 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::config::{Config, Sources};
 use crate::control::catalogue::{Catalogue, Created, TopicSpec};
-use crate::control::certificates::certificates_text;
 use crate::control::data::DataDir;
 use crate::control::files::Disk;
 use crate::control::registry::{Registry, make_rings};
-use crate::control::{ControlSpec, Degraded, wall_ns};
-use crate::io::choice::Chosen;
+use crate::control::{ControlSpec, wall_ns};
 use crate::io::host;
 use crate::io::{Capabilities, WakeHandle};
 use crate::lifecycle::Lifecycle;
 use crate::limits::MESH_RING_MESSAGES;
-use crate::log::{Field, Level, event};
+use crate::log::{Level, event};
 use crate::mesh::{Census, MeshEnd};
 use crate::metrics::CounterPage;
-use crate::tls::{ClientAuth, Records, Reloader, ServerTls};
+use crate::tls::Reloader;
 
 mod error;
 mod listeners;
 mod plan;
+mod report;
 mod seats;
 #[cfg(test)]
 mod tests;
@@ -39,7 +38,7 @@ pub use crate::control::exit;
 pub use error::StartError;
 pub use plan::{ServerPlan, explain};
 
-use listeners::Listeners;
+use listeners::{Addresses, Listeners};
 use seats::Seats;
 
 /// What the program around the server decides.
@@ -54,10 +53,7 @@ pub struct Options {
 /// A server that takes and delivers records.
 #[derive(Debug)]
 pub struct RunningServer {
-    data: SocketAddr,
-    plaintext: Option<SocketAddr>,
-    shard_addresses: Vec<SocketAddr>,
-    admin: SocketAddr,
+    addresses: Addresses,
     stop: Arc<Notify>,
     control: JoinHandle<u8>,
     shards: Vec<JoinHandle<()>>,
@@ -67,25 +63,25 @@ impl RunningServer {
     /// The data protocol's address, with the port that was bound.
     #[must_use]
     pub fn data_address(&self) -> SocketAddr {
-        self.data
+        self.addresses.data
     }
 
     /// The same of the port in plain text beside one that speaks TLS; `None` unless configured.
     #[must_use]
     pub fn plaintext_address(&self) -> Option<SocketAddr> {
-        self.plaintext
+        self.addresses.plaintext
     }
 
     /// Each shard's own address; empty unless configured.
     #[must_use]
     pub fn shard_addresses(&self) -> &[SocketAddr] {
-        &self.shard_addresses
+        &self.addresses.shards
     }
 
     /// The admin API's address, with the port that was bound.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
-        self.admin
+        self.addresses.admin
     }
 
     /// Asks for a drain, after which the server ends. Does not wait.
@@ -120,15 +116,8 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let mut degraded = plan::shortages(&plan.memory, config);
     degraded.extend(plan::open_files(config));
     let registry = open_catalogue(config, &data, &plan)?;
-    let Listeners {
-        data: data_sockets,
-        data_address,
-        plaintext_address,
-        shard_addresses,
-        admin,
-        admin_address,
-    } = listeners;
-    let advertised = listeners::advertised(config, &shard_addresses);
+    let Listeners { data: data_sockets, admin, addresses } = listeners;
+    let advertised = listeners::advertised(config, &addresses.shards);
     let mut mesh = MeshEnd::build(usize::from(config.shards) + 1, MESH_RING_MESSAGES);
     let control_mesh = mesh.pop().ok_or(StartError::NoShards)?;
     let counters: Vec<_> = (0..config.shards).map(|_| Arc::new(CounterPage::new())).collect();
@@ -152,9 +141,8 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let own = event.try_clone().map_err(StartError::descriptors)?;
     let (shards, release) = crew.ready(WakeHandle { event: Some(Arc::new(own)), ring_fd: -1 });
     let stop = Arc::new(Notify::new());
-    let addresses = Addresses { data: data_address, plaintext: plaintext_address, admin: admin_address };
-    log_start(config, &addresses, &io, &capabilities, &degraded);
-    log_tls(config, &addresses, certificates.as_ref().map(Reloader::current));
+    report::started(config, &addresses, &io, &capabilities, &degraded);
+    report::speaks(config, &addresses, certificates.as_ref().map(Reloader::current));
     let spec = ControlSpec {
         config: config.clone(),
         sources: options.sources,
@@ -171,24 +159,16 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
         degraded,
         memory: plan.memory,
         certificates,
-        data_address,
-        plaintext_address,
+        data_address: addresses.data,
+        plaintext_address: addresses.plaintext,
         admin,
-        admin_address,
+        admin_address: addresses.admin,
         stop: Arc::clone(&stop),
         release: Box::new(release),
         ended,
     };
     let control = start_control(spec)?;
-    Ok(RunningServer {
-        data: data_address,
-        plaintext: plaintext_address,
-        shard_addresses,
-        admin: admin_address,
-        stop,
-        control,
-        shards,
-    })
+    Ok(RunningServer { addresses, stop, control, shards })
 }
 
 /// Starts control's thread and waits until the server runs.
@@ -254,79 +234,6 @@ fn add_configured(config: &Config, catalogue: &mut Catalogue) -> Result<(), Star
         }
     }
     Ok(())
-}
-
-/// What was bound.
-struct Addresses {
-    data: SocketAddr,
-    plaintext: Option<SocketAddr>,
-    admin: SocketAddr,
-}
-
-fn log_start(
-    config: &Config,
-    addresses: &Addresses,
-    io: &Chosen,
-    capabilities: &[Capabilities],
-    degraded: &[Degraded],
-) {
-    for Degraded { key, detail } in degraded {
-        event(Level::Warn, key, detail, &[]);
-    }
-    let tier = capabilities.first().map_or(0, |first| first.tier);
-    event(
-        Level::Info,
-        "starting",
-        "taking connections",
-        &[
-            ("data", &addresses.data),
-            ("data_speaks", &if config.tls.is_on() { "TLS 1.3" } else { "plain text" }),
-            ("admin", &addresses.admin),
-            ("shards", &config.shards),
-            ("io", &io.backend.name()),
-            ("tier", &tier),
-            ("io_because", &io.why),
-            ("version", &env!("CARGO_PKG_VERSION")),
-            ("commit", &env!("URINGEST_COMMIT")),
-        ],
-    );
-}
-
-/// What speaks TLS and with which certificates, and what does not where others could listen in.
-fn log_tls(config: &Config, addresses: &Addresses, tls: Option<&ServerTls>) {
-    if let Some((tls, settings)) = tls.zip(config.tls.server()) {
-        let records = if config.tls.records == Records::Own { "own" } else { "rustls" };
-        let clients = match settings.client_auth {
-            ClientAuth::None => "show no certificates",
-            ClientAuth::Optional(_) => "may show certificates",
-            ClientAuth::Required(_) => "have to show certificates",
-        };
-        let early_data = if config.tls.early_data { "allowed" } else { "off" };
-        let fields: [Field<'_>; 5] = [
-            ("data", &addresses.data),
-            ("certificates", &certificates_text(tls)),
-            ("clients", &clients),
-            ("early_data", &early_data),
-            ("records", &records),
-        ];
-        event(Level::Info, "tls_started", "the data port speaks TLS 1.3", &fields);
-        let open = config.tenant.is_empty() && !matches!(settings.client_auth, ClientAuth::Required(_));
-        if open && !addresses.data.ip().to_canonical().is_loopback() {
-            let message = "anybody who reaches the data port may publish and subscribe: list [[tenant]]s, or have \
-                           clients show certificates (tls.client_ca)";
-            event(Level::Warn, "open_to_all", message, &[("data", &addresses.data)]);
-        }
-    }
-    let data = if tls.is_some() { addresses.plaintext } else { Some(addresses.data) };
-    let plain = [("data", data), ("admin", Some(addresses.admin))];
-    for (port, address) in plain.into_iter().filter_map(|(port, address)| Some((port, address?))) {
-        if !address.ip().to_canonical().is_loopback() {
-            let message = "what crosses the network here can be read on the way";
-            event(Level::Warn, "plaintext_exposed", message, &[("port", &port), ("address", &address)]);
-        } else if port == "data" && tls.is_some() {
-            event(Level::Info, "plaintext_listening", "a second data port", &[("address", &address)]);
-        }
-    }
 }
 
 /// Limits on connections hold for the whole server. One for an address that cannot bind is not counted.
