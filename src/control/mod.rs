@@ -283,7 +283,6 @@ impl Control {
             }
             Report::Event { shard, event, detail } => {
                 journal::note(Level::Warn, event, &format!("shard {shard}: {detail}"));
-                self.degraded_by(event, detail);
             }
         }
     }

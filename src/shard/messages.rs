@@ -274,6 +274,6 @@ pub enum Report {
     LogEnds { shard: ShardId, ends: Vec<(PartitionId, u64)> },
     /// The shard has delivered all it could, or its time was up (`leftover` records undelivered).
     Drained { shard: ShardId, leftover: u64 },
-    /// For the log: something an operator should see once.
+    /// For the log, as a warning.
     Event { shard: ShardId, event: &'static str, detail: String },
 }

@@ -219,3 +219,14 @@ fn without_tls_there_is_nothing_to_look_at() {
     assert_eq!(rig.metric("uringest_tls_reload_failures_total"), "0");
     assert_eq!(rig.stop(), exit::CLEAN);
 }
+
+#[test]
+fn what_a_peer_does_wrong_is_no_degradation() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let rig = Rig::start(directory.path(), small(), 0);
+    rig.poke(0, Poke::Report(Report::Event { shard: ShardId(0), event: "tls_failed", detail: "cut".into() }));
+    // Topics are made after the report was taken.
+    rig.call("POST", "/v1/topics", r#"{"name":"a"}"#);
+    assert!(!rig.is_degraded("tls_failed"));
+    assert_eq!(rig.stop(), exit::CLEAN);
+}
