@@ -238,6 +238,13 @@ const MESSAGES_PER_TICK: usize = 256;
 /// How long a shard spins after a mesh message before it sleeps.
 const SPIN_NS: u64 = 20_000;
 
+fn attach_all(io: &mut impl Io, listeners: Vec<Listening>) -> Vec<(SockId, bool)> {
+    let attach = |Listening { socket, secured }| {
+        (io.attach(socket).expect("an empty socket table has room for the listeners"), secured)
+    };
+    listeners.into_iter().map(attach).collect()
+}
+
 impl<I: Io> Shard<I> {
     /// A shard that has not begun to accept.
     #[must_use]
@@ -245,11 +252,7 @@ impl<I: Io> Shard<I> {
         let clock = io.clock();
         let limits = spec.limits;
         let connections = limits.connections as usize;
-        let mut listeners = Vec::new();
-        for Listening { socket, secured } in spec.listeners {
-            let sock = io.attach(socket).expect("an empty socket table has room for the listeners");
-            listeners.push((sock, secured));
-        }
+        let listeners = attach_all(&mut io, spec.listeners);
         let sending = spec.tls.as_ref().map(|tls| SendMemory::new(tls.send_memory.0, tls.send_memory.1));
         Shard {
             id: spec.id,

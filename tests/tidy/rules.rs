@@ -35,8 +35,8 @@ pub const MODULES: &[Module] = modules! {
     "topic" uses ["buf", "ids", "limits"];
     "access" uses ["ids", "limits", "proto"];
     "mesh" uses ["ids", "limits", "proto"];
-    "metrics" uses ["buf", "ids", "lifecycle", "limits", "proto", "time", "tls"];
     "tls" uses ["buf", "time"];
+    "metrics" uses ["buf", "ids", "lifecycle", "limits", "proto", "time", "tls"];
     "partition" uses ["buf", "ids", "limits", "proto", "topic"];
     "io" uses ["buf", "ids", "limits", "log", "time"];
     "io::epoll" uses ["buf", "ids", "io", "limits", "log", "time"];
