@@ -52,6 +52,8 @@ pub(super) struct Secured {
     queued: bool,
     /// It is its turn.
     turn: bool,
+    /// The socket's bytes came to their end while some of them waited for their turn.
+    ended: bool,
     /// The handshake is over, and who the peer is was looked at.
     met: bool,
     /// Why it will be sent away.
@@ -98,6 +100,7 @@ impl Secured {
             waits_for_block: false,
             queued: false,
             turn: false,
+            ended: false,
             met: false,
             refusal: None,
             tenant: None,
@@ -169,8 +172,10 @@ impl<I: Io> Shard<I> {
                 self.take_kept(id, Layer::Records);
                 left -= 1;
             }
-            if let Some(secured) = &mut self.conns[id].secured {
-                secured.turn = false;
+            let Some(secured) = &mut self.conns[id].secured else { continue };
+            secured.turn = false;
+            if secured.ended && self.conns[id].is_live() {
+                self.end_of_stream(id);
             }
         }
         self.busy |= !self.handshakes.is_empty();
@@ -265,6 +270,11 @@ impl<I: Io> Shard<I> {
         let Some(secured) = &mut conn.secured else { return true };
         if conn.phase == Phase::Lingering {
             return true;
+        }
+        // What came before the end is looked at before it.
+        if secured.queued {
+            secured.ended = true;
+            return false;
         }
         match secured.session.end_of_stream() {
             Ok(()) => true,

@@ -10,10 +10,13 @@ mod idle;
 mod lines;
 mod proxy;
 mod raw;
+#[path = "../support/records.rs"]
+mod records;
 mod retention;
 mod rig;
 mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod tls_attacks;
 mod topics;

@@ -4,12 +4,15 @@
 //! The input is a list of operations, so that a mutation of it is another story and not another broken tag. What
 //! must hold is in [`Subject`]; a story that breaks it panics.
 
+#[path = "../../support/records.rs"]
+mod records;
+
 use std::sync::{Arc, OnceLock};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use records::{ALERT, DATA, Direction, HEADER_BYTES};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use uringest::tls::record::{ALERT_RECORD_BYTES, CONTENT_BYTES_MAX, PLAINTEXT_ROOM_BYTES, RECORD_BYTES_MAX};
 use uringest::tls::{
     ALPN, CertificateFiles, ClientAuth, EarlyData, Failure, Material, Reason, Records, ServerSettings,
@@ -18,9 +21,6 @@ use uringest::tls::{
 
 /// 2027-01-15, the time of all stories.
 const NOW_S: u64 = 1_800_000_000;
-const HEADER_BYTES: usize = 5;
-const ALERT: u8 = 21;
-const DATA: u8 = 23;
 /// Operations in one story.
 const OPERATIONS_MAX: usize = 64;
 /// Pieces of what is given at once.
@@ -243,11 +243,9 @@ fn begin(story: &mut Story<'_>, hello: &mut Vec<u8>, subject: &mut Subject) {
     }
 }
 
-/// The other side of an established connection, with its keys.
+/// The other side of an established connection, with its key.
 struct Peer {
-    key: LessSafeKey,
-    iv: [u8; 12],
-    sequence: u64,
+    sending: Direction,
     last: Vec<u8>,
 }
 
@@ -264,28 +262,7 @@ impl Peer {
         }
         assert!(subject.session.can_send() && !client.is_handshaking());
         let secrets = client.dangerous_extract_secrets().expect("the configuration allows it");
-        let (sequence, ConnectionTrafficSecrets::Aes256Gcm { key, iv }) = secrets.tx else {
-            panic!("the first suite of both")
-        };
-        let key = UnboundKey::new(&AES_256_GCM, key.as_ref()).expect("32 bytes");
-        let iv = iv.as_ref().try_into().expect("12 bytes");
-        Peer { key: LessSafeKey::new(key), iv, sequence, last: Vec::new() }
-    }
-
-    /// A record under the right key and number, whatever is inside.
-    fn record(&mut self, inner: &[u8]) -> Vec<u8> {
-        let bytes = u16::try_from(inner.len() + 16).expect("short").to_be_bytes();
-        let header = [DATA, 3, 3, bytes[0], bytes[1]];
-        let mut nonce = self.iv;
-        for (byte, of_sequence) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
-            *byte ^= of_sequence;
-        }
-        self.sequence += 1;
-        let mut sealed = inner.to_vec();
-        self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(header), &mut sealed)
-            .expect("a fresh key");
-        [&header[..], &sealed].concat()
+        Peer { sending: Direction::of(secrets.tx), last: Vec::new() }
     }
 
     fn act(&mut self, story: &mut Story<'_>, subject: &mut Subject) {
@@ -296,7 +273,7 @@ impl Peer {
                     (story.number() % (CONTENT_BYTES_MAX + 1), story.byte(), story.byte());
                 let padding = usize::from(padding).min(CONTENT_BYTES_MAX - bytes);
                 let content = vec![fill; bytes];
-                let record = self.record(&[&content[..], &[DATA], &vec![0; padding]].concat());
+                let record = self.sending.seal(&[&content[..], &[DATA], &vec![0; padding]].concat());
                 if !subject.spoilt {
                     subject.good.extend_from_slice(&content);
                 }
@@ -313,7 +290,7 @@ impl Peer {
                     // A KeyUpdate changes the key, which this peer does not follow.
                     _ => subject.spoilt |= inner.contains(&24),
                 }
-                let record = self.record(&inner);
+                let record = self.sending.seal(&inner);
                 subject.give(&record);
                 self.last = record;
             }
@@ -321,7 +298,7 @@ impl Peer {
             2 => {
                 let (bytes, at, value) =
                     (story.number() % (CONTENT_BYTES_MAX + 1), story.number(), story.byte());
-                let mut record = self.record(&[&vec![value; bytes][..], &[DATA]].concat());
+                let mut record = self.sending.seal(&[&vec![value; bytes][..], &[DATA]].concat());
                 // Not the version, which RFC 8446 section 5.1 lets a receiver ignore.
                 let at = if matches!(at % record.len(), 1 | 2) { HEADER_BYTES } else { at % record.len() };
                 record[at] ^= value;
@@ -334,7 +311,7 @@ impl Peer {
             }
             // Left out, said again, cut short, made up.
             3 => {
-                self.record(&[0, DATA]);
+                self.sending.seal(&[0, DATA]);
                 subject.spoilt = true;
             }
             4 => {
@@ -343,7 +320,7 @@ impl Peer {
                 subject.give(&last);
             }
             5 => {
-                let record = self.record(&[&vec![7; 100][..], &[DATA]].concat());
+                let record = self.sending.seal(&[&vec![7; 100][..], &[DATA]].concat());
                 subject.spoilt = true;
                 subject.give(&record[..story.number() % record.len()]);
             }
