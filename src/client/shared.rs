@@ -12,6 +12,7 @@ use crate::client::core::{
     ConsumerCore, ConsumerEvent, Core, Error, Frame, ProducerCore, ProducerEvent, Record, SendError, Sent,
     Ticket, TicketStatus, WindowPolicy, Wish,
 };
+use crate::client::now_s;
 use crate::client::secured::{Connector, Lost, Wire};
 
 /// Bytes handed to one round of writes.
@@ -72,7 +73,7 @@ pub(super) enum Step {
 
 impl<C: Core> Shared<C> {
     pub fn new(core: C, hook: impl FnMut(&mut C) + Send + 'static) -> Result<Arc<Self>, Error> {
-        let connector = Connector::new(core.connection())?;
+        let connector = Connector::new(core.connection(), now_s())?;
         let inner = Inner { core, hook: Box::new(hook), wire: None, parked_until_ns: None, ended: false };
         Ok(Arc::new(Shared {
             connector,

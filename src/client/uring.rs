@@ -13,7 +13,7 @@ use tokio_uring::buf::BoundedBuf as _;
 use tokio_uring::net::TcpStream;
 
 use crate::client::core::{
-    ConsumerConfig, ConsumerCore, Core, Error, ProducerConfig, ProducerCore, ProducerEvent,
+    ConsumerConfig, ConsumerCore, Core, Error, Frame, ProducerConfig, ProducerCore, ProducerEvent,
 };
 use crate::client::secured::{Lost, Receiver, Wire};
 pub use crate::client::shared::{Consumer, Producer};
@@ -194,13 +194,25 @@ async fn read_frames<C: Core>(
         buffer = returned;
         let came = match read {
             Ok(0) => Err(receiver.ended()),
-            Ok(read) => receiver.take(&buffer[..read], now_s(), &mut frames),
+            Ok(read) => take(&mut receiver, &buffer[..read], &mut frames),
             Err(error) => Err(Lost::Ended(format!("cannot read: {error}"))),
         };
         if let Some(lost) = shared.received(&mut frames, came.err()) {
             return lost.to_string();
         }
     }
+}
+
+/// Copies what was read to where the receiver wants it.
+fn take(receiver: &mut Receiver, mut bytes: &[u8], frames: &mut Vec<Frame>) -> Result<(), Lost> {
+    while !bytes.is_empty() {
+        let room = receiver.room();
+        let part = room.len().min(bytes.len());
+        room[..part].copy_from_slice(&bytes[..part]);
+        receiver.filled(part, now_s(), frames)?;
+        bytes = &bytes[part..];
+    }
+    Ok(())
 }
 
 /// Writes the frames, and what TLS has to say.

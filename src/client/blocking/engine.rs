@@ -66,7 +66,7 @@ pub(super) fn start<C: Core>(
     core: C,
     hook: impl FnMut(&mut C) + Send + 'static,
 ) -> Result<(Arc<Shared<C>>, JoinHandle<()>), Error> {
-    let connector = Connector::new(core.connection())?;
+    let connector = Connector::new(core.connection(), now_s())?;
     let shared = Arc::new(Shared {
         inner: Mutex::new(Inner {
             core,

@@ -18,7 +18,7 @@ pub struct TlsSettings {
     pub server_name: Option<String>,
 }
 
-/// TLS for any number of producers and consumers, made once from files. What one of its connections got for
+/// TLS for any number of producers and consumers, made once from files: make another when they are replaced. What one of its connections got for
 /// resuming, the next one uses: clones are the same.
 #[derive(Clone)]
 pub struct Tls(Arc<Made>);

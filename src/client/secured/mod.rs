@@ -37,9 +37,11 @@ pub(super) struct Connector {
 }
 
 impl Connector {
+    /// `now_s`: seconds since 1970. The connections of one [`Tls`] share their time, so it is always the present one.
+    ///
     /// # Errors
     /// `BadConfig`: the platform's authorities are needed and there are none, or the server's name is none.
-    pub fn new(config: &ConnectionConfig) -> Result<Connector, Error> {
+    pub fn new(config: &ConnectionConfig, now_s: u64) -> Result<Connector, Error> {
         let address = config.server.clone();
         if !address.is_secured() {
             return Ok(Connector { address, tls: None });
@@ -50,7 +52,7 @@ impl Connector {
         };
         let name = tls.settings().server_name.clone().unwrap_or_else(|| address.host().to_owned());
         let connector = Connector { address, tls: Some((tls, name)) };
-        match connector.open(0).begin() {
+        match connector.open(now_s).begin(now_s) {
             Err(failure) => {
                 Err(Error::BadConfig(format!("no server can prove to be that: {}", failure.detail)))
             }
@@ -154,8 +156,8 @@ impl Wire {
     }
 
     /// Whether the handshake could begin at all.
-    fn begin(&self) -> Result<(), Failure> {
-        match self.receive(&[], &mut [], 0).then {
+    fn begin(&self, now_s: u64) -> Result<(), Failure> {
+        match self.receive(&[], &mut [], now_s).then {
             Then::Failed(failure) => Err(failure),
             _ => Ok(()),
         }

@@ -100,21 +100,6 @@ impl Receiver {
         self.take_frames(out)
     }
 
-    /// The same for bytes that were received elsewhere.
-    ///
-    /// # Errors
-    /// As [`Receiver::filled`].
-    pub fn take(&mut self, mut bytes: &[u8], now_s: u64, out: &mut Vec<Frame>) -> Result<(), Lost> {
-        while !bytes.is_empty() {
-            let room = self.room();
-            let part = room.len().min(bytes.len());
-            room[..part].copy_from_slice(&bytes[..part]);
-            self.filled(part, now_s, out)?;
-            bytes = &bytes[part..];
-        }
-        Ok(())
-    }
-
     /// The socket has come to its end: what that means.
     pub fn ended(&mut self) -> Lost {
         match self.tls().map(|wire| wire.end()) {

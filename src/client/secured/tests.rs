@@ -66,7 +66,8 @@ impl Files {
 
 fn connector(address: &str, tls: Option<Tls>) -> Connector {
     let server = address.parse().expect("an address");
-    Connector::new(&ConnectionConfig { server, tls, ..ConnectionConfig::default() }).expect("good settings")
+    let config = ConnectionConfig { server, tls, ..ConnectionConfig::default() };
+    Connector::new(&config, now_s()).expect("good settings")
 }
 
 /// Both ends, and what came out at each.
@@ -141,13 +142,9 @@ impl Pair {
     }
 
     /// The client reads these, so many at a time.
-    fn read(&mut self, mut bytes: &[u8], at_once: usize) {
-        while !bytes.is_empty() && self.lost.is_none() {
-            let room = self.receiver.room();
-            let part = room.len().min(bytes.len()).min(at_once);
-            room[..part].copy_from_slice(&bytes[..part]);
-            self.lost = self.receiver.filled(part, now_s(), &mut self.frames).err();
-            bytes = &bytes[part..];
+    fn read(&mut self, bytes: &[u8], at_once: usize) {
+        if self.lost.is_none() {
+            self.lost = read(&mut self.receiver, bytes, at_once, now_s(), &mut self.frames).err();
         }
     }
 
@@ -170,6 +167,23 @@ impl Pair {
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn read(
+    receiver: &mut Receiver,
+    mut bytes: &[u8],
+    at_once: usize,
+    now_s: u64,
+    frames: &mut Vec<Frame>,
+) -> Result<(), Lost> {
+    while !bytes.is_empty() {
+        let room = receiver.room();
+        let part = room.len().min(bytes.len()).min(at_once);
+        room[..part].copy_from_slice(&bytes[..part]);
+        receiver.filled(part, now_s, frames)?;
+        bytes = &bytes[part..];
+    }
+    Ok(())
 }
 
 /// A frame of about so many bytes.
@@ -379,7 +393,7 @@ fn a_certificate_that_has_expired_has_its_fault() {
     let mut pair = Pair::new(&connector, &files.server(ClientAuth::None));
     pair.send(&[], BLOCK_BYTES);
     let answer = pair.answer(&[], 1);
-    pair.lost = pair.receiver.take(&answer, now_s() + YEAR_S, &mut pair.frames).err();
+    pair.lost = read(&mut pair.receiver, &answer, usize::MAX, now_s() + YEAR_S, &mut pair.frames).err();
     assert_eq!(pair.fault(), TlsFault::CertificateExpired);
 }
 
@@ -391,7 +405,7 @@ fn who_speaks_something_else_is_told_from_who_refuses() {
         let tls = address.contains("tls").then(|| Tls::new(settings).expect("files"));
         let mut receiver = Receiver::new(usize::MAX);
         receiver.begin(connector(address, tls).open(now_s()));
-        match receiver.take(bytes, now_s(), &mut Vec::new()) {
+        match read(&mut receiver, bytes, usize::MAX, now_s(), &mut Vec::new()) {
             Err(Lost::Garbled(Error::Tls { fault, .. })) => Some(fault),
             Ok(()) | Err(_) => None,
         }
@@ -426,12 +440,8 @@ fn settings_that_cannot_be_are_refused_before_anything_is_tried() {
         Some(Tls::new(TlsSettings { roots: roots.clone(), identity: None, server_name }).expect("files"))
     };
     let new = |server: &str, tls| {
-        Connector::new(&ConnectionConfig {
-            server: server.parse().expect("an address"),
-            tls,
-            ..ConnectionConfig::default()
-        })
-        .map(|_| ())
+        let server = server.parse().expect("an address");
+        Connector::new(&ConnectionConfig { server, tls, ..ConnectionConfig::default() }, now_s()).map(|_| ())
     };
     assert!(new("uringest+tls://[::1]", tls(None)).is_ok());
     for (server, name) in [("uringest+tls://a b", None), ("uringest+tls://a", Some("a/b"))] {
