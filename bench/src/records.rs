@@ -12,7 +12,8 @@ pub(crate) mod rig;
 mod tests;
 
 use serde::Serialize;
-use uringest::tls::Records;
+use uringest::tls::record::Implementation;
+use uringest::tls::{Records, Suite};
 
 use crate::failure::Failure;
 use crate::host::{Machine, Placement};
@@ -26,9 +27,13 @@ use rig::Rig;
 const RECORD_BYTES: [usize; 3] = [1024, 4 * 1024, 16 * 1024];
 /// Bytes in one turn: what a receive region holds.
 const TURN_BYTES: usize = 256 * 1024;
-/// Turns of each before any counts, and those that do.
-const WARM_UPS: usize = 20;
-const TURNS: usize = 300;
+/// Sessions of each, whose own buffers lie in other places, and turns of each session: some before any counts, and those
+/// that do.
+const SESSIONS: usize = 10;
+const WARM_UPS: usize = 5;
+const TURNS: usize = 40;
+/// By so much more the places of each session's buffers are apart from those of the one before.
+const APART_BYTES: usize = 1_040;
 /// Seed of the intervals' resampling.
 const SEED: u64 = 0x7265_636f;
 
@@ -108,6 +113,8 @@ pub struct RecordsRow {
 pub struct RecordsOutcome {
     /// The cipher suite.
     pub suite: String,
+    /// Whose cipher the product's own layer uses on this processor.
+    pub own_by: String,
     /// Bytes opened or sealed in one turn.
     pub turn_bytes: usize,
     /// Turns of each.
@@ -133,9 +140,9 @@ pub fn measure(placement: &Placement) -> Result<RecordsOutcome, Failure> {
         let what = || "records cannot be measured on the server's CPUs".to_owned();
         cpus.pin().map_err(|source| Failure::Host { what: what(), source })?;
         let mut rows = Vec::new();
-        let mut suite = "";
+        let mut suite = Suite::Aes128Gcm;
         for bytes in RECORD_BYTES {
-            let (name, found) = length(bytes, TURNS)?;
+            let (name, found) = length(bytes, SESSIONS, TURNS)?;
             suite = name;
             rows.extend(found);
         }
@@ -143,9 +150,10 @@ pub fn measure(placement: &Placement) -> Result<RecordsOutcome, Failure> {
     });
     let (suite, rows) = measured.join().expect("measuring does not panic")?;
     Ok(RecordsOutcome {
-        suite: suite.into(),
+        suite: suite.name().into(),
+        own_by: Implementation::of(suite).name().into(),
         turn_bytes: TURN_BYTES,
-        turns: TURNS,
+        turns: SESSIONS * TURNS,
         rows,
         server_cpus: placement.server_cpus.to_string(),
         machine: Machine::this(),
@@ -154,18 +162,22 @@ pub fn measure(placement: &Placement) -> Result<RecordsOutcome, Failure> {
 }
 
 /// All directions of one length, and the suite.
-fn length(record_bytes: usize, turns: usize) -> Result<(&'static str, Vec<RecordsRow>), Failure> {
-    let mut own = Rig::new(Records::Own, record_bytes)?;
-    let mut rustls = Rig::new(Records::Rustls, record_bytes)?;
-    let suite = own.suite();
+fn length(record_bytes: usize, sessions: usize, turns: usize) -> Result<(Suite, Vec<RecordsRow>), Failure> {
+    let mut took: [Vec<[f64; 2]>; 4] = Default::default();
+    let (mut suite, mut apart) = (Suite::Aes128Gcm, Vec::new());
     let (mut cipher, mut copying) = (Cipher::new(record_bytes), Copying::new(record_bytes));
-    let mut ways: [&mut dyn Way; 4] = [&mut own, &mut rustls, &mut cipher, &mut copying];
-    let mut took: [Vec<[f64; 2]>; 4] = std::array::from_fn(|_| Vec::with_capacity(turns));
-    for turn in 0..WARM_UPS + turns {
-        for (way, took) in ways.iter_mut().zip(&mut took) {
-            let once = way.turn();
-            if turn >= WARM_UPS {
-                took.push(once);
+    for session in 0..sessions {
+        apart.push(vec![0_u8; APART_BYTES * (session + 1)]);
+        let mut own = Rig::new(Records::Own, record_bytes)?;
+        let mut rustls = Rig::new(Records::Rustls, record_bytes)?;
+        suite = own.suite();
+        let mut ways: [&mut dyn Way; 4] = [&mut own, &mut rustls, &mut cipher, &mut copying];
+        for turn in 0..WARM_UPS + turns {
+            for (way, took) in ways.iter_mut().zip(&mut took) {
+                let once = way.turn();
+                if turn >= WARM_UPS {
+                    took.push(once);
+                }
             }
         }
     }

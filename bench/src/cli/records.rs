@@ -33,8 +33,9 @@ fn table(measured: &RecordsOutcome) -> String {
     // Writing to a string does not fail.
     let _ = writeln!(
         out,
-        "{}: ns of CPU for each KiB, medians of {} turns of {} KiB",
+        "{} (own: by {}): ns of CPU for each KiB, medians of {} turns of {} KiB",
         measured.suite,
+        measured.own_by,
         measured.turns,
         measured.turn_bytes / 1024
     );

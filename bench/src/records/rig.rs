@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
-use uringest::tls::Records;
 use uringest::tls::record::{OVERHEAD_BYTES, PLAINTEXT_ROOM_BYTES};
+use uringest::tls::{Records, Suite};
 
 use super::pair::Pair;
 use super::{PAGE_BYTES, Places, TURN_BYTES, Way, per_kib};
@@ -39,8 +39,8 @@ impl Rig {
         })
     }
 
-    pub(crate) fn suite(&self) -> &'static str {
-        self.pair.server.peer().map_or("", |peer| peer.suite.name())
+    pub(crate) fn suite(&self) -> Suite {
+        self.pair.server.peer().expect("the handshake is over").suite
     }
 
     /// The client seals a turn's records.

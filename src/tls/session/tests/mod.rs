@@ -3,7 +3,6 @@
 mod alerts;
 mod early;
 mod identity;
-mod measure;
 mod spans;
 mod streams;
 
