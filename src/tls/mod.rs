@@ -25,6 +25,13 @@ pub mod record;
 mod session;
 pub mod spans;
 
+/// Certificates and settings for tests.
+#[cfg(test)]
+pub(crate) use config::tests as fixture;
+/// Clients of rustls that say something early.
+#[cfg(test)]
+pub(crate) use session::tests::early;
+
 pub use alert::Alert;
 pub use config::{
     BadTenantRule, CertificateFiles, CertificateInfo, ClientAuth, ClientMaterial, ClientSettings, ClientTls,

@@ -14,4 +14,5 @@ mod outbox;
 mod random;
 mod receive;
 mod rig;
+mod secured;
 mod zero_copy;

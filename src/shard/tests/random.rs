@@ -13,6 +13,7 @@ use crate::proto::code::{Code, Scope};
 use crate::proto::control::{Open, Opened, Subscribe, Subscribed};
 use crate::proto::header::{FrameHeader, Kind};
 use crate::shard::messages::Command;
+use crate::tls::fixture;
 use crate::topic::{Overflow, Topic, TopicKind};
 
 struct Random(u64);
@@ -75,11 +76,11 @@ const KINDS: [(TopicKind, Overflow); 5] = [
 ];
 
 impl World {
-    fn new(seed: u64) -> World {
+    fn new(seed: u64, secured: bool) -> World {
         let shards = 2 + u16::try_from(seed % 2).expect("small");
         let mesh = if seed.is_multiple_of(5) { 8 } else { 256 };
         let mut world = World {
-            rig: Rig::with_mesh(shards, mesh),
+            rig: if secured { World::secured(shards, mesh, seed) } else { Rig::with_mesh(shards, mesh) },
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             shards,
             topics: Vec::new(),
@@ -92,6 +93,15 @@ impl World {
             world.create_topic();
         }
         world
+    }
+
+    /// Clients speak TLS and cut their frames into records of one size or another.
+    fn secured(shards: u16, mesh: usize, seed: u64) -> Rig {
+        let files = fixture::Files::new();
+        let mut rig = Rig::secured_with(shards, mesh, &files.server(), fixture::client_tls(&files.client()));
+        let tls = rig.tls.as_mut().expect("clients of a rig that speaks TLS");
+        tls.record_bytes = [100, 5_000, 16 * 1024][usize::try_from(seed % 3).expect("small")];
+        rig
     }
 
     fn create_topic(&mut self) {
@@ -461,8 +471,8 @@ impl World {
     }
 }
 
-fn history(seed: u64, steps: u32) {
-    let mut world = World::new(seed);
+fn history(seed: u64, steps: u32, secured: bool) {
+    let mut world = World::new(seed, secured);
     for _ in 0..steps {
         world.act();
         assert_credit_conserved(&world.rig);
@@ -473,17 +483,26 @@ fn history(seed: u64, steps: u32) {
     world.rig.assert_nothing_leaked();
 }
 
-#[test]
-fn random_histories_of_several_shards() {
-    // A failure names its seed; this runs that one alone, or more of them: `URINGEST_SEEDS=31..=31`.
-    let wanted = std::env::var("URINGEST_SEEDS").unwrap_or_else(|_| "1..=24".into());
+/// A failure names its seed; this runs that one alone, or more of them: `URINGEST_SEEDS=31..=31`.
+fn histories(seeds: &str, secured: bool) {
+    let wanted = std::env::var("URINGEST_SEEDS").unwrap_or_else(|_| seeds.into());
     let (first, last) = wanted.split_once("..=").expect("FIRST..=LAST");
     let number = |text: &str| text.parse::<u64>().expect("a seed is a number");
     for seed in number(first)..=number(last) {
-        let outcome = std::panic::catch_unwind(|| history(seed, 1_500));
+        let outcome = std::panic::catch_unwind(|| history(seed, 1_500, secured));
         if let Err(panic) = outcome {
             eprintln!("seed {seed}");
             std::panic::resume_unwind(panic);
         }
     }
+}
+
+#[test]
+fn random_histories_of_several_shards() {
+    histories("1..=24", false);
+}
+
+#[test]
+fn random_histories_over_tls() {
+    histories("1..=12", true);
 }

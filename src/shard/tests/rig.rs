@@ -3,10 +3,11 @@
 
 #![allow(clippy::cast_possible_truncation)] // patterns of bytes and small lengths are cut on purpose
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::access::Access;
-use crate::buf::{Buffers, Mapping, Memory, Pages, ReceiveMemory, ReceiveSpec};
+use crate::buf::{Buffers, Mapping, Memory, Pages, ReceiveMemory, ReceiveSpec, SendMemory};
 use crate::ids::{PartitionId, RegionId, ShardId, SockId, TopicId};
 use crate::io::scripted::Scripted;
 use crate::io::{Completions, Io, SocketHandle};
@@ -16,14 +17,19 @@ use crate::metrics::CounterPage;
 use crate::proto::control::{Hello, Open, Opened, Start, Subscribe};
 use crate::proto::header::{FrameHeader, Kind};
 use crate::shard::messages::{Command, Message, Report};
-use crate::shard::{Listening, Shard, ShardLimits, ShardSpec};
+use crate::shard::{Listening, Shard, ShardLimits, ShardSpec, ShardTls};
+use crate::tls::record::PLAINTEXT_ROOM_BYTES;
+use crate::tls::{ClientTls, Records, ServerSettings, ServerTls, Session, Then, fixture};
 use crate::topic::{Overflow, Topic, TopicKind, TopicPartition};
 use crate::wire::batch::BatchBuilder;
 
 pub(super) const FRAME_BYTES_MAX: u32 = 64 * 1024;
-/// Regions of one shard: shared ring, blocks, control blocks, then two for bulk connections.
-const REGIONS_PER_SHARD: u32 = 5;
+/// Regions of one shard: shared ring, blocks, control blocks, opened and sealed records, then two for each bulk
+/// connection.
+const REGIONS_PER_SHARD: u32 = 9;
 const RING: RegionId = RegionId(100);
+/// Of each shard's memory for sealed records: small, so that it runs short.
+const SEALED_BYTES: usize = 512 * 1024;
 
 pub(super) struct Rig {
     pub shards: Vec<Shard<Scripted>>,
@@ -32,6 +38,51 @@ pub(super) struct Rig {
     completions: Completions,
     next_topic: u32,
     next_partition: u32,
+    /// With which clients speak TLS, where they do.
+    pub tls: Option<Tls>,
+}
+
+/// The clients' side of TLS.
+pub(super) struct Tls {
+    pub client: ClientTls,
+    pub peers: HashMap<SockId, Peer>,
+    /// Bytes of content in the clients' records.
+    pub record_bytes: usize,
+}
+
+/// One connection's.
+pub(super) struct Peer {
+    pub session: Session,
+    /// Records that are not whole.
+    sealed: Vec<u8>,
+    /// Frames that are not.
+    opened: Vec<u8>,
+    /// How the last look at records ended.
+    pub then: Then,
+}
+
+impl Peer {
+    /// Everything that waits to be said, with `data` behind it in records of so many bytes.
+    fn seal(&mut self, data: &[u8], record_bytes: usize) -> Vec<u8> {
+        let mut wire = vec![0; 64 * 1024];
+        let written = self.session.transmit(&[], &mut wire).written;
+        wire.truncate(written);
+        for content in data.chunks(record_bytes) {
+            let mut record = vec![0; content.len() + 256];
+            let sealed = self.session.transmit(content, &mut record);
+            wire.extend_from_slice(&record[..sealed.written]);
+        }
+        wire
+    }
+
+    fn open(&mut self, wire: &[u8]) {
+        self.sealed.extend_from_slice(wire);
+        let mut out = vec![0; self.sealed.len() + 2 * PLAINTEXT_ROOM_BYTES];
+        let received = self.session.receive(&self.sealed, &mut out, fixture::NOW_S);
+        self.opened.extend_from_slice(&out[..received.produced]);
+        self.sealed.drain(..received.consumed);
+        self.then = received.then;
+    }
 }
 
 /// One shard's receive memory.
@@ -40,6 +91,8 @@ struct Receive {
     blocks: (RegionId, Arc<Mapping>),
     control: (RegionId, Arc<Mapping>),
     bulk: Vec<(RegionId, Arc<Mapping>)>,
+    opened: (RegionId, Arc<Mapping>),
+    sealed: (RegionId, Arc<Mapping>),
 }
 
 impl Receive {
@@ -51,18 +104,20 @@ impl Receive {
             shared: (region(0), mirrored(256 * 1024)),
             blocks: (region(1), plain(1024 * 1024)),
             control: (region(2), plain((control_blocks * CONTROL_BLOCK_BYTES) as usize)),
-            bulk: (3..5).map(|number| (region(number), mirrored(BULK_REGION_BYTES as usize))).collect(),
+            opened: (region(3), mirrored(256 * 1024)),
+            sealed: (region(4), plain(SEALED_BYTES)),
+            bulk: (5..9).map(|number| (region(number), mirrored(BULK_REGION_BYTES as usize))).collect(),
         }
     }
 
     /// What other shards may be lent.
     fn lendable(&self) -> impl Iterator<Item = &(RegionId, Arc<Mapping>)> {
-        [&self.shared, &self.blocks].into_iter().chain(&self.bulk)
+        [&self.shared, &self.blocks, &self.opened].into_iter().chain(&self.bulk)
     }
 
     fn buffers(&self, all: &[Receive], io: &mut Scripted) -> Buffers {
         let mut memory = Memory::new();
-        for (id, mapping) in all.iter().flat_map(Receive::lendable).chain([&self.control]) {
+        for (id, mapping) in all.iter().flat_map(Receive::lendable).chain([&self.control, &self.sealed]) {
             memory.attach(*id, mapping.clone());
             io.attach_region(*id, mapping, false);
         }
@@ -71,7 +126,7 @@ impl Receive {
             buffers: 4,
             bulk: self.bulk.clone(),
             blocks: self.blocks.clone(),
-            opened: None,
+            opened: Some(self.opened.clone()),
         });
         Buffers { memory, receive }
     }
@@ -107,6 +162,31 @@ impl Rig {
     }
 
     pub(super) fn with_limits(count: u16, messages: usize, limits: ShardLimits) -> Rig {
+        Rig::build(count, messages, limits, None)
+    }
+
+    /// One shard whose clients speak TLS.
+    pub(super) fn secured() -> Rig {
+        let files = fixture::Files::new();
+        Rig::secured_with(1, 256, &files.server(), fixture::client_tls(&files.client()))
+    }
+
+    pub(super) fn secured_with(
+        count: u16,
+        messages: usize,
+        server: &ServerSettings,
+        client: ClientTls,
+    ) -> Rig {
+        let mut rig = Rig::build(count, messages, limits(), Some(fixture::server_tls(server)));
+        rig.tls = Some(Tls { client, peers: HashMap::new(), record_bytes: 16 * 1024 });
+        for shard in &mut rig.shards {
+            shard.io.now.wall_ns = fixture::NOW_S * 1_000_000_000;
+        }
+        rig.run();
+        rig
+    }
+
+    fn build(count: u16, messages: usize, limits: ShardLimits, tls: Option<ServerTls>) -> Rig {
         let receive: Vec<Receive> =
             (0..count).map(|shard| Receive::new(shard, limits.control_blocks)).collect();
         let mut ends = MeshEnd::build(usize::from(count) + 1, messages);
@@ -128,16 +208,27 @@ impl Rig {
                 census: Arc::clone(&census),
                 buffers: own.buffers(&receive, &mut io),
                 control_region: own.control.0,
-                listeners: vec![Listening { socket: SocketHandle::Simulated(0), secured: false }],
-                tls: None,
+                listeners: vec![Listening { socket: SocketHandle::Simulated(0), secured: tls.is_some() }],
+                tls: tls.clone().map(|server| ShardTls {
+                    server,
+                    records: Records::Own,
+                    send_memory: (own.sealed.0, own.sealed.1.bytes() as u64),
+                }),
                 auto_create: false,
                 shard_addresses: Vec::new(),
             };
             shards.push(Shard::new(spec, io));
         }
         let completions = Completions::with_capacity(64);
-        let mut rig =
-            Rig { shards, control, reports: Vec::new(), completions, next_topic: 0, next_partition: 7 };
+        let mut rig = Rig {
+            shards,
+            control,
+            reports: Vec::new(),
+            completions,
+            next_topic: 0,
+            next_partition: 7,
+            tls: None,
+        };
         rig.run();
         rig
     }
@@ -250,11 +341,30 @@ impl Rig {
     }
 
     pub(super) fn send(&mut self, sock: SockId, bytes: &[u8]) {
-        self.shards[0].io.peer(sock).inbound.extend(bytes);
+        let wire = match &mut self.tls {
+            None => bytes.to_vec(),
+            Some(tls) => tls.peers.get_mut(&sock).expect("a client").seal(bytes, tls.record_bytes),
+        };
+        self.shards[0].io.peer(sock).inbound.extend(wire);
+    }
+
+    /// What the server has sent, as the client's TLS leaves it.
+    fn open_records(&mut self, sock: SockId) {
+        let Some(tls) = &mut self.tls else { return };
+        let mut socket = self.shards[0].io.peer(sock);
+        let peer = tls.peers.get_mut(&sock).expect("a client");
+        let wire = std::mem::take(&mut socket.outbound);
+        peer.open(&wire);
+        let answer = if peer.session.has_output() { peer.seal(&[], 1) } else { Vec::new() };
+        socket.inbound.extend(answer);
     }
 
     /// Everything the server has said to a connection since the last look, as frames.
     pub(super) fn heard(&mut self, sock: SockId) -> Vec<(FrameHeader, Vec<u8>)> {
+        self.open_records(sock);
+        if let Some(tls) = &mut self.tls {
+            return frames(&mut tls.peers.get_mut(&sock).expect("a client").opened);
+        }
         let mut bytes = std::mem::take(&mut self.shards[0].io.peer(sock).outbound);
         let frames = frames(&mut bytes);
         self.shards[0].io.peer(sock).outbound = bytes;
@@ -268,12 +378,38 @@ impl Rig {
 
     /// A connection to this shard that has said hello.
     pub(super) fn client_of(&mut self, shard: usize) -> SockId {
-        let sock = self.shards[shard].io.connect();
+        let sock = self.connect(shard);
         let hello = Hello { client: "test".into(), version_min: 1, version_max: 1, ..Hello::default() };
         self.send(sock, &hello.frame(0));
         self.run();
         let heard = self.heard(sock);
         assert_eq!(heard[0].0.kind, Kind::Welcome);
+        sock
+    }
+
+    /// A connection to this shard whose handshake is over, where there is one.
+    pub(super) fn connect(&mut self, shard: usize) -> SockId {
+        let sock = self.begin(shard);
+        for _ in 0..20 {
+            self.run();
+            self.open_records(sock);
+            if self.tls.as_ref().is_none_or(|tls| tls.peers[&sock].session.can_send()) {
+                break;
+            }
+        }
+        self.run();
+        sock
+    }
+
+    /// A connection that has said the first of its handshake.
+    pub(super) fn begin(&mut self, shard: usize) -> SockId {
+        let sock = self.shards[shard].io.connect();
+        if let Some(tls) = &mut self.tls {
+            let session = Session::client(&tls.client, "a.example", Records::Own, fixture::NOW_S);
+            let peer = Peer { session, sealed: Vec::new(), opened: Vec::new(), then: Then::Wants(0) };
+            tls.peers.insert(sock, peer);
+            self.send(sock, &[]);
+        }
         sock
     }
 
@@ -359,6 +495,8 @@ impl Rig {
             assert_eq!(shard.io.armed(), 0, "operations in flight of {id}");
             assert_eq!(shard.io.lists_in_use(), 0, "lists of spans of {id}");
             assert_eq!(shard.census.total(), 0, "the census");
+            assert_eq!(shard.sending.as_ref().map_or(0, SendMemory::in_use_bytes), 0, "send memory of {id}");
+            assert!(shard.handshakes.is_empty() && shard.sealing_waits.is_empty(), "queues of {id}");
         }
         assert_eq!(self.granted(), 0, "credit");
     }

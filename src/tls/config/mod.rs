@@ -18,7 +18,7 @@ mod server;
 mod tenant;
 
 #[cfg(test)]
-pub(in crate::tls) mod tests;
+pub(crate) mod tests;
 
 pub use certificate::CertificateInfo;
 pub use client::{ClientMaterial, ClientSettings, ClientTls, Roots};

@@ -17,7 +17,7 @@ mod handshake;
 mod peer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use buffered::Buffered;
 use handshake::{Handshake, Step};

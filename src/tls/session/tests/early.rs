@@ -11,13 +11,13 @@ use crate::tls::config::tests::{CLIENT, Leaf, SERVER};
 use crate::tls::record::RECORD_BYTES_MAX;
 use crate::tls::{ClientAuth, EarlyData, Reloader, ServerSettings};
 
-fn allowed(files: &Files) -> ServerSettings {
+pub(crate) fn allowed(files: &Files) -> ServerSettings {
     let early_data = EarlyData::Allowed { bytes: 16 * 1024, sessions: 100 };
     ServerSettings { early_data, ..files.server() }
 }
 
 /// A client of rustls that says `data` early, with the tickets our session has left behind, and its first flight.
-fn early_client(client: &ClientTls, data: &[u8]) -> (ClientConnection, Vec<u8>) {
+pub(crate) fn early_client(client: &ClientTls, data: &[u8]) -> (ClientConnection, Vec<u8>) {
     let mut config = rustls::ClientConfig::clone(&client.rustls());
     config.enable_early_data = true;
     let name = "a.example".try_into().expect("a name");
@@ -31,7 +31,7 @@ fn early_flight(client: &ClientTls, data: &[u8]) -> Vec<u8> {
     early_client(client, data).1
 }
 
-fn said_by(conn: &mut ClientConnection) -> Vec<u8> {
+pub(crate) fn said_by(conn: &mut ClientConnection) -> Vec<u8> {
     let mut said = Vec::new();
     while conn.wants_write() {
         conn.write_tls(&mut said).expect("into memory");
@@ -40,7 +40,7 @@ fn said_by(conn: &mut ClientConnection) -> Vec<u8> {
 }
 
 /// What a client of rustls makes of what the server says.
-fn told(conn: &mut ClientConnection, mut said: &[u8]) -> Result<(), rustls::Error> {
+pub(crate) fn told(conn: &mut ClientConnection, mut said: &[u8]) -> Result<(), rustls::Error> {
     while !said.is_empty() {
         conn.read_tls(&mut said).expect("from memory");
         conn.process_new_packets()?;

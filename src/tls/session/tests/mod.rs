@@ -1,7 +1,7 @@
 //! Sessions of both sides and of both record layers against each other, over a wire that tests may cut and change.
 
 mod alerts;
-mod early;
+pub(crate) mod early;
 mod identity;
 mod spans;
 mod streams;
