@@ -169,7 +169,7 @@ pub const TLS_EARLY_DATA_BYTES_DEFAULT: u32 = 16 * 1024;
 /// The same at least.
 pub const TLS_EARLY_DATA_BYTES_MIN: u32 = 1024;
 /// The same at most.
-pub const TLS_EARLY_DATA_BYTES_MAX: u32 = 1024 * 1024;
+pub const TLS_EARLY_DATA_BYTES_MAX: u32 = 48 * 1024;
 /// Sessions remembered for early data.
 pub const TLS_EARLY_DATA_SESSIONS_DEFAULT: u32 = 4096;
 /// The same at most.

@@ -180,6 +180,12 @@ impl Access {
         self.tenants.get(usize::from(tenant.0))
     }
 
+    /// What number a tenant of `before` has here; `None` when there is none of its name any more.
+    #[must_use]
+    pub fn renumbered(&self, before: &Access, tenant: TenantId) -> Option<TenantId> {
+        if self.open && before.open { Some(tenant) } else { self.tenant_named(before.tenant_name(tenant)) }
+    }
+
     /// The tenant of this name: where a connection goes when new rules replace those it was bound under.
     #[must_use]
     pub fn tenant_named(&self, name: &str) -> Option<TenantId> {

@@ -274,10 +274,10 @@ impl Partition {
         self.producers.open(producer_id, owner)
     }
 
-    /// Whether batches that this producer sends again would be recognised.
+    /// Whether batches that this producer sends again would be recognised, and nobody has it open.
     #[must_use]
-    pub fn remembers(&self, producer_id: u64) -> bool {
-        self.producers.remembers(producer_id)
+    pub fn may_resume(&self, producer_id: u64) -> bool {
+        self.producers.may_resume(producer_id)
     }
 
     /// The channel is closed. The producer stays remembered until its place is needed. No effect when

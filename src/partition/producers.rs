@@ -132,8 +132,9 @@ pub(super) struct Producers {
 }
 
 impl Producers {
-    pub(super) fn remembers(&self, producer_id: u64) -> bool {
-        self.ids.contains(&producer_id)
+    pub(super) fn may_resume(&self, producer_id: u64) -> bool {
+        let known = self.ids.iter().position(|&id| id == producer_id);
+        known.is_some_and(|index| self.table[index].owner.is_none())
     }
 
     pub(super) fn open(&mut self, producer_id: u64, owner: u64) -> Result<OpenedProducer, Code> {

@@ -113,7 +113,7 @@ impl ServerPlan {
 
     /// Bytes of the memory that each shard seals records to.
     pub(super) fn sealed_bytes(&self) -> u32 {
-        SEND_MEMORY_BYTES
+        SEND_MEMORY_BYTES.max(8 * self.limits.frame_bytes_max.next_power_of_two())
     }
 
     /// The id of a shard's region; the same on every shard.

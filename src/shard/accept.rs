@@ -13,6 +13,9 @@ use super::Shard;
 
 /// How long accepting rests when the process is out of descriptors or the kernel out of memory.
 const PAUSE_NS: u64 = 500_000_000;
+/// Handshakes that go on at once only to say no when they are over, and the time for each.
+const REFUSING_MAX: u32 = 32;
+const REFUSING_NS: u64 = 1_000_000_000;
 
 impl<I: Io> Shard<I> {
     pub(super) fn accepted(&mut self, listener: u32, completion: Completion) {
@@ -35,14 +38,16 @@ impl<I: Io> Shard<I> {
     fn greet(&mut self, sock: SockId, peer: IpAddr, secured: bool) {
         let refusal =
             if self.state == State::Draining { Err(Code::ServerDraining) } else { self.census.enter(peer) };
+        if secured && refusal.is_err() && self.refusing >= REFUSING_MAX {
+            // A handshake for each of them, only to say no, would be what a flood is after.
+            return self.turn_away_unheard(sock, refusal.err());
+        }
         let Some(id) = self.conns.insert(sock, peer, self.clock.mono_ns) else {
             // The table has room for the configured maximum and some to say no in; beyond that, silence.
             if refusal.is_ok() {
                 self.census.leave(peer);
             }
-            self.counters.refused(Code::TooManyConnections);
-            self.close_unheard(sock);
-            return;
+            return self.turn_away_unheard(sock, Some(Code::TooManyConnections));
         };
         self.counters.add(Counter::ConnectionsOpened, 1);
         self.set_open_gauge();
@@ -52,7 +57,9 @@ impl<I: Io> Shard<I> {
         } else if let Err(code) = refusal {
             return self.fail(id, code, String::new());
         }
-        self.conns[id].deadline_ns = self.clock.mono_ns + self.limits.handshake_timeout_ms * 1_000_000;
+        let time_ns =
+            if refusal.is_ok() { self.limits.handshake_timeout_ms * 1_000_000 } else { REFUSING_NS };
+        self.conns[id].deadline_ns = self.clock.mono_ns + time_ns;
         self.arm_timer(id);
         self.arm_receive(id);
     }
@@ -61,8 +68,11 @@ impl<I: Io> Shard<I> {
         self.counters.set(Counter::ConnectionsOpen, self.conns.open_count() as u64);
     }
 
-    /// Closes a socket that got no slot in the table.
-    fn close_unheard(&mut self, sock: SockId) {
+    /// Closes a socket that gets no slot in the table.
+    fn turn_away_unheard(&mut self, sock: SockId, code: Option<Code>) {
+        if let Some(code) = code {
+            self.counters.refused(code);
+        }
         drop(self.io.detach(sock));
     }
 

@@ -147,6 +147,7 @@ impl<I: Io> Shard<I> {
     /// Gives the slot back; the socket is closed or in other hands.
     pub(super) fn leave_table(&mut self, id: ConnId) {
         self.give_block(id);
+        self.refusing -= u32::from(self.conns[id].is_refused());
         let conn = &mut self.conns[id];
         conn.outbox.clear(&mut self.blocks);
         conn.dirty = false;

@@ -1,5 +1,6 @@
 //! What control asks of a shard: topics come, pause and go; description; drain; stop.
 
+use crate::access::{Access, TenantId};
 use crate::buf::SendMemory;
 use crate::ids::{ConnId, PartitionId, TopicId};
 use crate::io::Io;
@@ -50,10 +51,26 @@ impl<I: Io> Shard<I> {
                 // A server that drains stays with it; asked for twice, it stays as it is.
                 let _left = self.state.advance(if paused { State::Paused } else { State::Running });
             }
-            Command::Access(access) => self.access = access,
+            Command::Access(access) => self.renew_access(access),
             Command::Tls(server) => self.renew_tls(server),
             Command::Drain { deadline_ns } => self.drain(deadline_ns),
             Command::Stop => self.stopping = true,
+        }
+    }
+
+    /// Tenants are numbered as the configuration lists them: each connection goes on as the one of its name.
+    fn renew_access(&mut self, access: std::sync::Arc<Access>) {
+        let before = std::mem::replace(&mut self.access, access);
+        for id in self.conns.ids() {
+            let renewed = |tenant: TenantId| self.access.renumbered(&before, tenant);
+            let conn = &mut self.conns[id];
+            let certified = conn.secured.as_mut().and_then(|secured| secured.tenant.as_mut());
+            let kept = certified.is_none_or(|tenant| renewed(*tenant).map(|new| *tenant = new).is_some());
+            let bound =
+                conn.phase != Phase::Open || renewed(conn.tenant).map(|new| conn.tenant = new).is_some();
+            if !kept || !bound {
+                self.fail(id, Code::Unauthenticated, "the tenant is not configured any more".into());
+            }
         }
     }
 
@@ -275,7 +292,14 @@ impl<I: Io> Shard<I> {
 
     /// Nothing waits to be sent or to come back, and no subscription for its answer.
     fn all_quiet(&self) -> bool {
-        let quiet = |conn: &Conn| conn.outbox.is_empty() && conn.sending.is_none() && conn.lent == 0;
+        let over = self.drain_leftover.is_some();
+        let quiet = |conn: &Conn| {
+            let said = conn
+                .secured
+                .as_ref()
+                .is_none_or(|secured| secured.has_said(over && conn.phase == Phase::Open));
+            conn.outbox.is_empty() && conn.sending.is_none() && conn.lent == 0 && said
+        };
         let asked = |feed: &Feed| matches!(feed, Feed::Asked { .. });
         self.conns.in_use().all(quiet) && !self.subscriptions.iter().any(|(_, entry)| asked(&entry.feed))
     }
@@ -298,6 +322,12 @@ impl<I: Io> Shard<I> {
             .slots()
             .filter_map(|slot| self.topics.get(slot))
             .map(|owned| owned.partition.lag_records())
+            .chain(
+                self.conns
+                    .in_use()
+                    .filter_map(|conn| conn.secured.as_ref())
+                    .map(|secured| secured.unsent_records()),
+            )
             .sum()
     }
 

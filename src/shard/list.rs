@@ -30,6 +30,17 @@ impl List {
         (self.first != NONE).then_some(self.first)
     }
 
+    /// The one behind a slot, where that is linked.
+    pub(super) fn after<T>(
+        &self,
+        table: &mut T,
+        index: u32,
+        links: impl Fn(&mut T, u32) -> &mut Links,
+    ) -> Option<u32> {
+        let own = *links(table, index);
+        (own.linked && own.next != NONE).then_some(own.next)
+    }
+
     /// Appends a slot that is in no list.
     pub(super) fn push_back<T>(
         &mut self,

@@ -171,6 +171,10 @@ pub struct Shard<I: Io> {
     handshakes: VecDeque<ConnId>,
     /// Connections that found no block to seal to.
     sealing_waits: VecDeque<ConnId>,
+    /// Connections whose handshake goes on only to say no.
+    refusing: u32,
+    /// No block was free since one was given back.
+    out_of_blocks: bool,
     /// The next time a failure of TLS may be logged.
     tls_report_after_ns: u64,
 
@@ -287,6 +291,8 @@ impl<I: Io> Shard<I> {
             sending,
             handshakes: VecDeque::new(),
             sealing_waits: VecDeque::new(),
+            refusing: 0,
+            out_of_blocks: false,
             tls_report_after_ns: 0,
             conns: ConnTable::new(limits.connections),
             timers: TimerWheel::new(connections),
@@ -375,6 +381,7 @@ impl<I: Io> Shard<I> {
         self.flush_acks();
         self.pass_credit_on();
         self.end_doomed();
+        self.wake_who_waits_for_blocks();
         self.transmit_dirty();
         self.end_of_tick();
         self.end_doomed();

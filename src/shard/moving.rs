@@ -143,6 +143,7 @@ impl<I: Io> Shard<I> {
             self.stash_again(id, records);
         } else {
             self.feed(id, Layer::Records, &records);
+            self.look_at_session(id);
         }
         if self.conns[id].is_live() {
             self.arm_receive(id);
@@ -158,7 +159,8 @@ impl<I: Io> Shard<I> {
             match self.sending.as_mut().and_then(|memory| memory.take(bytes)) {
                 Some(block) => {
                     self.buffers.memory.copy_in(&unsent, block, CopyReason::Moved);
-                    secured.unsent = Some(Unsent { block, rest: block, since_ns: self.clock.mono_ns });
+                    secured.unsent =
+                        Some(Unsent { block, rest: block, since_ns: self.clock.mono_ns, records: 0 });
                 }
                 // Records that are left out cannot be made up for.
                 None => self.doom(id, Code::Unavailable),

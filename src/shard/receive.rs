@@ -107,11 +107,13 @@ impl<I: Io> Shard<I> {
             Partial::InRing(_) if !self.move_to_block(id, layer) => {
                 self.fail(id, Code::StraddleExhausted, String::new());
             }
-            Partial::InRing(_) | Partial::InBlock { .. } => {
-                if let Some(rest) = self.fill_block(id, layer, span) {
-                    self.take_run(id, layer, rest);
-                }
-            }
+            Partial::InRing(_) | Partial::InBlock { .. } => match self.fill_block(id, layer, span) {
+                Some(rest) if rest.bytes > 0 => self.take_run(id, layer, rest),
+                _ => {}
+            },
+        }
+        if self.conns[id].kept.iter().all(|kept| kept.partial == Partial::Nothing) {
+            self.conns[id].frame_began_ns = 0;
         }
     }
 
@@ -145,6 +147,11 @@ impl<I: Io> Shard<I> {
     fn keep(&mut self, id: ConnId, layer: Layer, rest: Span) {
         match self.conns[id].phase {
             Phase::Moving => self.stash(id, layer, rest),
+            Phase::Greeting | Phase::Open
+                if rest.bytes > WAITING_BYTES_MAX && self.conns[id].is_handshaking() =>
+            {
+                self.fail(id, Code::StraddleExhausted, "too much before the handshake is over".into());
+            }
             Phase::Greeting | Phase::Open if rest.bytes > 0 => {
                 self.frame_has_begun(id);
                 self.buffers.receive.hold(rest);
@@ -246,7 +253,7 @@ impl<I: Io> Shard<I> {
         let (_, left) = block.split_at(used);
         if self.conns[id].phase == Phase::Moving {
             self.stash(id, layer, left);
-            self.drop_partial(id);
+            self.drop_kept(id, layer);
             return false;
         }
         if !self.conns[id].is_live() {
@@ -270,13 +277,16 @@ impl<I: Io> Shard<I> {
         true
     }
 
-    /// Frees the oldest memory when a ring runs short: what is unfinished moves to blocks, and `live` partitions
+    /// Frees the oldest memory when a ring runs short: what is unfinished there moves to blocks, and `live` partitions
     /// let go of what slow subscribers have not taken.
     pub(super) fn relieve_pressure(&mut self) {
-        while self.rings_are_short() {
-            let Some(index) = self.holders.first() else { break };
+        let mut next = self.holders.first();
+        while let Some(index) = next.filter(|_| self.rings_are_short()) {
+            // Where the next one is gone with this one, the rest waits for the next time.
+            next = self.holders.after(&mut self.conns, index, holding);
             let (id, layer) = held_by(index);
-            if !self.move_to_block(id, layer) {
+            let Partial::InRing(held) = self.conns[id].partial(layer) else { continue };
+            if self.lies_in_short_ring(held) && !self.move_to_block(id, layer) {
                 self.counters.add(Counter::StraddleWaits, 1);
                 self.fail(id, Code::StraddleExhausted, String::new());
             }
@@ -284,6 +294,12 @@ impl<I: Io> Shard<I> {
         if self.rings_are_short() || self.bulk_is_short() {
             self.unpin_partitions();
         }
+    }
+
+    fn lies_in_short_ring(&self, held: Span) -> bool {
+        let receive = &self.buffers.receive;
+        receive.is_shared(held.region) && receive.shared_pressure()
+            || receive.is_bulk(held.region) && receive.opened_pressure()
     }
 
     fn rings_are_short(&self) -> bool {

@@ -41,20 +41,17 @@ impl<I: Io> Shard<I> {
                 return run.bytes;
             };
             if !self.conns[id].is_live() {
-                self.leave_room(to, block);
+                self.leave_room(to, block, 0);
                 return run.bytes;
             }
             let received = self.open(id, rest, to);
             rest = rest.split_at(bytes_of(received.consumed)).1;
-            self.take_opened(id, to.split_at(bytes_of(received.produced)).0, block);
+            self.take_opened(id, to, bytes_of(received.produced), block);
             match self.after_opening(id, &received) {
                 Next::More { room: more } => room = more,
                 Next::Wait => break,
                 Next::Over => return run.bytes,
             }
-        }
-        if self.conns[id].kept.iter().all(|kept| kept.partial == Partial::Nothing) {
-            self.conns[id].frame_began_ns = 0;
         }
         run.bytes - rest.bytes
     }
@@ -75,7 +72,8 @@ impl<I: Io> Shard<I> {
     }
 
     /// Acts on frames that were opened to room from `room_to_open`.
-    fn take_opened(&mut self, id: ConnId, frames: Span, block: bool) {
+    fn take_opened(&mut self, id: ConnId, room: Span, bytes: u32, block: bool) {
+        let (frames, _) = room.split_at(bytes);
         if !block {
             self.buffers.receive.filled(self.buffers.receive.opened(), frames.bytes);
         }
@@ -86,15 +84,15 @@ impl<I: Io> Shard<I> {
                 Phase::Free | Phase::Lingering | Phase::Closing => {}
             }
         }
-        self.leave_room(frames, block);
+        self.leave_room(room, block, bytes);
     }
 
-    /// What still needs the room holds it.
-    fn leave_room(&mut self, frames: Span, block: bool) {
+    /// What still needs the room holds it; so many bytes of it were filled.
+    fn leave_room(&mut self, room: Span, block: bool, bytes: u32) {
         if block {
-            self.buffers.receive.release(frames);
+            self.buffers.receive.release(room);
         } else {
-            self.buffers.receive.consumed(self.buffers.receive.opened(), frames.bytes);
+            self.buffers.receive.consumed(self.buffers.receive.opened(), bytes);
         }
     }
 
@@ -122,6 +120,13 @@ impl<I: Io> Shard<I> {
             Then::Room(room) => return Next::More { room: bytes_of(*room) },
         }
         Next::Over
+    }
+
+    /// Asks a session that came from another shard what it had come to.
+    pub(super) fn look_at_session(&mut self, id: ConnId) {
+        let Some(secured) = &mut self.conns[id].secured else { return };
+        let received = secured.session.receive(&[], &mut [], self.clock.wall_ns / 1_000_000_000);
+        let _next = self.after_opening(id, &received);
     }
 
     /// The peer has said that no more data comes.
@@ -205,20 +210,28 @@ impl<I: Io> Shard<I> {
             return false;
         }
         match header.kind {
-            Kind::Hello | Kind::Publish => false,
+            Kind::Hello => !self.may_greet_early(id),
+            Kind::Publish => false,
             Kind::Open => !self.may_open_early(frame),
             _ => true,
         }
     }
 
-    /// A producer that is not remembered may have been forgotten: its batches could be stored again.
+    /// Who is to be sent away says nothing before, and whom a certificate may tell is not known yet.
+    fn may_greet_early(&self, id: ConnId) -> bool {
+        let refused = self.conns[id].secured.as_ref().is_some_and(|secured| secured.refusal.is_some());
+        !refused && !self.tls.as_ref().is_some_and(|tls| tls.server.asks_for_certificates())
+    }
+
+    /// A producer that is not remembered may have been forgotten: its batches could be stored again. One that is open
+    /// elsewhere would be closed there.
     fn may_open_early(&self, frame: Span) -> bool {
         let body = &self.buffers.memory.bytes(frame)[HEADER_BYTES..];
         let Ok(open) = Open::decode(body) else { return false };
         let known = self.topics.by_name(&open.topic);
         let partition = known.and_then(|known| known.topic.partitions.get(open.partition as usize));
         let slot = partition.and_then(|partition| self.slot_of(partition.id));
-        slot.is_some_and(|slot| self.topics[slot].partition.remembers(open.producer_id))
+        slot.is_some_and(|slot| self.topics[slot].partition.may_resume(open.producer_id))
     }
 }
 

@@ -5,7 +5,7 @@
 //! sent for frames and partitions, and its block is the connection's until the socket has taken all of it; nothing
 //! more is sealed before. A connection that finds no block waits in a queue for the next one that is given back.
 
-use crate::buf::Span;
+use crate::buf::{SendMemory, Span};
 use crate::ids::ConnId;
 use crate::io::{Io, Op, SpanListId, TokenKind};
 use crate::limits::SEALED_SEND_BYTES_MAX;
@@ -19,7 +19,11 @@ use super::secured::{Secured, Unsent};
 
 /// Room for what a handshake has to say in one send; more goes with the next one.
 const HANDSHAKE_SEND_BYTES: u32 = 8 * 1024;
-/// How long a connection may keep a block without progress while others wait for one.
+/// Bytes of frames that a connection may send at once, however little its socket takes.
+const APPETITE_BYTES_MIN: u32 = 4 * 1024;
+/// Connections that look for a block again in one tick.
+const WOKEN_PER_TICK: usize = 16;
+/// How long a connection may keep a block while others wait for one.
 const STALLED_NS: u64 = 2_000_000_000;
 
 const SECURED: &str = "a connection that speaks TLS";
@@ -46,13 +50,26 @@ impl<I: Io> Shard<I> {
     fn seal(&mut self, id: ConnId, list: SpanListId) {
         let secured = self.secured(id);
         let (owes, can_send) = (secured.session.has_output(), secured.session.can_send());
-        self.gather(id, list, if can_send { SEALED_SEND_BYTES_MAX } else { 0 });
+        let bytes_max = if can_send { secured.appetite.min(self.sealed_bytes_max()) } else { 0 };
+        self.gather(id, list, bytes_max);
         let gathered = std::mem::take(&mut self.gathered);
         if owes || !gathered.is_empty() {
             let taken = self.seal_spans(id, &gathered, owes);
+            let delivered = self.counters.read(Counter::RecordsDelivered);
             self.account(id, list, taken);
+            let records = self.counters.read(Counter::RecordsDelivered) - delivered;
+            if let Some(unsent) = &mut self.conns[id].secured.as_mut().expect(SECURED).unsent {
+                unsent.records = records;
+            }
         }
         self.gathered = gathered;
+    }
+
+    /// Bytes of frames for one send, that fit with their records into a block of the share a connection has now.
+    fn sealed_bytes_max(&self) -> u32 {
+        let share = self.sending.as_ref().map_or(0, SendMemory::share);
+        u32::try_from(share)
+            .map_or(SEALED_SEND_BYTES_MAX, |share| (share - share / 16).min(SEALED_SEND_BYTES_MAX))
     }
 
     /// Says how many of the bytes were sealed.
@@ -66,7 +83,7 @@ impl<I: Io> Shard<I> {
         let secured = self.conns[id].secured.as_mut().expect(SECURED);
         let sealed = spans::seal(&mut secured.session, &mut self.buffers.memory, gathered, block);
         let (rest, _) = block.split_at(bytes_of(sealed.written));
-        secured.unsent = Some(Unsent { block, rest, since_ns });
+        secured.unsent = Some(Unsent { block, rest, since_ns, records: 0 });
         if rest.bytes == 0 {
             self.give_block(id);
         }
@@ -76,56 +93,50 @@ impl<I: Io> Shard<I> {
 
     /// The socket has taken so many of the sealed bytes.
     pub(super) fn sealed_sent(&mut self, id: ConnId, sent: u32) {
-        let now_ns = self.clock.mono_ns;
         let secured = self.conns[id].secured.as_mut().expect(SECURED);
         let unsent = secured.unsent.as_mut().expect("something was sent");
         unsent.rest = unsent.rest.split_at(sent).1;
-        if sent > 0 {
-            unsent.since_ns = now_ns;
-        }
         if unsent.rest.bytes == 0 {
+            secured.appetite = (2 * secured.appetite).min(SEALED_SEND_BYTES_MAX);
             self.give_block(id);
+        } else {
+            // A block is kept until its last byte is taken: the next one is no larger than what the socket takes.
+            secured.appetite = sent.clamp(APPETITE_BYTES_MIN, SEALED_SEND_BYTES_MAX);
         }
     }
 
-    /// Gives the connection's block back, and a turn to who waits for one.
+    /// Gives the connection's block back.
     pub(super) fn give_block(&mut self, id: ConnId) {
         let Some(secured) = &mut self.conns[id].secured else { return };
         let Some(unsent) = secured.unsent.take() else { return };
         if let Some(memory) = &mut self.sending {
             memory.give(unsent.block);
         }
-        while let Some(waiting) = self.sealing_waits.pop_front() {
-            // The slot may have changed hands since.
-            let secured = self.conns[waiting].secured.as_mut().filter(|secured| secured.waits_for_block);
-            if let Some(secured) = secured {
-                secured.waits_for_block = false;
-                self.set_blocked(waiting, false);
-                self.mark_dirty(waiting);
-            }
-        }
+        self.out_of_blocks = false;
     }
 
-    /// Closes who keeps a block and takes nothing, while others wait for one.
-    pub(super) fn end_stalled(&mut self) {
-        if self.sealing_waits.is_empty() {
+    /// A turn for those who wait for a block, a few at a time, until one finds none again.
+    pub(super) fn wake_who_waits_for_blocks(&mut self) {
+        if self.out_of_blocks {
             return;
         }
-        let now_ns = self.clock.mono_ns;
-        let stalled = |unsent: &Unsent| unsent.since_ns + STALLED_NS <= now_ns;
-        for id in self.conns.ids() {
-            let unsent = self.conns[id].secured.as_ref().and_then(|secured| secured.unsent);
-            if unsent.as_ref().is_some_and(stalled) {
-                self.doom(id, Code::PeerNotReading);
+        for _ in 0..WOKEN_PER_TICK {
+            let Some(id) = self.sealing_waits.pop_front() else { return };
+            // The slot may have changed hands since.
+            let secured = self.conns[id].secured.as_mut().filter(|secured| secured.waits_for_block);
+            if let Some(secured) = secured {
+                secured.waits_for_block = false;
+                if !self.conns[id].blocked {
+                    self.set_blocked(id, false);
+                }
+                self.mark_dirty(id);
             }
         }
-    }
-
-    fn secured(&self, id: ConnId) -> &Secured {
-        self.conns[id].secured.as_ref().expect(SECURED)
+        self.busy |= !self.sealing_waits.is_empty();
     }
 
     fn wait_for_block(&mut self, id: ConnId) {
+        self.out_of_blocks = true;
         self.counters.add(Counter::SendWaits, 1);
         let secured = self.conns[id].secured.as_mut().expect(SECURED);
         if !secured.waits_for_block {
@@ -133,6 +144,24 @@ impl<I: Io> Shard<I> {
             self.sealing_waits.push_back(id);
             self.set_blocked(id, true);
         }
+    }
+
+    /// Closes who keeps a block for long, while others wait for one.
+    pub(super) fn end_stalled(&mut self) {
+        if self.sealing_waits.is_empty() {
+            return;
+        }
+        let now_ns = self.clock.mono_ns;
+        for id in self.conns.ids() {
+            let unsent = self.conns[id].secured.as_ref().and_then(|secured| secured.unsent);
+            if unsent.is_some_and(|unsent| unsent.since_ns + STALLED_NS <= now_ns) {
+                self.doom(id, Code::PeerNotReading);
+            }
+        }
+    }
+
+    fn secured(&self, id: ConnId) -> &Secured {
+        self.conns[id].secured.as_ref().expect(SECURED)
     }
 }
 

@@ -4,8 +4,9 @@
 //! is a bulk connection, and the block its sealed bytes wait in. The queue of handshakes is the shard's.
 //!
 //! Invariants
-//! 1. A handshake costs some hundred microseconds, so a tick goes on with one flight of one of them
-//!    (`HANDSHAKES_PER_TICK`); what arrives for the others is kept until their turn.
+//! 1. A handshake costs some hundred microseconds, so a tick goes on with a few flights of them at most
+//!    (`HANDSHAKES_PER_TICK`, `HANDSHAKES_NS`), those that end one first; what arrives for the others is kept until
+//!    their turn.
 //! 2. Before its handshake is over nothing is said to a connection but what the handshake says, and of what it said
 //!    early only that acts which may be repeated (`Shard::may_act_early`).
 //! 3. A connection that was to be refused is told so when its handshake is over, where it can read it.
@@ -15,6 +16,7 @@ use crate::access::TenantId;
 use crate::buf::{BulkId, Span};
 use crate::ids::{ConnId, RegionId};
 use crate::io::Io;
+use crate::limits::SEALED_SEND_BYTES_MAX;
 use crate::metrics::Counter;
 use crate::proto::code::Code;
 use crate::tls::{Failure, Fault, Peer, Records, ServerTls, Session};
@@ -23,8 +25,10 @@ use super::Shard;
 use super::conn::{Conn, Layer, Phase};
 use super::messages::Report;
 
-/// Flights of handshakes that one tick goes on with.
-const HANDSHAKES_PER_TICK: usize = 1;
+/// Flights of handshakes that one tick goes on with at most ...
+const HANDSHAKES_PER_TICK: usize = 4;
+/// ... and for so long, save that one always goes on.
+const HANDSHAKES_NS: u64 = 300_000;
 
 /// What a shard speaks TLS with.
 #[derive(Debug, Clone)]
@@ -48,8 +52,12 @@ pub(super) struct Secured {
     pub unsent: Option<Unsent>,
     /// In the queue for a block to seal to.
     pub waits_for_block: bool,
+    /// Bytes of frames that its next send takes: less when its socket took less.
+    pub appetite: u32,
     /// In the queue of handshakes.
     queued: bool,
+    /// It had a turn: what comes next ends the handshake.
+    begun: bool,
     /// It is its turn.
     turn: bool,
     /// The socket's bytes came to their end while some of them waited for their turn.
@@ -57,11 +65,11 @@ pub(super) struct Secured {
     /// The handshake is over, and who the peer is was looked at.
     met: bool,
     /// Why it will be sent away.
-    refusal: Option<Code>,
+    pub refusal: Option<Code>,
     /// The tenant its certificate stands for.
-    tenant: Option<TenantId>,
+    pub tenant: Option<TenantId>,
     /// close_notify was asked for.
-    closing: bool,
+    pub closing: bool,
     /// `Moving`: records received and not opened.
     pub pending: Vec<u8>,
 }
@@ -82,8 +90,10 @@ pub(super) struct Unsent {
     pub block: Span,
     /// What is to be sent.
     pub rest: Span,
-    /// When it was sealed, or the socket last took some of it.
+    /// When it was sealed.
     pub since_ns: u64,
+    /// Records of frames in it.
+    pub records: u64,
 }
 
 impl Secured {
@@ -98,7 +108,9 @@ impl Secured {
             waits_for_room: false,
             unsent: None,
             waits_for_block: false,
+            appetite: SEALED_SEND_BYTES_MAX,
             queued: false,
+            begun: false,
             turn: false,
             ended: false,
             met: false,
@@ -119,6 +131,16 @@ impl Secured {
         Secured { met: true, tenant, ..Secured::with(session) }
     }
 
+    /// Nothing waits to be sent; with `end`, its end has been told as well.
+    pub(super) fn has_said(&self, end: bool) -> bool {
+        !self.owes() && (!end || self.closing)
+    }
+
+    /// Records of frames that are sealed and have not all been sent.
+    pub(super) fn unsent_records(&self) -> u64 {
+        self.unsent.map_or(0, |unsent| unsent.records)
+    }
+
     /// Something waits to be sent.
     pub(super) fn owes(&self) -> bool {
         self.unsent.is_some() || self.session.has_output()
@@ -129,6 +151,11 @@ impl Conn {
     /// It is in the queue for a block to seal to.
     pub(super) fn waits_for_block(&self) -> bool {
         self.secured.as_ref().is_some_and(|secured| secured.waits_for_block)
+    }
+
+    /// Its handshake goes on only to be told no.
+    pub(super) fn is_refused(&self) -> bool {
+        self.secured.as_ref().is_some_and(|secured| secured.refusal.is_some())
     }
 
     /// The peer speaks TLS, and its handshake is not over.
@@ -142,6 +169,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn secure(&mut self, id: ConnId, refusal: Option<Code>) {
         let tls = self.tls.as_ref().expect("a port that speaks TLS has what to speak it with");
         let secured = Secured { refusal, ..Secured::new(tls) };
+        self.refusing += u32::from(refusal.is_some());
         self.conns[id].secured = Some(Box::new(secured));
     }
 
@@ -153,21 +181,22 @@ impl<I: Io> Shard<I> {
         }
         if !secured.queued {
             secured.queued = true;
-            self.handshakes.push_back(id);
+            // Who is nearly through goes first: what was begun is not to run out of time.
+            if secured.begun { self.handshakes.push_front(id) } else { self.handshakes.push_back(id) }
         }
         false
     }
 
     /// Goes on with the handshakes whose turn it is.
     pub(super) fn shake_hands(&mut self) {
-        let mut left = HANDSHAKES_PER_TICK;
+        let (mut left, began_ns) = (HANDSHAKES_PER_TICK, self.clock.mono_ns);
         while left > 0 {
             let Some(id) = self.handshakes.pop_front() else { return };
             // The slot may have changed hands since; then the new connection is in the queue again, or has no need.
             let Some(secured) = self.conns[id].secured.as_mut().filter(|secured| secured.queued) else {
                 continue;
             };
-            (secured.queued, secured.turn) = (false, true);
+            (secured.queued, secured.turn, secured.begun) = (false, true, true);
             if self.conns[id].is_live() {
                 self.take_kept(id, Layer::Records);
                 left -= 1;
@@ -176,6 +205,9 @@ impl<I: Io> Shard<I> {
             secured.turn = false;
             if secured.ended && self.conns[id].is_live() {
                 self.end_of_stream(id);
+            }
+            if self.io.clock().mono_ns.saturating_sub(began_ns) > HANDSHAKES_NS {
+                break;
             }
         }
         self.busy |= !self.handshakes.is_empty();
@@ -213,11 +245,16 @@ impl<I: Io> Shard<I> {
     }
 
     fn met(&mut self, id: ConnId, resumed: bool, tenant: Result<Option<TenantId>, String>) {
+        let secured = self.conns[id].secured.as_mut().expect("a connection whose handshake is over");
+        secured.met = true;
+        if !secured.session.can_send() {
+            // It was refused in the same moment, which the session says next.
+            return;
+        }
         self.counters.add(Counter::TlsHandshakes, 1);
         self.counters.add(Counter::TlsResumptions, u64::from(resumed));
         self.mark_dirty(id);
-        let secured = self.conns[id].secured.as_mut().expect("a connection whose handshake is over");
-        secured.met = true;
+        let secured = self.conns[id].secured.as_mut().expect("as before");
         match (secured.refusal, tenant) {
             (Some(code), _) => self.fail(id, code, String::new()),
             (None, Err(why)) => self.fail(id, Code::Unauthenticated, why),
@@ -292,11 +329,11 @@ impl<I: Io> Shard<I> {
             secured.closing = true;
             secured.session.close();
         }
-        if secured.owes() {
+        let (owes, waits) = (secured.owes(), secured.waits_for_block);
+        if owes && !waits {
             self.mark_dirty(id);
-            return false;
         }
-        true
+        !owes
     }
 
     /// What cannot be said any more is forgotten, so that the connection can end.

@@ -35,7 +35,8 @@ impl<I: Io> Shard<I> {
             Phase::Greeting | Phase::Moving | Phase::Lingering | Phase::Closing => conn.deadline_ns,
             Phase::Open => {
                 let idle = conn.received_ns + self.limits.idle_timeout_ms * 1_000_000;
-                idle.min(self.frame_due_ns(id)).min(conn.ack_due_ns)
+                let handshake = if conn.is_handshaking() { conn.deadline_ns } else { u64::MAX };
+                idle.min(self.frame_due_ns(id)).min(conn.ack_due_ns).min(handshake)
             }
         }
     }
@@ -72,6 +73,9 @@ impl<I: Io> Shard<I> {
             Phase::Open => {
                 if now >= self.conns[id].ack_due_ns {
                     self.ack_due(id);
+                }
+                if self.conns[id].is_handshaking() && now >= self.conns[id].deadline_ns {
+                    return self.fail(id, Code::HandshakeTimeout, String::new());
                 }
                 if now >= self.frame_due_ns(id) {
                     return self.fail(id, Code::FrameTimeout, String::new());

@@ -67,7 +67,8 @@ impl<I: Io> Shard<I> {
         let over = conn.doomed || matches!(conn.phase, Phase::Free | Phase::Closing);
         // A reason is the last word, and so is the end of the stream.
         let last_said = conn.phase == Phase::Lingering && (conn.reason.is_some() || !conn.close_when_sent);
-        if over || last_said {
+        let closed = conn.secured.as_ref().is_some_and(|secured| secured.closing);
+        if over || last_said || closed {
             return;
         }
         if conn.outbox.push(&mut self.blocks, &mut self.buffers.memory, frame, conn.blocked) {
@@ -170,12 +171,16 @@ impl<I: Io> Shard<I> {
     /// Ends a session that waited only for its last words to be sent.
     pub(super) fn nothing_to_send(&mut self, id: ConnId) {
         let conn = &self.conns[id];
-        let said = conn.outbox.is_empty() && conn.sending.is_none() && conn.resume == NONE && conn.lent == 0;
-        if conn.phase == Phase::Lingering
-            && said
-            && (conn.close_when_sent || conn.ended)
-            && self.has_said_close(id)
-        {
+        if !(conn.outbox.is_empty() && conn.sending.is_none() && conn.resume == NONE && conn.lent == 0) {
+            return;
+        }
+        let goodbye_said = conn.phase == Phase::Open && self.drain_leftover.is_some();
+        let last = conn.phase == Phase::Lingering && (conn.close_when_sent || conn.ended);
+        if !(goodbye_said || last) {
+            return;
+        }
+        let end_told = self.has_said_close(id);
+        if last && end_told {
             self.all_said(id);
         }
     }

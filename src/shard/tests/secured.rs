@@ -61,8 +61,9 @@ fn batches_get_through_however_the_bytes_are_cut() {
             rig.send(sock, &batch_of(channel, 5, sequence, 700));
         }
         rig.run();
-        let acked = rig.heard(sock).into_iter().filter(|(header, _)| header.kind == Kind::Ack);
-        assert_eq!(acked.last().map(|(header, _)| header.sequence), Some(3), "{receive_max} {record_bytes}");
+        let heard = rig.heard(sock);
+        let acked = heard.iter().filter(|(header, _)| header.kind == Kind::Ack);
+        assert_eq!(acked.map(|(header, _)| header.sequence).max(), Some(3), "{receive_max} {record_bytes}");
         assert_eq!((read(&rig, Counter::TlsHandshakes), read(&rig, Counter::BatchesAccepted)), (1, 3));
         rig.disconnect_all();
         rig.assert_nothing_leaked();
@@ -106,7 +107,7 @@ fn frames_over_many_records_are_in_one_piece_without_a_copy() {
 }
 
 #[test]
-fn one_flight_of_one_handshake_goes_on_in_a_tick() {
+fn a_few_handshakes_go_on_in_a_tick() {
     let mut rig = Rig::secured();
     let steady = rig.client();
     let many: Vec<_> = (0..10).map(|_| rig.begin(0)).collect();
@@ -240,11 +241,12 @@ fn consumers_that_take_nothing_do_not_keep_the_send_memory() {
     rig.pass(4_000);
     let fast = rig.client();
     rig.subscribe(fast, all_of("t"));
+    rig.send(producer, &batch_of(channel, 5, 21, 30_000));
     rig.pass(10);
     let kept = slow.iter().filter(|&&sock| !rig.closed(sock)).count();
     assert!(kept < slow.len(), "who took nothing was closed");
     let delivered = rig.heard(fast);
-    assert!(delivered.iter().any(|(header, _)| header.kind == Kind::Publish), "{:?}", delivered.len());
+    assert!(delivered.iter().any(|(header, _)| header.kind == Kind::Deliver));
     assert!(rig.shards[0].counters.read_refused(Code::PeerNotReading) > 0);
     rig.disconnect_all();
     rig.assert_nothing_leaked();
@@ -306,6 +308,9 @@ fn early_batches_are_stored_once_and_all_else_waits() {
     rig.send(first, &batch_of(channel, 5, 1, 100));
     rig.run();
     let _acked = rig.heard(first);
+    // A producer that is open elsewhere would be closed there by an early open.
+    rig.send(first, &header_only(Kind::Release, channel));
+    rig.run();
     let hello = crate::proto::control::Hello {
         client: "early".into(),
         version_min: 1,
@@ -318,8 +323,8 @@ fn early_batches_are_stored_once_and_all_else_waits() {
         ack_every_batches: 1,
         ..Default::default()
     };
-    // The next channel's handle is the one behind those in use.
-    let next = channel + 1;
+    // The handle that was given back is the next one.
+    let next = channel;
     let known =
         [hello.frame(0), open(5).frame(1), batch_of(next, 5, 2, 100), header_only(Kind::Ping, 0)].concat();
     let (mut conn, flight) = early::early_client(&client, &known);

@@ -158,6 +158,12 @@ impl ServerTls {
         &self.0.certificates
     }
 
+    /// Clients are asked for certificates.
+    #[must_use]
+    pub fn asks_for_certificates(&self) -> bool {
+        self.0.verifier.is_some()
+    }
+
     pub(in crate::tls) fn rustls(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0.rustls)
     }

@@ -44,11 +44,15 @@ pub(in crate::tls) fn whole(mut records: &[u8]) -> impl Iterator<Item = (u8, &[u
     })
 }
 
-/// Bytes of the record that begins here, as its header says, or of a header while that is not whole.
+/// Bytes of the record that begins here, as its header says, or of a header while that is not whole. No more than a
+/// record has at most, though the header may say so: it is refused when it is looked at.
 #[must_use]
 pub fn record_bytes(input: &[u8]) -> u32 {
+    #[allow(clippy::cast_possible_truncation)] // 2^14 and a little
+    const MAX: u32 = RECORD_BYTES_MAX as u32;
     let Some(&[_, _, _, high, low]) = input.first_chunk::<HEADER_BYTES>() else { return 5 };
-    5 + u32::from(u16::from_be_bytes([high, low]))
+    let bytes = 5 + u32::from(u16::from_be_bytes([high, low]));
+    bytes.min(MAX)
 }
 
 /// The header of a protected record with this many bytes of content.

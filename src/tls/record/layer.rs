@@ -5,9 +5,9 @@ use super::messages::{Assembler, KEY_UPDATE_NOT_REQUESTED, Message};
 use super::open::{open, room_bytes};
 use super::seal::{seal, seal_placed};
 use super::{
-    ALERT_RECORD_BYTES, CONTENT_BYTES_MAX, Content, EMPTY_RECORDS_MAX, HEADER_BYTES, Head,
-    KEY_UPDATE_RECORD_BYTES, KEY_UPDATES_MAX, OVERHEAD_BYTES, REKEY_AFTER_RECORDS, Received, Sealed, Then,
-    WARNINGS_MAX, head,
+    ALERT_RECORD_BYTES, CONTENT_BYTES_MAX, Content, DATA_BYTES_BETWEEN_KEY_UPDATES, EMPTY_RECORDS_MAX,
+    HEADER_BYTES, Head, KEY_UPDATE_RECORD_BYTES, KEY_UPDATES_MAX, OVERHEAD_BYTES, REKEY_AFTER_RECORDS,
+    Received, Sealed, Then, WARNINGS_MAX, head,
 };
 use crate::tls::{Alert, Failure, Reason};
 
@@ -51,6 +51,8 @@ pub struct RecordLayer {
     owed: Owed,
     empty_records: u8,
     key_updates: u8,
+    /// Data since they were last counted from 0.
+    data_bytes: usize,
     warnings: u8,
 }
 
@@ -67,6 +69,7 @@ impl RecordLayer {
             owed: Owed::Nothing,
             empty_records: 0,
             key_updates: 0,
+            data_bytes: 0,
             warnings: 0,
         }
     }
@@ -135,7 +138,13 @@ impl RecordLayer {
                     return Err(Reason::TooManyEmptyRecords);
                 }
             }
-            (Content::Data, _) => (self.empty_records, self.key_updates) = (0, 0),
+            (Content::Data, _) => {
+                self.empty_records = 0;
+                self.data_bytes += length;
+                if self.data_bytes >= DATA_BYTES_BETWEEN_KEY_UPDATES {
+                    (self.key_updates, self.data_bytes) = (0, 0);
+                }
+            }
             (Content::Handshake | Content::Alert, 0) => return Err(Reason::EmptyRecord),
             (Content::Handshake, _) => self.handshake(&out[..length])?,
             (Content::Alert, _) => self.alert(&out[..length])?,

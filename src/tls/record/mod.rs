@@ -60,7 +60,9 @@ pub const ALERT_RECORD_BYTES: usize = 2 + OVERHEAD_BYTES;
 pub const REKEY_AFTER_RECORDS: u64 = 3 << 20;
 /// Empty records in a row that are put up with.
 pub(super) const EMPTY_RECORDS_MAX: u8 = 32;
-/// KeyUpdates that are put up with without data in between.
+/// KeyUpdates that are put up with until so much data has come between them: each costs more than a record.
+pub(super) const DATA_BYTES_BETWEEN_KEY_UPDATES: usize = 64 * 1024;
+/// See [`DATA_BYTES_BETWEEN_KEY_UPDATES`].
 pub(super) const KEY_UPDATES_MAX: u8 = 32;
 /// Warnings that are put up with.
 pub(super) const WARNINGS_MAX: u8 = 4;

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tls::record::{CONTENT_BYTES_MAX, KEY_UPDATE_RECORD_BYTES, RECORD_BYTES_MAX, TAG_BYTES};
+use crate::tls::record::{
+    CONTENT_BYTES_MAX, DATA_BYTES_BETWEEN_KEY_UPDATES, KEY_UPDATE_RECORD_BYTES, KEY_UPDATES_MAX,
+    RECORD_BYTES_MAX, TAG_BYTES,
+};
 
 over_each_implementation! {
     every_suite_carries_every_length_of_interest,
@@ -231,7 +234,9 @@ proptest! {
         suite in 0..3_usize,
     ) {
         let (mut server, mut client) = (server(SUITES[suite]), client(SUITES[suite]));
-        client.rekey_after(rekey);
+        // Not more often than is put up with.
+        let content = (send_room - OVERHEAD_BYTES) as u64;
+        client.rekey_after(rekey.max(DATA_BYTES_BETWEEN_KEY_UPDATES as u64 / u64::from(KEY_UPDATES_MAX) / content + 1));
         let data = pattern(writes.iter().sum());
         let (mut wire, mut at) = (Vec::new(), 0);
         let mut out = vec![0; send_room.max(KEY_UPDATE_RECORD_BYTES)];

@@ -2,7 +2,10 @@
 
 use super::exchange::padded;
 use super::*;
-use crate::tls::record::{CONTENT_BYTES_MAX, HEADER_BYTES, RECORD_BYTES_MAX, TAG_BYTES};
+
+use crate::tls::record::{
+    CONTENT_BYTES_MAX, DATA_BYTES_BETWEEN_KEY_UPDATES, HEADER_BYTES, RECORD_BYTES_MAX, TAG_BYTES,
+};
 use crate::tls::{Alert, Failure};
 
 over_each_implementation! {
@@ -199,8 +202,10 @@ fn key_updates_without_data_are_put_up_with_for_a_while() {
             }
             keys = secrets.next_sending();
             if Some(number) == between {
-                let wire = record(&mut keys, Content::Data, b"x");
-                assert_eq!(hear(&mut layer, &wire).0, b"x");
+                for _ in 0..DATA_BYTES_BETWEEN_KEY_UPDATES / 16_384 {
+                    let wire = record(&mut keys, Content::Data, &[b'x'; 16_384]);
+                    assert_eq!(hear(&mut layer, &wire).0.len(), 16_384);
+                }
             }
         }
         assert_eq!(refused, refused_at);
