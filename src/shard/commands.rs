@@ -373,7 +373,7 @@ impl<I: Io> Shard<I> {
         self.counters.set(Counter::EvictedRecords, evicted_records);
         self.counters.set(Counter::EvictedBytes, evicted_bytes);
         self.counters.set(Counter::ReceiveMemoryInUseBytes, self.buffers.receive.in_use_bytes());
-        let sending = self.sending.as_ref().map_or(0, SendMemory::in_use_bytes);
+        let sending = self.sealing.memory.as_ref().map_or(0, SendMemory::in_use_bytes);
         self.counters.set(Counter::SendMemoryInUseBytes, sending);
         self.end_stalled();
     }

@@ -47,7 +47,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::access::Access;
-use crate::buf::{Buffers, SendMemory, Span};
+use crate::buf::{Buffers, Span};
 use crate::ids::{ConnId, RegionId, ShardId, SockId};
 use crate::io::{
     Clock, Completion, Completions, Io, IoFatal, Op, SocketHandle, Token, TokenKind, Wait, WakeHandle,
@@ -65,6 +65,7 @@ use conn::ConnTable;
 use list::List;
 use messages::{Message, Report};
 use outbox::BlockPool;
+use sealing::Sealing;
 use subscriptions::{RemoteConsumers, SubscriptionTable};
 use topics::{PartitionSlot, TopicTable};
 use transmit::Flight;
@@ -165,16 +166,11 @@ pub struct Shard<I: Io> {
     sessions: u64,
 
     tls: Option<ShardTls>,
-    /// Where records are sealed to.
-    sending: Option<SendMemory>,
+    sealing: Sealing,
     /// Handshakes with something to go on with, in their turn.
     handshakes: VecDeque<ConnId>,
-    /// Connections that found no block to seal to.
-    sealing_waits: VecDeque<ConnId>,
     /// Connections whose handshake goes on only to say no.
     refusing: u32,
-    /// No block was free since one was given back.
-    out_of_blocks: bool,
     /// The next time a failure of TLS may be logged.
     tls_report_after_ns: u64,
 
@@ -257,7 +253,6 @@ impl<I: Io> Shard<I> {
         let limits = spec.limits;
         let connections = limits.connections as usize;
         let listeners = attach_all(&mut io, spec.listeners);
-        let sending = spec.tls.as_ref().map(|tls| SendMemory::new(tls.send_memory.0, tls.send_memory.1));
         Shard {
             id: spec.id,
             shards: spec.shards,
@@ -287,12 +282,10 @@ impl<I: Io> Shard<I> {
             auto_create: spec.auto_create,
             shard_addresses: spec.shard_addresses,
             sessions: 0,
+            sealing: Sealing::new(spec.tls.as_ref()),
             tls: spec.tls,
-            sending,
             handshakes: VecDeque::new(),
-            sealing_waits: VecDeque::new(),
             refusing: 0,
-            out_of_blocks: false,
             tls_report_after_ns: 0,
             conns: ConnTable::new(limits.connections),
             timers: TimerWheel::new(connections),

@@ -156,7 +156,7 @@ impl<I: Io> Shard<I> {
         let mut secured = Secured::adopted(session, tenant.map(TenantId));
         let bytes = u32::try_from(unsent.len()).expect("it was a span");
         if bytes > 0 {
-            match self.sending.as_mut().and_then(|memory| memory.take(bytes)) {
+            match self.sealing.memory.as_mut().and_then(|memory| memory.take(bytes)) {
                 Some(block) => {
                     self.buffers.memory.copy_in(&unsent, block, CopyReason::Moved);
                     secured.unsent =

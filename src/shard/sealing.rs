@@ -5,6 +5,8 @@
 //! sent for frames and partitions, and its block is the connection's until the socket has taken all of it; nothing
 //! more is sealed before. A connection that finds no block waits in a queue for the next one that is given back.
 
+use std::collections::VecDeque;
+
 use crate::buf::{SendMemory, Span};
 use crate::ids::ConnId;
 use crate::io::{Io, Op, SpanListId, TokenKind};
@@ -15,7 +17,7 @@ use crate::tls::record::{CONTENT_BYTES_MAX, KEY_UPDATE_RECORD_BYTES, OVERHEAD_BY
 use crate::tls::spans;
 
 use super::Shard;
-use super::secured::{Secured, Unsent};
+use super::secured::{Secured, ShardTls, Unsent};
 
 /// Room for what a handshake has to say in one send; more goes with the next one.
 const HANDSHAKE_SEND_BYTES: u32 = 8 * 1024;
@@ -25,6 +27,24 @@ const APPETITE_BYTES_MIN: u32 = 4 * 1024;
 const WOKEN_PER_TICK: usize = 16;
 /// How long a connection may keep a block while others wait for one.
 const STALLED_NS: u64 = 2_000_000_000;
+
+/// A shard's memory for sealed records, and who waits for some.
+#[derive(Default)]
+pub(super) struct Sealing {
+    /// Only where TLS is spoken.
+    pub memory: Option<SendMemory>,
+    /// Connections that found no block.
+    pub waits: VecDeque<ConnId>,
+    /// None was free since one was given back.
+    out_of_blocks: bool,
+}
+
+impl Sealing {
+    pub(super) fn new(tls: Option<&ShardTls>) -> Sealing {
+        let memory = tls.map(|tls| SendMemory::new(tls.send_memory.0, tls.send_memory.1));
+        Sealing { memory, ..Sealing::default() }
+    }
+}
 
 const SECURED: &str = "a connection that speaks TLS";
 
@@ -67,7 +87,7 @@ impl<I: Io> Shard<I> {
 
     /// Bytes of frames for one send, that fit with their records into a block of the share a connection has now.
     fn sealed_bytes_max(&self) -> u32 {
-        let share = self.sending.as_ref().map_or(0, SendMemory::share);
+        let share = self.sealing.memory.as_ref().map_or(0, SendMemory::share);
         u32::try_from(share)
             .map_or(SEALED_SEND_BYTES_MAX, |share| (share - share / 16).min(SEALED_SEND_BYTES_MAX))
     }
@@ -75,7 +95,7 @@ impl<I: Io> Shard<I> {
     /// Says how many of the bytes were sealed.
     fn seal_spans(&mut self, id: ConnId, gathered: &[Span], owes: bool) -> u32 {
         let wanted = room_for(gathered) + if owes { HANDSHAKE_SEND_BYTES } else { 0 };
-        let Some(block) = self.sending.as_mut().and_then(|memory| memory.take(wanted)) else {
+        let Some(block) = self.sealing.memory.as_mut().and_then(|memory| memory.take(wanted)) else {
             self.wait_for_block(id);
             return 0;
         };
@@ -109,19 +129,19 @@ impl<I: Io> Shard<I> {
     pub(super) fn give_block(&mut self, id: ConnId) {
         let Some(secured) = &mut self.conns[id].secured else { return };
         let Some(unsent) = secured.unsent.take() else { return };
-        if let Some(memory) = &mut self.sending {
+        if let Some(memory) = &mut self.sealing.memory {
             memory.give(unsent.block);
         }
-        self.out_of_blocks = false;
+        self.sealing.out_of_blocks = false;
     }
 
     /// A turn for those who wait for a block, a few at a time, until one finds none again.
     pub(super) fn wake_who_waits_for_blocks(&mut self) {
-        if self.out_of_blocks {
+        if self.sealing.out_of_blocks {
             return;
         }
         for _ in 0..WOKEN_PER_TICK {
-            let Some(id) = self.sealing_waits.pop_front() else { return };
+            let Some(id) = self.sealing.waits.pop_front() else { return };
             // The slot may have changed hands since.
             let secured = self.conns[id].secured.as_mut().filter(|secured| secured.waits_for_block);
             if let Some(secured) = secured {
@@ -132,23 +152,23 @@ impl<I: Io> Shard<I> {
                 self.mark_dirty(id);
             }
         }
-        self.busy |= !self.sealing_waits.is_empty();
+        self.busy |= !self.sealing.waits.is_empty();
     }
 
     fn wait_for_block(&mut self, id: ConnId) {
-        self.out_of_blocks = true;
+        self.sealing.out_of_blocks = true;
         self.counters.add(Counter::SendWaits, 1);
         let secured = self.conns[id].secured.as_mut().expect(SECURED);
         if !secured.waits_for_block {
             secured.waits_for_block = true;
-            self.sealing_waits.push_back(id);
+            self.sealing.waits.push_back(id);
             self.set_blocked(id, true);
         }
     }
 
     /// Closes who keeps a block for long, while others wait for one.
     pub(super) fn end_stalled(&mut self) {
-        if self.sealing_waits.is_empty() {
+        if self.sealing.waits.is_empty() {
             return;
         }
         let now_ns = self.clock.mono_ns;

@@ -495,8 +495,12 @@ impl Rig {
             assert_eq!(shard.io.armed(), 0, "operations in flight of {id}");
             assert_eq!(shard.io.lists_in_use(), 0, "lists of spans of {id}");
             assert_eq!(shard.census.total(), 0, "the census");
-            assert_eq!(shard.sending.as_ref().map_or(0, SendMemory::in_use_bytes), 0, "send memory of {id}");
-            assert!(shard.handshakes.is_empty() && shard.sealing_waits.is_empty(), "queues of {id}");
+            assert_eq!(
+                shard.sealing.memory.as_ref().map_or(0, SendMemory::in_use_bytes),
+                0,
+                "send memory of {id}"
+            );
+            assert!(shard.handshakes.is_empty() && shard.sealing.waits.is_empty(), "queues of {id}");
         }
         assert_eq!(self.granted(), 0, "credit");
     }
