@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -18,28 +19,38 @@ pub(super) struct Named {
 pub(super) struct ByName(pub(super) Vec<Named>);
 
 impl ByName {
-    /// The first with the name and a key the client can check; else the first with the name; else the same of all,
-    /// since a client that asks for an unknown name may still know one of ours.
+    /// The first with the name and a key whose signatures the client can check. Where none has the name all are
+    /// looked at, since a client that asks for an unknown name may still know one of ours.
     fn choose(&self, name: Option<&str>, usable: impl Fn(&Named) -> bool) -> Option<&Named> {
         let name = name.map(str::to_ascii_lowercase);
         let for_name = |named: &&Named| {
             name.as_deref().is_some_and(|name| named.names.iter().any(|own| covers(own, name)))
         };
-        let all = self.0.iter();
-        all.clone()
-            .filter(for_name)
-            .find(|named| usable(named))
-            .or_else(|| all.clone().find(for_name))
-            .or_else(|| all.clone().find(|named| usable(named)))
-            .or_else(|| self.0.first())
+        let anybodys = !self.0.iter().any(|named| for_name(&named));
+        self.0.iter().filter(|named| anybodys || for_name(named)).find(|named| usable(named))
     }
 }
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let usable = |named: &Named| named.key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let offered: Vec<_> =
+            hello.signature_schemes().iter().copied().filter(|&s| in_handshakes(s)).collect();
+        let usable = |named: &Named| named.key.key.choose_scheme(&offered).is_some();
         self.choose(hello.server_name(), usable).map(|named| Arc::clone(&named.key))
     }
+}
+
+/// Whether a handshake of TLS 1.3 is signed like this; clients also list what they can check in certificates
+/// (RFC 8446 section 4.2.3).
+fn in_handshakes(scheme: SignatureScheme) -> bool {
+    !matches!(
+        scheme,
+        SignatureScheme::RSA_PKCS1_SHA1
+            | SignatureScheme::RSA_PKCS1_SHA256
+            | SignatureScheme::RSA_PKCS1_SHA384
+            | SignatureScheme::RSA_PKCS1_SHA512
+            | SignatureScheme::ECDSA_SHA1_Legacy
+    )
 }
 
 /// Whether a name of a certificate is good for the name that was asked for (RFC 9525 section 6.3).

@@ -8,17 +8,16 @@ use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 
-use super::errors::{alert_in, failure_of};
+use super::errors::failure_of;
 use super::peer::{Met, Peer, chain_of, meet};
 use crate::tls::config::{CallersTime, ClientTls, ServerTls};
 use crate::tls::record::{
-    ALERT, CHANGE_CIPHER_SPEC, CONTENT_BYTES_MAX, HANDSHAKE, HEADER_BYTES, Head, Keys, NextKeys,
-    OVERHEAD_BYTES, PROTECTED, RecordLayer, Side, whole,
+    CONTENT_BYTES_MAX, Keys, NextKeys, OVERHEAD_BYTES, PROTECTED, RecordLayer, Side, whole,
 };
 use crate::tls::{Failure, Reason};
 
-/// Bytes of handshake messages that are kept until they are whole: rustls gives up before.
-const KEPT_BYTES_MAX: usize = 128 * 1024;
+mod hello;
+mod refusing;
 
 /// What a record led to.
 pub(super) enum Step {
@@ -85,6 +84,9 @@ pub(super) struct Handshake {
     /// A protected record has gone out: an alert in plaintext would mean nothing.
     protected: bool,
     early_data: bool,
+    change_cipher_specs: u8,
+    /// What the client offers, if it said so in one record.
+    offer: Option<hello::Offer>,
     /// Why the peer is not let in, though the handshake goes on.
     refused: Option<Reason>,
 }
@@ -125,6 +127,8 @@ impl Handshake {
             fresh: true,
             protected: false,
             early_data,
+            change_cipher_specs: 0,
+            offer: None,
             refused: None,
         }
     }
@@ -139,43 +143,6 @@ impl Handshake {
         }
     }
 
-    /// Judges the first byte of all, before what might be the length of a record is looked at: who speaks something
-    /// else is told so. A server's first word may be that it refuses.
-    pub(super) fn check_first(&self, input: &[u8]) -> Result<(), Reason> {
-        match input.first() {
-            Some(&ALERT) if self.fresh && matches!(self.conn, Some(Conn::Client(_))) => Ok(()),
-            Some(&kind) if self.fresh && kind != HANDSHAKE => Err(Reason::NotTls),
-            _ => Ok(()),
-        }
-    }
-
-    /// Judges a header before its record is waited for; says how long the record is.
-    pub(super) fn check(&self, head: Head) -> Result<usize, Reason> {
-        match head {
-            Head::None => Ok(HEADER_BYTES),
-            Head::Of { kind, .. } if !(CHANGE_CIPHER_SPEC..=PROTECTED).contains(&kind) => {
-                Err(Reason::UnexpectedRecord)
-            }
-            Head::Of { kind, bytes } if kind != PROTECTED && bytes > HEADER_BYTES + CONTENT_BYTES_MAX => {
-                Err(Reason::RecordOverflow)
-            }
-            Head::Of { bytes, .. } => Ok(bytes),
-        }
-    }
-
-    /// Gives up for a reason of ours. Once records are protected only rustls could tell the peer, and it has
-    /// nothing to say about this.
-    pub(super) fn refuse(&mut self, reason: Reason, outgoing: &mut Vec<u8>) -> Failure {
-        let mut failure = Failure::from(reason);
-        match failure.sent {
-            Some(alert) if !self.protected => {
-                outgoing.extend_from_slice(&[ALERT, 3, 3, 0, 2, alert.level(), alert.0]);
-            }
-            _ => failure.sent = None,
-        }
-        failure
-    }
-
     /// Takes one whole record. `early` has room for the record's content where early data is allowed.
     pub(super) fn take(
         &mut self,
@@ -185,9 +152,8 @@ impl Handshake {
         now_s: u64,
     ) -> Step {
         self.time.set(now_s);
-        self.fresh = false;
-        if self.kept.len() + record.len() > KEPT_BYTES_MAX {
-            return Step::Failed(self.refuse(Reason::MalformedMessage, outgoing));
+        if let Err(reason) = self.admit(record) {
+            return Step::Failed(self.refuse(reason, outgoing));
         }
         self.kept.extend_from_slice(record);
         let before = outgoing.len();
@@ -208,20 +174,8 @@ impl Handshake {
                 // rustls tells the peer in what it gives out after the error.
                 let said = outgoing.len();
                 self.last_words(outgoing);
-                Step::Failed(self.failed(&error, outgoing, said))
+                Step::Failed(self.failed(&error, record, outgoing, said))
             }
-        }
-    }
-
-    fn failed(&mut self, error: &Error, outgoing: &mut Vec<u8>, said: usize) -> Failure {
-        let failure = failure_of(error);
-        if failure.received.is_some() {
-            return failure;
-        }
-        match alert_in(&outgoing[said..], failure.reason) {
-            Some(alert) => Failure { sent: Some(alert), ..failure },
-            // Some errors leave it to the caller.
-            None => Failure { detail: failure.detail, ..self.refuse(failure.reason, outgoing) },
         }
     }
 
@@ -250,19 +204,6 @@ impl Handshake {
             self.refused = judged.err();
         }
         self.refused.is_none()
-    }
-
-    /// What waits to be sent after an error. rustls is asked for that and nothing else: it would go on with what it
-    /// has kept.
-    fn last_words(&mut self, outgoing: &mut Vec<u8>) {
-        let Some(conn) = &mut self.conn else { return };
-        while conn.wants_write() {
-            let (discard, turn) = conn.step(&mut self.kept, outgoing, &mut Vec::new());
-            self.kept.drain(..discard);
-            if !matches!(turn, Ok(Turn::Again)) {
-                return;
-            }
-        }
     }
 
     /// Looks at who the peer is, and takes the keys over.

@@ -8,7 +8,7 @@
 //! It may move between threads, as a connection moves between shards.
 
 use super::config::{ClientTls, ServerTls};
-use super::record::{Received, RecordLayer, Sealed, Then, head};
+use super::record::{Received, RecordLayer, Sealed, Then};
 use super::{Failure, Reason};
 
 mod buffered;
@@ -113,8 +113,7 @@ impl Session {
             };
             let stopped = |then| Received { consumed, produced: early, early, then };
             let rest = &input[consumed..];
-            let checked = handshake.check_first(rest).and_then(|()| head(rest));
-            let bytes = match checked.and_then(|head| handshake.check(head)) {
+            let bytes = match handshake.check_first(rest).and_then(|()| handshake.check(rest)) {
                 Ok(bytes) if bytes > input.len() - consumed => return stopped(Then::Wants(bytes)),
                 Ok(bytes) => bytes,
                 Err(reason) => {

@@ -83,17 +83,26 @@ fn a_name_that_is_none_is_refused_at_once() {
     }
 }
 
+fn with_length(bytes: &[u8]) -> Vec<u8> {
+    [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat()
+}
+
 /// A ClientHello by hand: suites, named groups with an x25519 share, and more extensions.
 fn client_hello(suite: u16, group: u16, share: u16, more: &[(u16, &[u8])]) -> Vec<u8> {
-    fn with_length(bytes: &[u8]) -> Vec<u8> {
-        [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat()
-    }
-    let group = group.to_be_bytes();
     let share = [&share.to_be_bytes()[..], &with_length(&[9; 32])].concat();
+    let own = [
+        (10, with_length(&group.to_be_bytes())),
+        (13, with_length(&[4, 3, 8, 4])),
+        (51, with_length(&share)),
+    ];
+    let own = own.iter().map(|(number, body)| (*number, &body[..]));
+    hello_with(suite, &own.chain(more.iter().copied()).collect::<Vec<_>>())
+}
+
+/// A ClientHello with these extensions and no others.
+fn hello_with(suite: u16, own: &[(u16, &[u8])]) -> Vec<u8> {
     let mut extensions = Vec::new();
-    let own: [(u16, Vec<u8>); 3] =
-        [(10, with_length(&group)), (13, with_length(&[4, 3, 8, 4])), (51, with_length(&share))];
-    for (number, body) in own.iter().map(|(n, body)| (*n, &body[..])).chain(more.iter().copied()) {
+    for (number, body) in own {
         extensions.extend(number.to_be_bytes());
         extensions.extend(with_length(body));
     }
@@ -132,6 +141,63 @@ fn hellos_that_lead_nowhere() {
     refused_in_plaintext(&good(0x1301, 256, 256, &[TLS13]), Reason::NoSharedSuite, Alert::HANDSHAKE_FAILURE);
     let twice = good(0x1301, 29, 29, &[TLS13, TLS13]);
     refused_in_plaintext(&twice, Reason::MalformedMessage, Alert::ILLEGAL_PARAMETER);
+}
+
+#[test]
+fn who_offers_older_versions_is_told_so_whatever_else_it_lacks() {
+    let version = |hello: &[u8]| refused_in_plaintext(hello, Reason::TlsVersion, Alert::PROTOCOL_VERSION);
+    version(&hello_with(0xc02f, &[]));
+    version(&hello_with(0x1301, &[(43, &[2, 3, 3])]));
+    // Offers 1.3, and names SSL 3.0 as its own version.
+    let mut hello = client_hello(0x1301, 29, 29, &[TLS13]);
+    hello[9..11].copy_from_slice(&[3, 0]);
+    version(&hello);
+}
+
+#[test]
+fn what_a_hello_lacks() {
+    let groups: (u16, &[u8]) = (10, &[0, 2, 0, 29]);
+    let share = [&[0, 36, 0, 29, 0, 32][..], &[9; 32]].concat();
+    let (share, signatures): ((u16, &[u8]), (u16, &[u8])) = ((51, &share), (13, &[0, 2, 4, 3]));
+    for without in
+        [vec![TLS13, groups, signatures], vec![TLS13, groups, share], vec![TLS13, signatures, share]]
+    {
+        let hello = hello_with(0x1301, &without);
+        refused_in_plaintext(&hello, Reason::MissingExtension, Alert::MISSING_EXTENSION);
+    }
+    // Signatures of RSA alone, of certificates alone, and of nothing anybody knows; our key is for ECDSA.
+    for scheme in [[8, 4], [4, 1], [2, 3], [0xee, 0xee]] {
+        let hello = hello_with(0x1301, &[TLS13, groups, share, (13, &with_length(&scheme))]);
+        refused_in_plaintext(&hello, Reason::NoSharedSuite, Alert::HANDSHAKE_FAILURE);
+    }
+}
+
+/// What a server says that has sent its flight, and what it makes of it.
+#[track_caller]
+fn refused_under_keys(record: &[u8], reason: Reason, alert: Alert) {
+    let files = Files::new();
+    let mut end = End::new(Session::server(&server_tls(&files.server()), Records::Own));
+    end.hear(&client_hello(0x1301, 29, 29, &[TLS13]));
+    assert!(end.say(b"").len() > 500, "its flight");
+    end.hear(record);
+    assert_eq!((end.failure().reason, end.failure().sent), (reason, Some(alert)), "{}", end.failure());
+    assert_eq!(end.say(b"").len(), crate::tls::record::ALERT_RECORD_BYTES);
+}
+
+#[test]
+fn what_has_no_place_in_a_handshake_is_told_under_its_keys() {
+    let unexpected = Alert::UNEXPECTED_MESSAGE;
+    refused_under_keys(&[99, 3, 3, 0, 1, 0], Reason::UnexpectedRecord, unexpected);
+    // A Finished in plaintext.
+    let finished = [&[22, 3, 3, 0, 36, 20, 0, 0, 32][..], &[0; 32]].concat();
+    refused_under_keys(&finished, Reason::UnexpectedRecord, unexpected);
+    let change = [20, 3, 3, 0, 1, 1];
+    refused_under_keys(&change.repeat(3), Reason::UnexpectedRecord, unexpected);
+    refused_under_keys(&[20, 3, 3, 0, 1, 2], Reason::UnexpectedRecord, unexpected);
+    // Longer than any, which rustls sees when it has opened it; and longer than it looks at.
+    let long = |bytes: u16| [&[23, 3, 3][..], &bytes.to_be_bytes(), &vec![0; bytes.into()]].concat();
+    refused_under_keys(&long((1 << 14) + 257), Reason::BadRecordMac, Alert::BAD_RECORD_MAC);
+    refused_under_keys(&long((1 << 14) + 2049)[..5], Reason::RecordOverflow, unexpected);
 }
 
 /// A client of rustls that speaks other protocols: what it reads.

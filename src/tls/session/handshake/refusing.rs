@@ -1,0 +1,159 @@
+//! How a handshake is refused: what rustls would take and should not, what it refuses without a word, and where it
+//! says something else than the RFC does.
+//!
+//! Before records are protected an alert of ours is as good as one of rustls's. Afterwards only rustls has the keys, and
+//! sends no alert for a caller.
+
+use rustls::Error;
+
+use super::hello::Offer;
+use super::{Conn, Handshake, Turn};
+use crate::tls::record::{
+    ALERT, CHANGE_CIPHER_SPEC, CONTENT_BYTES_MAX, HANDSHAKE, HEADER_BYTES, Head, PROTECTED, head,
+    record_bytes,
+};
+use crate::tls::session::errors::{alert_in, failure_of};
+use crate::tls::{Alert, Failure, Reason};
+
+/// Bytes of handshake messages that are kept until they are whole: rustls gives up before.
+const KEPT_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of a record that rustls looks into: more than TLS allows.
+const OPENED_BYTES_MAX: usize = HEADER_BYTES + CONTENT_BYTES_MAX + 2048;
+/// ChangeCipherSpecs that are put up with, by rustls as well.
+const CHANGE_CIPHER_SPECS_MAX: u8 = 2;
+/// One that says nothing TLS knows.
+const NO_CHANGE_CIPHER_SPEC: [u8; 6] = [CHANGE_CIPHER_SPEC, 3, 3, 0, 1, 0];
+
+impl Handshake {
+    /// Judges the first byte of all, before what might be the length of a record is looked at: who speaks something
+    /// else is told so. A server's first word may be that it refuses.
+    pub(in crate::tls::session) fn check_first(&self, input: &[u8]) -> Result<(), Reason> {
+        match input.first() {
+            Some(&ALERT) if self.fresh && matches!(self.conn, Some(Conn::Client(_))) => Ok(()),
+            Some(&kind) if self.fresh && kind != HANDSHAKE => Err(Reason::NotTls),
+            _ => Ok(()),
+        }
+    }
+
+    /// Judges a header before its record is waited for; says how long the record is.
+    pub(in crate::tls::session) fn check(&self, input: &[u8]) -> Result<usize, Reason> {
+        let head = match head(input) {
+            // Under its keys only rustls can say that a record is too long, and does when it has opened it.
+            Err(Reason::RecordOverflow) if self.protected && input.first() == Some(&PROTECTED) => {
+                let bytes = record_bytes(input) as usize;
+                return if bytes > OPENED_BYTES_MAX { Err(Reason::RecordOverflow) } else { Ok(bytes) };
+            }
+            head => head?,
+        };
+        match head {
+            Head::None => Ok(HEADER_BYTES),
+            Head::Of { kind, .. } if !(CHANGE_CIPHER_SPEC..=PROTECTED).contains(&kind) => {
+                Err(Reason::UnexpectedRecord)
+            }
+            Head::Of { kind: HANDSHAKE, .. } if self.protected => Err(Reason::UnexpectedRecord),
+            Head::Of { kind, bytes } if kind != PROTECTED && bytes > HEADER_BYTES + CONTENT_BYTES_MAX => {
+                Err(Reason::RecordOverflow)
+            }
+            Head::Of { bytes, .. } => Ok(bytes),
+        }
+    }
+
+    /// Gives up for a reason of ours.
+    pub(in crate::tls::session) fn refuse(&mut self, reason: Reason, outgoing: &mut Vec<u8>) -> Failure {
+        let mut failure = Failure::from(reason);
+        match failure.sent {
+            Some(alert) if !self.protected => {
+                outgoing.extend_from_slice(&[ALERT, 3, 3, 0, 2, alert.level(), alert.0]);
+            }
+            Some(_) => failure.sent = self.provoke(outgoing),
+            None => {}
+        }
+        failure
+    }
+
+    /// Makes rustls tell the peer something: there is a record that it answers with `unexpected_message`. (In the
+    /// middle of a message it takes it for a protected one, and says `bad_record_mac`.) Either is better than an end
+    /// without a word.
+    fn provoke(&mut self, outgoing: &mut Vec<u8>) -> Option<Alert> {
+        self.kept.extend_from_slice(&NO_CHANGE_CIPHER_SPEC);
+        let said = outgoing.len();
+        let error = self.run(outgoing, &mut Vec::new()).err()?;
+        self.last_words(outgoing);
+        alert_in(&outgoing[said..], failure_of(&error).reason)
+    }
+
+    /// What rustls would take and should not, or would refuse without a word.
+    pub(super) fn admit(&mut self, record: &[u8]) -> Result<(), Reason> {
+        if self.fresh && matches!(self.conn, Some(Conn::Server(..))) {
+            self.offer = Offer::of(record);
+            if self.offer == Some(Offer::Forbidden) {
+                return Err(Reason::TlsVersion);
+            }
+        }
+        self.fresh = false;
+        if record.first() == Some(&CHANGE_CIPHER_SPEC) {
+            self.change_cipher_specs += 1;
+            if self.change_cipher_specs > CHANGE_CIPHER_SPECS_MAX {
+                return Err(Reason::UnexpectedRecord);
+            }
+        }
+        if self.kept.len() + record.len() > KEPT_BYTES_MAX {
+            return Err(Reason::MalformedMessage);
+        }
+        Ok(())
+    }
+
+    /// rustls has given up over this record, and has said what it has to say from `said` on.
+    pub(super) fn failed(
+        &mut self,
+        error: &Error,
+        record: &[u8],
+        outgoing: &mut Vec<u8>,
+        said: usize,
+    ) -> Failure {
+        let mut failure = failure_of(error);
+        if failure.received.is_some() {
+            return failure;
+        }
+        let Some(alert) = alert_in(&outgoing[said..], failure.reason) else {
+            // Some errors leave it to the caller. The record is not looked at again.
+            self.kept.truncate(self.kept.len().saturating_sub(record.len()));
+            return Failure { detail: failure.detail, ..self.refuse(failure.reason, outgoing) };
+        };
+        failure.sent = Some(alert);
+        if let Some(reason) = self.right_reason(failure.reason, alert).filter(|_| !self.protected)
+            && let (Some(right), Some(number)) = (reason.alert(), outgoing.last_mut())
+        {
+            (failure.reason, failure.sent, *number) = (reason, Some(right), right.0);
+        }
+        failure
+    }
+
+    /// The reason whose alert a client gets with whom nothing is shared, where rustls says `handshake_failure`, or
+    /// `access_denied` where no certificate has a signature that the client can check.
+    fn right_reason(&self, reason: Reason, alert: Alert) -> Option<Reason> {
+        let unsigned = alert == Alert::ACCESS_DENIED;
+        if !unsigned && !matches!(reason, Reason::NoSharedSuite | Reason::MissingExtension) {
+            return None;
+        }
+        match self.offer {
+            Some(Offer::Forbidden | Offer::Older) => Some(Reason::TlsVersion),
+            Some(Offer::Incomplete) => Some(Reason::MissingExtension),
+            Some(Offer::Complete) | None if unsigned => Some(Reason::NoSharedSuite),
+            Some(Offer::Complete) | None => None,
+        }
+    }
+
+    /// What waits to be sent after an error. rustls is asked for that and nothing else: it would go on with what it
+    /// has kept.
+    pub(super) fn last_words(&mut self, outgoing: &mut Vec<u8>) {
+        let Some(conn) = &mut self.conn else { return };
+        while conn.wants_write() {
+            let (discard, turn) = conn.step(&mut self.kept, outgoing, &mut Vec::new());
+            self.kept.drain(..discard);
+            if !matches!(turn, Ok(Turn::Again)) {
+                return;
+            }
+        }
+    }
+}
