@@ -155,6 +155,7 @@ impl Handshake {
         if let Err(reason) = self.admit(record) {
             return Step::Failed(self.refuse(reason, outgoing));
         }
+        let begun = !self.kept.is_empty();
         self.kept.extend_from_slice(record);
         let before = outgoing.len();
         let mut early_data = Vec::new();
@@ -174,7 +175,7 @@ impl Handshake {
                 // rustls tells the peer in what it gives out after the error.
                 let said = outgoing.len();
                 self.last_words(outgoing);
-                Step::Failed(self.failed(&error, record, outgoing, said))
+                Step::Failed(self.failed(&error, begun, outgoing, said))
             }
         }
     }

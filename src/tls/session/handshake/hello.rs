@@ -7,7 +7,8 @@
 
 use crate::tls::record::{HANDSHAKE, HEADER_BYTES};
 
-const CLIENT_HELLO: u8 = 1;
+/// The message's number.
+pub(super) const CLIENT_HELLO: u8 = 1;
 const RANDOM_BYTES: usize = 32;
 const SSL_3: u16 = 0x0300;
 const TLS_1_3: u16 = 0x0304;

@@ -4,9 +4,9 @@
 //! Before records are protected an alert of ours is as good as one of rustls's. Afterwards only rustls has the keys, and
 //! sends no alert for a caller.
 
-use rustls::Error;
+use rustls::{Error, PeerMisbehaved};
 
-use super::hello::Offer;
+use super::hello::{CLIENT_HELLO, Offer};
 use super::{Conn, Handshake, Turn};
 use crate::tls::record::{
     ALERT, CHANGE_CIPHER_SPEC, CONTENT_BYTES_MAX, HANDSHAKE, HEADER_BYTES, Head, PROTECTED, head,
@@ -71,9 +71,9 @@ impl Handshake {
         failure
     }
 
-    /// Makes rustls tell the peer something: there is a record that it answers with `unexpected_message`. (In the
-    /// middle of a message it takes it for a protected one, and says `bad_record_mac`.) Either is better than an end
-    /// without a word.
+    /// Makes rustls tell the peer something, by a record that it answers with `unexpected_message` (and in the middle of
+    /// a message takes for a protected one, and answers with `bad_record_mac`): better than an end without a word. For
+    /// rustls it is one more record of the peer's, so it has to be in a state to take one.
     fn provoke(&mut self, outgoing: &mut Vec<u8>) -> Option<Alert> {
         self.kept.extend_from_slice(&NO_CHANGE_CIPHER_SPEC);
         let said = outgoing.len();
@@ -85,6 +85,9 @@ impl Handshake {
     /// What rustls would take and should not, or would refuse without a word.
     pub(super) fn admit(&mut self, record: &[u8]) -> Result<(), Reason> {
         if self.fresh && matches!(self.conn, Some(Conn::Server(..))) {
+            if record.get(HEADER_BYTES).is_some_and(|&message| message != CLIENT_HELLO) {
+                return Err(Reason::UnexpectedMessage);
+            }
             self.offer = Offer::of(record);
             if self.offer == Some(Offer::Forbidden) {
                 return Err(Reason::TlsVersion);
@@ -103,11 +106,12 @@ impl Handshake {
         Ok(())
     }
 
-    /// rustls has given up over this record, and has said what it has to say from `said` on.
+    /// rustls has given up over a record, and has said what it has to say from `said` on. `begun`: the record was in
+    /// the middle of a message.
     pub(super) fn failed(
         &mut self,
         error: &Error,
-        record: &[u8],
+        begun: bool,
         outgoing: &mut Vec<u8>,
         said: usize,
     ) -> Failure {
@@ -116,8 +120,12 @@ impl Handshake {
             return failure;
         }
         let Some(alert) = alert_in(&outgoing[said..], failure.reason) else {
-            // Some errors leave it to the caller. The record is not looked at again.
-            self.kept.truncate(self.kept.len().saturating_sub(record.len()));
+            // Some errors leave it to the caller. A record with nothing in it has left rustls as it was.
+            let nothing = matches!(error, Error::PeerMisbehaved(PeerMisbehaved::IllegalTlsInnerPlaintext));
+            if self.protected && (begun || !nothing) {
+                return failure;
+            }
+            self.kept.clear();
             return Failure { detail: failure.detail, ..self.refuse(failure.reason, outgoing) };
         };
         failure.sent = Some(alert);

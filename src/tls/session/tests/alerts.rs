@@ -83,12 +83,15 @@ fn a_name_that_is_none_is_refused_at_once() {
     }
 }
 
+/// Its number and its body.
+type Extension<'a> = (u16, &'a [u8]);
+
 fn with_length(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat()
 }
 
 /// A ClientHello by hand: suites, named groups with an x25519 share, and more extensions.
-fn client_hello(suite: u16, group: u16, share: u16, more: &[(u16, &[u8])]) -> Vec<u8> {
+fn client_hello(suite: u16, group: u16, share: u16, more: &[Extension]) -> Vec<u8> {
     let share = [&share.to_be_bytes()[..], &with_length(&[9; 32])].concat();
     let own = [
         (10, with_length(&group.to_be_bytes())),
@@ -100,7 +103,7 @@ fn client_hello(suite: u16, group: u16, share: u16, more: &[(u16, &[u8])]) -> Ve
 }
 
 /// A ClientHello with these extensions and no others.
-fn hello_with(suite: u16, own: &[(u16, &[u8])]) -> Vec<u8> {
+fn hello_with(suite: u16, own: &[Extension]) -> Vec<u8> {
     let mut extensions = Vec::new();
     for (number, body) in own {
         extensions.extend(number.to_be_bytes());
@@ -114,7 +117,7 @@ fn hello_with(suite: u16, own: &[(u16, &[u8])]) -> Vec<u8> {
     [&[22, 3, 1][..], &with_length(&message)].concat()
 }
 
-const TLS13: (u16, &[u8]) = (43, &[2, 3, 4]);
+const TLS13: Extension = (43, &[2, 3, 4]);
 
 /// What a server says to these first bytes, which it refuses in plaintext.
 #[track_caller]
@@ -129,7 +132,7 @@ fn refused_in_plaintext(first: &[u8], reason: Reason, alert: Alert) {
 
 #[test]
 fn hellos_that_lead_nowhere() {
-    let good = |suite, group, share, more: &[(u16, &[u8])]| client_hello(suite, group, share, more);
+    let good = |suite, group, share, more: &[Extension]| client_hello(suite, group, share, more);
     refused_in_plaintext(&good(0xc02f, 29, 29, &[]), Reason::TlsVersion, Alert::PROTOCOL_VERSION);
     // TLS 1.2 and 1.1, said in the way of 1.3.
     refused_in_plaintext(
@@ -156,9 +159,10 @@ fn who_offers_older_versions_is_told_so_whatever_else_it_lacks() {
 
 #[test]
 fn what_a_hello_lacks() {
-    let groups: (u16, &[u8]) = (10, &[0, 2, 0, 29]);
+    let groups: Extension = (10, &[0, 2, 0, 29]);
     let share = [&[0, 36, 0, 29, 0, 32][..], &[9; 32]].concat();
-    let (share, signatures): ((u16, &[u8]), (u16, &[u8])) = ((51, &share), (13, &[0, 2, 4, 3]));
+    let share: Extension = (51, &share);
+    let signatures: Extension = (13, &[0, 2, 4, 3]);
     for without in
         [vec![TLS13, groups, signatures], vec![TLS13, groups, share], vec![TLS13, signatures, share]]
     {
@@ -240,6 +244,7 @@ fn first_bytes_that_are_no_handshake() {
     refused_in_plaintext(b"POST / HTTP/1.1\r\n\r\n", Reason::NotTls, unexpected);
     refused_in_plaintext(&[22, 3, 3, 0x40, 1], Reason::RecordOverflow, Alert::RECORD_OVERFLOW);
     refused_in_plaintext(&[22, 3, 3, 0, 4, 99, 0, 0, 0], Reason::UnexpectedMessage, unexpected);
+    refused_in_plaintext(&[22, 3, 3, 0, 5, 11, 0, 0, 1, 9], Reason::UnexpectedMessage, unexpected);
     refused_in_plaintext(&[22, 3, 3, 0, 6, 1, 0, 0, 2, 9, 9], Reason::MalformedMessage, Alert::DECODE_ERROR);
     // Half a hello, then something else.
     let half = u8::try_from(50).expect("small");
