@@ -15,8 +15,11 @@ mod records;
 mod retention;
 mod rig;
 mod slow;
+mod speaker;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
 mod tls_attacks;
+mod tls_packing;
+mod tls_shards;
 mod topics;

@@ -91,6 +91,10 @@ impl Drop for Case {
 pub struct Random(u64);
 
 impl Random {
+    pub fn of(seed: u64) -> Random {
+        Random(seed)
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

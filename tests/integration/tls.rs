@@ -29,12 +29,12 @@ const VISIT: u64 = 20;
 const VISITS_BETWEEN: u64 = 10;
 
 /// Certificates, each by an authority of its own; `now` is a link to those in force.
-struct Certificates {
+pub struct Certificates {
     directory: TempDir,
 }
 
 impl Certificates {
-    fn new(names: &[&str]) -> Certificates {
+    pub fn new(names: &[&str]) -> Certificates {
         let certificates = Certificates { directory: tempfile::tempdir().expect("a directory") };
         for name in names {
             certificates.make(name, &[]);
@@ -53,18 +53,18 @@ impl Certificates {
         self.directory.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         self.path(name).to_str().expect("UTF-8").to_owned()
     }
 
     /// In one step.
-    fn swap(&self, name: &str) {
+    pub fn swap(&self, name: &str) {
         std::os::unix::fs::symlink(name, self.path("next")).expect("a link");
         std::fs::rename(self.path("next"), self.path("now")).expect("renamed");
     }
 
     /// One file with the authorities of all of these.
-    fn authorities(&self, names: &[&str]) -> PathBuf {
+    pub fn authorities(&self, names: &[&str]) -> PathBuf {
         let one = |name: &&str| std::fs::read_to_string(self.path(name).join("ca.pem")).expect("written");
         let file = self.path(&format!("{}.pem", names.join("-")));
         std::fs::write(&file, names.iter().map(one).collect::<String>()).expect("written");
@@ -72,17 +72,17 @@ impl Certificates {
     }
 }
 
-fn trusting(roots: &Path) -> Tls {
+pub fn trusting(roots: &Path) -> Tls {
     let roots = Roots::File(roots.to_owned());
     Tls::new(TlsSettings { roots, ..TlsSettings::default() }).expect("authorities")
 }
 
-fn url(server: &Server) -> String {
+pub fn url(server: &Server) -> String {
     format!("uringest+tls://{}", server.data)
 }
 
 /// A connection that is lost is not hidden by another attempt.
-fn connection(url: &str, tls: &Tls) -> ConnectionConfig {
+pub fn connection(url: &str, tls: &Tls) -> ConnectionConfig {
     ConnectionConfig {
         server: url.parse().expect("an address"),
         tls: Some(tls.clone()),
@@ -162,7 +162,7 @@ impl Load {
     }
 }
 
-fn events(server: &Server, name: &str) -> usize {
+pub fn events(server: &Server, name: &str) -> usize {
     server.log().matches(&format!("\"event\":\"{name}\"")).count()
 }
 
