@@ -8,7 +8,7 @@
 //!    (`HANDSHAKES_PER_TICK`, `HANDSHAKES_NS`), those that end one first; what arrives for the others is kept until
 //!    their turn.
 //! 2. Before its handshake is over nothing is said to a connection but what the handshake says, and of what it said
-//!    early only that acts which may be repeated (`Shard::may_act_early`).
+//!    early only that acts which may be repeated (`Shard::has_to_wait`).
 //! 3. A connection that was to be refused is told so when its handshake is over, where it can read it.
 //! 4. close_notify is the last thing sent, after everything that was owed.
 

@@ -20,6 +20,7 @@ mod speaker;
 mod support;
 mod tls;
 mod tls_attacks;
+mod tls_early;
 mod tls_packing;
 mod tls_shards;
 mod topics;
