@@ -163,6 +163,10 @@ impl Handshake {
         self.protected |= whole(&outgoing[before..]).any(|(kind, _)| kind == PROTECTED);
         match result {
             Ok(Turn::Done) => self.finish(outgoing, now_s),
+            Ok(_blocked) if self.passed_over(begun) => {
+                self.kept.clear();
+                Step::More { early: 0 }
+            }
             Ok(_blocked) if early_data.is_empty() || !self.hears_early(now_s) => Step::More { early: 0 },
             Ok(_blocked) => match early.get_mut(..early_data.len()) {
                 Some(room) => {

@@ -9,16 +9,15 @@ use rustls::{Error, PeerMisbehaved};
 use super::hello::{CLIENT_HELLO, Offer};
 use super::{Conn, Handshake, Turn};
 use crate::tls::record::{
-    ALERT, CHANGE_CIPHER_SPEC, CONTENT_BYTES_MAX, HANDSHAKE, HEADER_BYTES, Head, PROTECTED, head,
-    record_bytes,
+    ALERT, CHANGE_CIPHER_SPEC, CONTENT_BYTES_MAX, HANDSHAKE, HEADER_BYTES, Head, PROTECTED, TAG_BYTES, head,
 };
 use crate::tls::session::errors::{alert_in, failure_of};
 use crate::tls::{Alert, Failure, Reason};
 
 /// Bytes of handshake messages that are kept until they are whole: rustls gives up before.
 const KEPT_BYTES_MAX: usize = 128 * 1024;
-/// Bytes of a record that rustls looks into: more than TLS allows.
-const OPENED_BYTES_MAX: usize = HEADER_BYTES + CONTENT_BYTES_MAX + 2048;
+/// Bytes behind the header of a record that rustls looks into: more than TLS allows.
+const OPENED_CONTENT_BYTES_MAX: u16 = (1 << 14) + 2048;
 /// ChangeCipherSpecs that are put up with, by rustls as well.
 const CHANGE_CIPHER_SPECS_MAX: u8 = 2;
 /// One that says nothing TLS knows.
@@ -39,10 +38,14 @@ impl Handshake {
     pub(in crate::tls::session) fn check(&self, input: &[u8]) -> Result<usize, Reason> {
         let head = match head(input) {
             // Under its keys only rustls can say that a record is too long, and does when it has opened it.
-            Err(Reason::RecordOverflow) if self.protected && input.first() == Some(&PROTECTED) => {
-                let bytes = record_bytes(input) as usize;
-                return if bytes > OPENED_BYTES_MAX { Err(Reason::RecordOverflow) } else { Ok(bytes) };
-            }
+            Err(Reason::RecordOverflow) if self.protected => match *input {
+                [PROTECTED, _, _, high, low, ..]
+                    if u16::from_be_bytes([high, low]) <= OPENED_CONTENT_BYTES_MAX =>
+                {
+                    return Ok(HEADER_BYTES + usize::from(u16::from_be_bytes([high, low])));
+                }
+                _ => return Err(Reason::RecordOverflow),
+            },
             head => head?,
         };
         match head {
@@ -104,6 +107,16 @@ impl Handshake {
             return Err(Reason::MalformedMessage);
         }
         Ok(())
+    }
+
+    /// Whether what is kept is a record of early data that rustls passed over: it belongs to a session that is not
+    /// resumed, and opens under no key of this one. rustls has emptied it, leaves it where it is, and would count it again
+    /// with each record that follows, until it takes the early data for too much and refuses the client. The beginning
+    /// of a message is kept as well, but does not consist of zeros.
+    pub(super) fn passed_over(&self, begun: bool) -> bool {
+        let content = self.kept.len().checked_sub(TAG_BYTES).and_then(|end| self.kept.get(HEADER_BYTES..end));
+        let empty = content.is_some_and(|content| content.iter().all(|&byte| byte == 0));
+        !begun && empty && self.kept.first() == Some(&PROTECTED)
     }
 
     /// rustls has given up over a record, and has said what it has to say from `said` on. `begun`: the record was in

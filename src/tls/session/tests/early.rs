@@ -238,3 +238,23 @@ fn without_leave_there_is_none() {
     let mut conn = ClientConnection::new(Arc::new(config), name).expect("a client");
     assert!(conn.early_data().is_none(), "the ticket says so");
 }
+
+/// As after a restart: the data is dropped, in however many records it came, and the client goes on without.
+#[test]
+fn early_data_for_another_servers_session_is_passed_over_and_counted_once() {
+    let files = Files::new();
+    let (client, old) = (client_tls(&files.client()), server_tls(&allowed(&files)));
+    connect(&client, &old, [Records::Own, Records::Own]);
+    let (mut conn, mut flight) = early_client(&client, &[b'e'; 2000]);
+    for _ in 0..6 {
+        conn.early_data().expect("there is room").write_all(&[b'e'; 2000]).expect("room");
+        flight.extend(said_by(&mut conn));
+    }
+    let mut server = End::new(Session::server(&server_tls(&allowed(&files)), Records::Own));
+    server.hear(&flight);
+    told(&mut conn, &server.say(b"")).expect("a good answer");
+    assert!(!conn.is_early_data_accepted());
+    conn.writer().write_all(b"late").expect("room");
+    server.hear(&said_by(&mut conn));
+    assert_eq!((&server.heard[..], server.early), (&b"late"[..], 0), "{:?}", server.then);
+}
