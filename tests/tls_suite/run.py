@@ -21,7 +21,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cases import CASES, SERVERS
+sys.dont_write_bytecode = True
+from cases import CASES, SERVERS  # noqa: E402
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
