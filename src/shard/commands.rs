@@ -250,8 +250,10 @@ impl<I: Io> Shard<I> {
     }
 
     /// Whether the drain has come to its end: all is delivered and acknowledged, or the time is up. Then every
-    /// peer is told that the server goes, and control once they have been. What other shards' partitions hold for
-    /// connections of this one counts too: each shard tells all others when its own partitions are done.
+    /// peer is told that the server goes, and control once they have heard it and gone, or have had their time: what a
+    /// socket has taken is not with the peer yet, and is lost when the socket goes while the peer still speaks. What
+    /// other shards' partitions hold for connections of this one counts too: each shard tells all others when its own
+    /// partitions are done.
     pub(super) fn check_drain(&mut self) {
         let Some(deadline_ns) = self.drain_deadline_ns else { return };
         if self.drained {
@@ -270,7 +272,7 @@ impl<I: Io> Shard<I> {
             }
         }
         if let Some(leftover) = self.drain_leftover
-            && (late || self.all_quiet())
+            && (late || self.all_quiet() && !self.somebody_lingers())
         {
             self.drained = true;
             self.report_log_ends();
@@ -304,6 +306,10 @@ impl<I: Io> Shard<I> {
         self.conns.in_use().all(quiet) && !self.subscriptions.iter().any(|(_, entry)| asked(&entry.feed))
     }
 
+    fn somebody_lingers(&self) -> bool {
+        self.conns.in_use().any(|conn| conn.phase == Phase::Lingering)
+    }
+
     fn say_goodbye(&mut self) {
         let detail = String::new();
         let refusal = Refusal { code: Code::ServerDraining, retry_after_us: 0, record: None, detail };
@@ -311,6 +317,7 @@ impl<I: Io> Shard<I> {
         for id in self.conns.ids() {
             if self.conns[id].phase == Phase::Open {
                 self.say(id, &frame);
+                self.linger(id, None);
             }
         }
         self.busy = true;

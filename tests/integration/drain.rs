@@ -1,7 +1,16 @@
 //! The server's end while everybody is at work.
 
-use crate::rig::{Case, Program, assert_each_once, consumers, numbers, scenarios, wait_for_number};
-use crate::support::{Server, http, wait_for};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use uringest::proto::header::{FrameHeader, Kind};
+
+use crate::rig::{
+    Case, Program, assert_each_once, consumers, create, numbers, scenarios, wait_for_metric, wait_for_number,
+};
+use crate::speaker::{ALL_CREDIT, Heard, Pipe, RECORDS, Speaker, Tunnel, client_tls};
+use crate::support::{PATIENCE, Server, http, wait_for};
 use crate::tls::Certificates;
 
 scenarios! {
@@ -9,6 +18,8 @@ scenarios! {
     a_drain_delivers_what_was_acknowledged_with_one_shard on tier_1 epoll;
     a_drain_delivers_what_was_acknowledged_of_a_live_topic on best epoll;
     a_drain_delivers_what_was_acknowledged_over_tls on best tier_1 epoll;
+    a_drain_waits_for_what_is_on_its_way on best tier_1 epoll;
+    a_drain_waits_for_what_is_on_its_way_over_tls on best tier_1 epoll;
     a_second_signal_does_not_wait_for_who_does_not_read on best epoll;
 }
 
@@ -81,6 +92,60 @@ fn a_drain_delivers_what_was_acknowledged_over_tls(case: &Case) {
     let server = case.start(&["--shards", "2", "--tls-cert", &cert, "--tls-key", &key]);
     let (url, ca) = (crate::tls::url(&server), certificates.text("a/ca.pem"));
     everybody_has_what_is_acknowledged(server, &["--server", &url, "--tls-ca", &ca]);
+}
+
+/// A connection whose own end takes little at once.
+fn narrow_socket(server: &Server) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(16 * 1024).expect("an option of every kernel");
+    socket.set_tcp_nodelay(true).expect("an option of every kernel");
+    socket.connect(&server.data.into()).expect("the server listens");
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    socket
+}
+
+/// The server's socket has taken everything, the consumer has read none of it: a word of the consumer that nobody reads
+/// any more would end the connection, and what is on its way with it.
+fn what_is_on_its_way_arrives(
+    mut server: Server,
+    mut producer: Speaker<impl Pipe>,
+    mut consumer: Speaker<impl Pipe>,
+) {
+    const BATCHES: u64 = 6;
+    consumer.subscribe("t", 0, "late");
+    let channel = producer.open("t", 0, 1);
+    producer.publish(&mut [channel], BATCHES);
+    drop(producer);
+    wait_for_metric(&server, "uringest_records_delivered_total", (BATCHES * RECORDS) as f64);
+    wait_for_metric(&server, "uringest_open_connections", 1.0);
+    server.signal("TERM");
+    wait_for("the drain", || server.log().contains("\"draining\"").then_some(()));
+    std::thread::park_timeout(Duration::from_millis(200)); // for the server's last words
+    consumer.pipe.send(&FrameHeader { offset: ALL_CREDIT + 1, ..FrameHeader::new(Kind::Credit) }.alone());
+    let mut heard = Heard::default();
+    consumer.listen_to_the_end(&mut heard);
+    assert_eq!(heard.records, BATCHES * RECORDS);
+    drop(consumer);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+}
+
+fn a_drain_waits_for_what_is_on_its_way(case: &Case) {
+    let server = case.start(&["--shards", "1"]);
+    create(&server, "t", &[]);
+    let [producer, consumer] = [(), ()].map(|()| Speaker::greeted(narrow_socket(&server)));
+    what_is_on_its_way_arrives(server, producer, consumer);
+}
+
+fn a_drain_waits_for_what_is_on_its_way_over_tls(case: &Case) {
+    let certificates = Certificates::new(&["a"]);
+    let (cert, key) = (certificates.text("a/server.pem"), certificates.text("a/server.key"));
+    let server = case.start(&["--shards", "1", "--tls-cert", &cert, "--tls-key", &key]);
+    create(&server, "t", &[]);
+    let tls = client_tls(&certificates.text("a/ca.pem"));
+    let [producer, consumer] =
+        [(), ()].map(|()| Speaker::greeted(Tunnel::over(narrow_socket(&server), &tls, 16_384)));
+    what_is_on_its_way_arrives(server, producer, consumer);
 }
 
 fn a_second_signal_does_not_wait_for_who_does_not_read(case: &Case) {

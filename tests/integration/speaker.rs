@@ -312,6 +312,11 @@ impl Tunnel {
     /// Goes through the handshake.
     pub fn connect(server: SocketAddr, tls: &ClientTls, cut: usize) -> Tunnel {
         let Peer(socket) = Peer::connect(server);
+        Tunnel::over(socket, tls, cut)
+    }
+
+    /// The same over a connection that is there.
+    pub fn over(socket: TcpStream, tls: &ClientTls, cut: usize) -> Tunnel {
         let session = Session::client(tls, "localhost", Records::Own, now_s());
         let mut tunnel = Tunnel { socket, session, cut, pending: Vec::new(), out: vec![0; 64 * 1024] };
         while tunnel.session.is_handshaking() {
@@ -383,6 +388,20 @@ impl Pipe for Tunnel {
                 Ok(Then::Failed(failure)) => panic!("{failure}"),
             }
         }
+    }
+}
+
+/// Without TLS, where an end needs no announcement.
+impl Pipe for TcpStream {
+    fn send(&mut self, bytes: &[u8]) {
+        self.write_all(bytes).expect("the server reads");
+    }
+
+    fn receive(&mut self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; 64 * 1024];
+        let read = self.read(&mut bytes).expect("the server says something");
+        bytes.truncate(read);
+        (read > 0).then_some(bytes)
     }
 }
 

@@ -45,8 +45,24 @@ fn a_drain_pays_what_it_owes_and_says_goodbye() {
         let acked = heard.iter().filter(|(h, _)| h.kind == Kind::Ack).map(|(h, _)| h.sequence).max();
         let refused = heard.iter().any(|(h, _)| h.kind == Kind::Nack && h.sequence == 4);
         assert!(acked == Some(4) || acked == Some(3) && refused, "{owner}: {heard:?}");
+        assert_eq!(drained(&rig), [0], "what was said is on its way as long as the peer has not gone");
+        rig.shards[0].io.peer(sock).ended = true;
+        rig.run();
         assert_eq!(drained(&rig), [0, 0]);
     }
+}
+
+#[test]
+fn a_drain_waits_a_while_for_peers_that_stay() {
+    let mut rig = Rig::new();
+    let sock = rig.settled_client(0);
+    let deadline_ns = rig.shards[0].io.now.mono_ns + 60_000_000_000;
+    rig.command(Command::Drain { deadline_ns });
+    assert_eq!(rig.heard(sock).last().map(|(header, _)| header.kind), Some(Kind::Close));
+    rig.pass(900);
+    assert!(drained(&rig).is_empty(), "it may still read");
+    rig.pass(200);
+    assert_eq!(drained(&rig), [0], "its time was up");
 }
 
 #[test]
@@ -128,6 +144,7 @@ fn a_subscription_that_reaches_its_shard_in_the_drain_is_answered_before_goodbye
         let refused = refused.unwrap_or_else(|| panic!("{late}: it has an answer: {said:?}"));
         assert_eq!(code_of(&heard[refused].1), Code::ServerDraining);
         assert_eq!(said.last(), Some(&Kind::Close), "{late}: nothing behind goodbye: {said:?}");
+        rig.disconnect_all();
         assert_eq!(drained(&rig), [0, 0], "{late}");
     }
 }

@@ -256,10 +256,11 @@ fn a_drain_delivers_what_is_in_flight_and_refuses_the_rest() {
     rig.send(producer, &batch_of(channel, 5, 2, 1000));
     rig.shards[0].io.peer(consumer).room = usize::MAX;
     rig.run();
-    assert!(rig.reports.iter().any(|report| matches!(report, Report::Drained { leftover: 0, .. })));
     let heard = rig.heard(producer);
     assert!(heard.iter().any(|(header, _)| header.kind == Kind::Drain));
     let nack = heard.iter().find(|(header, _)| header.kind == Kind::Nack).expect("refused");
     assert_eq!(Refusal::decode(&nack.1[HEADER_BYTES..]).expect("a refusal").code, Code::Draining);
     assert!(rig.heard(consumer).iter().any(|(header, _)| header.kind == Kind::Deliver));
+    rig.disconnect_all();
+    assert!(rig.reports.iter().any(|report| matches!(report, Report::Drained { leftover: 0, .. })));
 }
