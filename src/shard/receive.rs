@@ -24,8 +24,9 @@ pub(super) const PROMOTE_AFTER: u8 = 8;
 /// A receive at least this large counts towards promotion.
 const LARGE_RECEIVE_BYTES: u32 = 32 * 1024;
 /// Bytes that may wait for their turn in a block: whole records before a handshake goes on, or whole frames before it
-/// is over.
-const WAITING_BYTES_MAX: u32 = 64 * 1024;
+/// is over. Room for the largest message of a handshake (64 KiB) in its records: whoever sends a larger one is told so
+/// by an alert, for which its turn has to come.
+const WAITING_BYTES_MAX: u32 = 72 * 1024;
 
 /// A connection and a layer, as the list of holders counts.
 fn holder(id: ConnId, layer: Layer) -> u32 {
@@ -264,9 +265,8 @@ impl<I: Io> Shard<I> {
             return true;
         }
         let whole = self.whole_bytes(layer, left);
-        let wanted = if whole > left.bytes { whole } else { 2 * left.bytes };
-        let larger =
-            if wanted <= WAITING_BYTES_MAX.max(whole) { self.buffers.receive.block(wanted) } else { None };
+        let wanted = if whole > left.bytes { whole } else { (2 * left.bytes).min(WAITING_BYTES_MAX) };
+        let larger = if wanted > left.bytes { self.buffers.receive.block(wanted) } else { None };
         let Some(larger) = larger else {
             self.fail(id, Code::StraddleExhausted, String::new());
             return false;

@@ -104,7 +104,6 @@ EMPTY_SHARE = Apart("a length out of range is decode_error", "empty x25519 key s
 FINISHED = Apart("a Finished of another length is a wrong one", "padding|truncation|empty|left padding",
                  alerts("decode_error", "decrypt_error"))
 LARGE = Apart("a ClientHello beyond 64 KiB", "32715|32744|3275|32760|max|16383", got("decode_error"))
-AT_ONCE = Apart("the same, and all of it came before its turn", LARGE.probe, "closure", always=False)
 SIGNATURE = Apart("a signature by another kind of key is a wrong one", "signature is refused",
                   alerts("illegal_parameter", "decrypt_error"))
 HTTP = Apart("the server has no such page", "post-handshake KeyUpdate msg from server", "ApplicationData")
@@ -184,7 +183,7 @@ CASES = [
         Apart("a second ClientHello is not compared with the first", "HRR reversed order", "server_hello"),
         Apart("known extensions among them that do not parse", "HRR reversed order", got("decode_error")),
     )),
-    tls13("signature-algorithms", *ALL, apart=(LARGE, AT_ONCE)),
+    tls13("signature-algorithms", *ALL, apart=(LARGE,)),
     tls13("symetric-ciphers", *ALL, apart=(CCM,)),
     tls13("unencrypted-alert"),
     tls13("unrecognised-groups", apart=(GROUP,)),
@@ -197,15 +196,14 @@ CASES = [
     older("downgrade-protection"),
     older("export-ciphers-rejected", *ALL),
     older("extensions", *ALL, apart=(
-        LARGE, AT_ONCE, Apart(SEVERAL_RECORDS, "extensions", got("handshake_failure")))),
+        LARGE, Apart(SEVERAL_RECORDS, "extensions", got("handshake_failure")))),
     older("hello-request-by-client"),
     older("invalid-cipher-suites", *ALL),
     older("invalid-client-hello", *ALL),
     older("invalid-client-hello-w-record-overflow", *ALL),
     older("invalid-version"),
     older("message-skipping"),
-    older("signature-algorithms", *ALL, apart=(
-        LARGE, AT_ONCE)),
+    older("signature-algorithms", *ALL, apart=(LARGE,)),
     Case("test-sslv2-force-cipher", "rsa", (), (), False),
     older("sslv2hello-protocol", apart=(
         Apart("an SSL 2.0 hello is no TLS", "SSLv2 Client Hello", got("unexpected_message")),)),
