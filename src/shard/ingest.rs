@@ -47,7 +47,7 @@ impl<I: Io> Shard<I> {
                 break;
             }
             let (frame, after) = rest.split_at(frame_bytes);
-            if self.has_to_wait(id, frame, &header) {
+            if self.conns[id].is_handshaking() && self.has_to_wait(id, frame, &header) {
                 break;
             }
             let verdict = self.frame(id, frame, &header);
@@ -64,6 +64,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// The header at the start of a run; `None` while it is not whole.
+    #[inline]
     fn next_header(&self, run: Span) -> Result<Option<FrameHeader>, Code> {
         let bytes = self.buffers.memory.bytes(run);
         match bytes.first_chunk::<HEADER_BYTES>() {

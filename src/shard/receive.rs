@@ -81,6 +81,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Routes bytes by what the connection is doing.
+    #[inline]
     fn take_in(&mut self, id: ConnId, span: Span) {
         let layer = self.first_layer(id);
         match self.conns[id].phase {
@@ -91,11 +92,13 @@ impl<I: Io> Shard<I> {
     }
 
     /// What the socket's bytes are.
+    #[inline]
     pub(super) fn first_layer(&self, id: ConnId) -> Layer {
         if self.conns[id].secured.is_some() { Layer::Records } else { Layer::Frames }
     }
 
     /// Joins new bytes to what is kept of the layer and acts on every whole frame or record.
+    #[inline]
     pub(super) fn take(&mut self, id: ConnId, layer: Layer, span: Span) {
         match self.conns[id].partial(layer) {
             Partial::Nothing => self.take_run(id, layer, span),
@@ -113,7 +116,8 @@ impl<I: Io> Shard<I> {
                 _ => {}
             },
         }
-        if self.conns[id].kept.iter().all(|kept| kept.partial == Partial::Nothing) {
+        // Of frames `ingest` says it.
+        if layer == Layer::Records && self.conns[id].kept.iter().all(|kept| kept.partial == Partial::Nothing) {
             self.conns[id].frame_began_ns = 0;
         }
     }
@@ -130,6 +134,7 @@ impl<I: Io> Shard<I> {
         self.buffers.receive.release(hold);
     }
 
+    #[inline]
     fn take_run(&mut self, id: ConnId, layer: Layer, run: Span) {
         let used = self.act_on(id, layer, run);
         let (_, rest) = run.split_at(used);
@@ -137,6 +142,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Acts on whole frames or records from the start of a run; says how many bytes were dealt with.
+    #[inline]
     fn act_on(&mut self, id: ConnId, layer: Layer, run: Span) -> u32 {
         match layer {
             Layer::Frames => self.ingest(id, run),
@@ -145,6 +151,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Keeps what is left after the last whole frame or record.
+    #[inline]
     fn keep(&mut self, id: ConnId, layer: Layer, rest: Span) {
         match self.conns[id].phase {
             Phase::Moving => self.stash(id, layer, rest),

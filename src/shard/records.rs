@@ -202,13 +202,10 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Whether a frame has to wait for the end of the handshake. What was said before may have been recorded and said
+    /// Whether a frame has to wait for the end of the handshake that is going on. What was said before may have been recorded and said
     /// again by somebody else, so only that acts which does no harm when it is repeated: hello, and batches of
     /// producers that the partition remembers, which it stores once.
     pub(super) fn has_to_wait(&self, id: ConnId, frame: Span, header: &FrameHeader) -> bool {
-        if !self.conns[id].is_handshaking() {
-            return false;
-        }
         match header.kind {
             Kind::Hello => !self.may_greet_early(id),
             Kind::Publish => false,

@@ -149,6 +149,7 @@ impl Secured {
 
 impl Conn {
     /// It is in the queue for a block to seal to.
+    #[inline]
     pub(super) fn waits_for_block(&self) -> bool {
         self.secured.as_ref().is_some_and(|secured| secured.waits_for_block)
     }
@@ -159,6 +160,7 @@ impl Conn {
     }
 
     /// The peer speaks TLS, and its handshake is not over.
+    #[inline]
     pub(super) fn is_handshaking(&self) -> bool {
         self.secured.as_ref().is_some_and(|secured| !secured.met)
     }

@@ -151,6 +151,7 @@ impl<I: Io> Shard<I> {
 
     /// Gathers what the connection has to get, up to so many bytes: spans in `gathered`, and where they come from in
     /// the list's flight.
+    #[inline]
     pub(super) fn gather(&mut self, id: ConnId, list: SpanListId, bytes_max: u32) {
         self.flights[list.0 as usize].clear(bytes_max);
         self.gathered.clear();
