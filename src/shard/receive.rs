@@ -117,7 +117,8 @@ impl<I: Io> Shard<I> {
             },
         }
         // Of frames `ingest` says it.
-        if layer == Layer::Records && self.conns[id].kept.iter().all(|kept| kept.partial == Partial::Nothing) {
+        if layer == Layer::Records && self.conns[id].kept.iter().all(|kept| kept.partial == Partial::Nothing)
+        {
             self.conns[id].frame_began_ns = 0;
         }
     }
