@@ -74,12 +74,17 @@ impl<I: Io> Shard<I> {
         self.gather(id, list, bytes_max);
         let gathered = std::mem::take(&mut self.gathered);
         if owes || !gathered.is_empty() {
+            let total: u32 = gathered.iter().map(|span| span.bytes).sum();
             let taken = self.seal_spans(id, &gathered, owes);
             let delivered = self.counters.read(Counter::RecordsDelivered);
             self.account(id, list, taken);
             let records = self.counters.read(Counter::RecordsDelivered) - delivered;
             if let Some(unsent) = &mut self.conns[id].secured.as_mut().expect(SECURED).unsent {
                 unsent.records = records;
+                if taken < total {
+                    // Other shards took it for a full socket. The rest goes when this is out.
+                    self.set_blocked(id, false);
+                }
             }
         }
         self.gathered = gathered;
