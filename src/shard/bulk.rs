@@ -23,6 +23,8 @@ const VISIT_BYTES_MAX: u32 = 1024 * 1024;
 const READ_BYTES_MAX: u32 = 128 * 1024;
 /// Short reads in a row after which a connection goes back to the shared ring.
 const DEMOTE_AFTER: u8 = 16;
+/// The same in the middle of a frame, which has to move.
+const DEMOTE_BY: u8 = 64;
 /// A read below this size is short for that purpose.
 const SMALL_READ_BYTES: u32 = 16 * 1024;
 
@@ -287,6 +289,10 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    fn has_nothing_pending(&self, id: ConnId, region: BulkId) -> bool {
+        [region, self.frames_region(id, region)].iter().all(|&of| self.buffers.receive.pending(of).bytes == 0)
+    }
+
     /// Stay, take turns, or wait for the poll.
     fn after_read(&mut self, id: ConnId, region: BulkId, bytes: u32) {
         if self.conns[id].receive != Receive::Bulk(region) || self.conns[id].phase == Phase::Closing {
@@ -294,10 +300,12 @@ impl<I: Io> Shard<I> {
         }
         let conn = &mut self.conns[id];
         conn.bulk_score = if bytes < SMALL_READ_BYTES { conn.bulk_score.saturating_add(1) } else { 0 };
-        if conn.bulk_score >= DEMOTE_AFTER {
-            conn.bulk_score = 0;
+        let score = conn.bulk_score;
+        if score >= DEMOTE_BY || score >= DEMOTE_AFTER && self.has_nothing_pending(id, region) {
+            self.conns[id].bulk_score = 0;
             return self.demote(id);
         }
+        let conn = &mut self.conns[id];
         let full = bytes == conn.read_bytes;
         conn.visit_bytes += bytes;
         if full && conn.visit_bytes < VISIT_BYTES_MAX {
