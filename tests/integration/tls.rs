@@ -186,9 +186,9 @@ fn certificates_rotate_under_load(case: &Case) {
     let mut in_force = |names: [&str; 2]| {
         let [now, before] = names.map(|name| trusting(&certificates.authorities(&[name])));
         probes += 1;
-        visit(&url, &now, [format!("probe {probes}")].into_iter()).expect("the new certificate is shown");
-        let refused =
-            visit(&url, &before, std::iter::empty()).expect_err("the old one is not shown any more");
+        // Control has told the shards; each acts on it in its next tick.
+        wait_for("the new certificate", || visit(&url, &now, [format!("probe {probes}")].into_iter()).ok());
+        let refused = wait_for("the end of the old one", || visit(&url, &before, std::iter::empty()).err());
         assert!(matches!(&refused, Error::Tls { fault: TlsFault::UnknownAuthority, .. }), "{refused}");
     };
     // Other files are seen unasked.
