@@ -294,13 +294,9 @@ impl<I: Io> Shard<I> {
 
     /// Nothing waits to be sent or to come back, and no subscription for its answer.
     fn all_quiet(&self) -> bool {
-        let over = self.drain_leftover.is_some();
         let quiet = |conn: &Conn| {
-            let said = conn
-                .secured
-                .as_ref()
-                .is_none_or(|secured| secured.has_said(over && conn.phase == Phase::Open));
-            conn.outbox.is_empty() && conn.sending.is_none() && conn.lent == 0 && said
+            let owes = conn.secured.as_ref().is_some_and(|secured| secured.owes());
+            conn.outbox.is_empty() && conn.sending.is_none() && conn.lent == 0 && !owes
         };
         let asked = |feed: &Feed| matches!(feed, Feed::Asked { .. });
         self.conns.in_use().all(quiet) && !self.subscriptions.iter().any(|(_, entry)| asked(&entry.feed))

@@ -131,11 +131,6 @@ impl Secured {
         Secured { met: true, tenant, ..Secured::with(session) }
     }
 
-    /// Nothing waits to be sent; with `end`, its end has been told as well.
-    pub(super) fn has_said(&self, end: bool) -> bool {
-        !self.owes() && (!end || self.closing)
-    }
-
     /// Records of frames that are sealed and have not all been sent.
     pub(super) fn unsent_records(&self) -> u64 {
         self.unsent.map_or(0, |unsent| unsent.records)

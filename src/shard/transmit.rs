@@ -175,13 +175,8 @@ impl<I: Io> Shard<I> {
         if !(conn.outbox.is_empty() && conn.sending.is_none() && conn.resume == NONE && conn.lent == 0) {
             return;
         }
-        let goodbye_said = conn.phase == Phase::Open && self.drain_leftover.is_some();
         let last = conn.phase == Phase::Lingering && (conn.close_when_sent || conn.ended);
-        if !(goodbye_said || last) {
-            return;
-        }
-        let end_told = self.has_said_close(id);
-        if last && end_told {
+        if last && self.has_said_close(id) {
             self.all_said(id);
         }
     }
