@@ -88,7 +88,7 @@ impl ServerPlan {
             shared_bytes: SHARED_RING_BYTES.max((4 * frame_bytes_max).next_power_of_two()),
             bulk_bytes: config.bulk_region_bytes(),
             straddle_bytes: config.memory.straddle_bytes,
-            secured: config.tls.server().is_some(),
+            secured: config.tls.is_on(),
             memory: MemoryPlan::default(),
         };
         plan.memory = plan.items(config);

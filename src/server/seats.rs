@@ -339,25 +339,26 @@ impl WithIo for Sitting<'_> {
             other => return Rose::Told(other.ok()),
         };
         let parts = seat.parts.take().expect("a shard begins once");
-        let spec =
-            ShardSpec {
-                id: seat.id,
-                shards: parts.shards,
-                limits: parts.limits,
-                access: parts.access,
-                mesh: parts.mesh,
-                peers,
-                counters: parts.counters,
-                census: parts.census,
-                buffers,
-                control_region: seat.receive.control.0,
-                listeners: parts.listeners,
-                tls: parts.tls.zip(seat.receive.sealed.as_ref()).map(|((server, records), sealed)| {
-                    ShardTls { server, records, send_memory: (sealed.0, sealed.1.bytes() as u64) }
-                }),
-                auto_create: parts.auto_create,
-                shard_addresses: parts.shard_addresses,
-            };
+        let tls = parts.tls.zip(seat.receive.sealed.as_ref()).map(|((server, records), sealed)| {
+            let send_memory = (sealed.0, sealed.1.bytes() as u64);
+            ShardTls { server, records, send_memory }
+        });
+        let spec = ShardSpec {
+            id: seat.id,
+            shards: parts.shards,
+            limits: parts.limits,
+            access: parts.access,
+            mesh: parts.mesh,
+            peers,
+            counters: parts.counters,
+            census: parts.census,
+            buffers,
+            control_region: seat.receive.control.0,
+            listeners: parts.listeners,
+            tls,
+            auto_create: parts.auto_create,
+            shard_addresses: parts.shard_addresses,
+        };
         Rose::Ran(Shard::new(spec, io).run())
     }
 }

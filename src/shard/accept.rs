@@ -20,7 +20,10 @@ const REFUSING_NS: u64 = 1_000_000_000;
 impl<I: Io> Shard<I> {
     pub(super) fn accepted(&mut self, listener: u32, completion: Completion) {
         match completion.outcome {
-            Outcome::Accepted { sock, peer } => self.greet(sock, peer, self.listeners[listener as usize].1),
+            Outcome::Accepted { sock, peer } => {
+                let secured = self.listeners[listener as usize].secured;
+                self.greet(sock, peer, secured);
+            }
             Outcome::Failed(IoError::Cancelled) | Outcome::Done => return,
             Outcome::Failed(IoError::NoDescriptors | IoError::NoMemory) => {
                 self.counters.add(Counter::AcceptErrors, 1);
@@ -87,7 +90,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         for listener in std::mem::take(&mut self.accepts_off) {
-            let op = Op::Accept { listener: self.listeners[listener as usize].0 };
+            let op = Op::Accept { listener: self.listeners[listener as usize].sock };
             self.submit_with(op, Token::new(TokenKind::Accept, 0, listener));
         }
     }

@@ -159,7 +159,7 @@ pub struct Shard<I: Io> {
     /// Records left undelivered, once the drain has come to its end.
     drain_leftover: Option<u64>,
 
-    listeners: Vec<(SockId, bool)>,
+    listeners: Vec<Listener>,
     accepts_off: Vec<u32>,
     auto_create: bool,
     shard_addresses: Vec<String>,
@@ -238,9 +238,16 @@ const MESSAGES_PER_TICK: usize = 256;
 /// How long a shard spins after a mesh message before it sleeps.
 const SPIN_NS: u64 = 20_000;
 
-fn attach_all(io: &mut impl Io, listeners: Vec<Listening>) -> Vec<(SockId, bool)> {
+/// A [`Listening`] that the backend has.
+struct Listener {
+    sock: SockId,
+    secured: bool,
+}
+
+fn attach_all(io: &mut impl Io, listeners: Vec<Listening>) -> Vec<Listener> {
     let attach = |Listening { socket, secured }| {
-        (io.attach(socket).expect("an empty socket table has room for the listeners"), secured)
+        let sock = io.attach(socket).expect("an empty socket table has room for the listeners");
+        Listener { sock, secured }
     };
     listeners.into_iter().map(attach).collect()
 }
