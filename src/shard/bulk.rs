@@ -289,7 +289,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn has_nothing_pending(&self, id: ConnId, region: BulkId) -> bool {
+    /// No frame and no record is unfinished.
+    pub(super) fn has_nothing_pending(&self, id: ConnId, region: BulkId) -> bool {
         [region, self.frames_region(id, region)].iter().all(|&of| self.buffers.receive.pending(of).bytes == 0)
     }
 
@@ -300,14 +301,14 @@ impl<I: Io> Shard<I> {
         }
         let conn = &mut self.conns[id];
         conn.bulk_score = if bytes < SMALL_READ_BYTES { conn.bulk_score.saturating_add(1) } else { 0 };
+        conn.visit_bytes += bytes;
         let score = conn.bulk_score;
         if score >= DEMOTE_BY || score >= DEMOTE_AFTER && self.has_nothing_pending(id, region) {
             self.conns[id].bulk_score = 0;
             return self.demote(id);
         }
-        let conn = &mut self.conns[id];
+        let conn = &self.conns[id];
         let full = bytes == conn.read_bytes;
-        conn.visit_bytes += bytes;
         if full && conn.visit_bytes < VISIT_BYTES_MAX {
             return self.read_region(id, region);
         }

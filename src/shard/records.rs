@@ -163,12 +163,10 @@ impl<I: Io> Shard<I> {
                 Next::Wait | Next::Over => break,
             }
         }
-        let unfinished =
-            self.buffers.receive.pending(region).bytes + self.buffers.receive.pending(frames).bytes;
-        match unfinished {
-            0 => self.conns[id].frame_began_ns = 0,
-            _ if self.conns[id].is_live() => self.frame_has_begun(id),
-            _ => {}
+        if self.has_nothing_pending(id, region) {
+            self.conns[id].frame_began_ns = 0;
+        } else if self.conns[id].is_live() {
+            self.frame_has_begun(id);
         }
     }
 

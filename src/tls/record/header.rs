@@ -48,11 +48,11 @@ pub(in crate::tls) fn whole(mut records: &[u8]) -> impl Iterator<Item = (u8, &[u
 /// record has at most, though the header may say so: it is refused when it is looked at.
 #[must_use]
 pub fn record_bytes(input: &[u8]) -> u32 {
-    #[allow(clippy::cast_possible_truncation)] // 2^14 and a little
+    #![allow(clippy::cast_possible_truncation)] // 2^14 and a little at most
     const MAX: u32 = RECORD_BYTES_MAX as u32;
-    let Some(&[_, _, _, high, low]) = input.first_chunk::<HEADER_BYTES>() else { return 5 };
-    let bytes = 5 + u32::from(u16::from_be_bytes([high, low]));
-    bytes.min(MAX)
+    const HEADER: u32 = HEADER_BYTES as u32;
+    let Some(&[_, _, _, high, low]) = input.first_chunk::<HEADER_BYTES>() else { return HEADER };
+    (HEADER + u32::from(u16::from_be_bytes([high, low]))).min(MAX)
 }
 
 /// The header of a protected record with this many bytes of content.
