@@ -7,10 +7,19 @@ use crate::buf::CopyReason;
 use crate::ids::SockId;
 use crate::metrics::Counter;
 use crate::proto::code::Code;
+use crate::proto::control::{Hello, Open};
 use crate::proto::header::{FrameHeader, Kind};
 use crate::shard::messages::Command;
 use crate::tls::{Alert, Reason, Reloader, ServerSettings, Then, early, fixture};
 use crate::topic::{Overflow, TopicKind};
+
+fn hello() -> Hello {
+    Hello { client: "test".into(), version_min: 1, version_max: 1, ..Hello::default() }
+}
+
+fn open(producer_id: u64) -> Open {
+    Open { topic: "t".into(), producer_id, ack_every_batches: 1, ..Open::default() }
+}
 
 fn read(rig: &Rig, counter: Counter) -> u64 {
     rig.shards.iter().map(|shard| shard.counters.read(counter)).sum()
@@ -47,13 +56,7 @@ fn batches_get_through_however_the_bytes_are_cut() {
             rig.run();
             let _nothing_yet = rig.heard(sock);
         }
-        let hello = crate::proto::control::Hello {
-            client: "test".into(),
-            version_min: 1,
-            version_max: 1,
-            ..Default::default()
-        };
-        rig.send(sock, &hello.frame(0));
+        rig.send(sock, &hello().frame(0));
         rig.run();
         assert_eq!(kinds(&mut rig, sock), [Kind::Welcome], "{receive_max} {record_bytes}");
         let (channel, _) = rig.open(sock, "t", 5);
@@ -257,18 +260,12 @@ fn a_connection_moves_with_its_keys() {
     let files = fixture::Files::new();
     let mut rig = Rig::secured_with(2, 256, &files.server(), fixture::client_tls(&files.client()));
     rig.topic_on("t", TopicKind::Memory, Overflow::DropOldest, 1 << 20, &[(1, 0)]);
-    for (sequence_cut, receive_max) in [(1, usize::MAX), (2, 50), (3, 1)] {
+    for (producer, receive_max) in [(1, usize::MAX), (2, 50), (3, 1)] {
         let sock = rig.client_of(0);
         rig.shards[0].io.peer(sock).receive_max = receive_max;
         let moves = read(&rig, Counter::MovesIn);
-        let open = crate::proto::control::Open {
-            topic: "t".into(),
-            producer_id: sequence_cut,
-            ack_every_batches: 1,
-            ..Default::default()
-        };
         // More than the request arrives before it has moved.
-        rig.send(sock, &open.frame(1));
+        rig.send(sock, &open(producer).frame(1));
         rig.send(sock, &header_only(Kind::Ping, 0));
         rig.send(sock, &header_only(Kind::Ping, 0));
         rig.run();
@@ -311,22 +308,10 @@ fn early_batches_are_stored_once_and_all_else_waits() {
     // A producer that is open elsewhere would be closed there by an early open.
     rig.send(first, &header_only(Kind::Release, channel));
     rig.run();
-    let hello = crate::proto::control::Hello {
-        client: "early".into(),
-        version_min: 1,
-        version_max: 1,
-        ..Default::default()
-    };
-    let open = |producer_id| crate::proto::control::Open {
-        topic: "t".into(),
-        producer_id,
-        ack_every_batches: 1,
-        ..Default::default()
-    };
     // The handle that was given back is the next one.
     let next = channel;
     let known =
-        [hello.frame(0), open(5).frame(1), batch_of(next, 5, 2, 100), header_only(Kind::Ping, 0)].concat();
+        [hello().frame(0), open(5).frame(1), batch_of(next, 5, 2, 100), header_only(Kind::Ping, 0)].concat();
     let (mut conn, flight) = early::early_client(&client, &known);
     let sock = rig.shards[0].io.connect();
     rig.shards[0].io.peer(sock).inbound.extend(&flight);
@@ -353,7 +338,7 @@ fn early_batches_are_stored_once_and_all_else_waits() {
     let again = rig.shards[0].io.connect();
     rig.shards[0].io.peer(again).inbound.extend(&flight);
     rig.run();
-    let stranger = [hello.frame(0), open(77).frame(1), batch_of(next + 1, 77, 1, 100)].concat();
+    let stranger = [hello().frame(0), open(77).frame(1), batch_of(next + 1, 77, 1, 100)].concat();
     let (_, flight) = early::early_client(&client, &stranger);
     let other = rig.shards[0].io.connect();
     rig.shards[0].io.peer(other).inbound.extend(&flight);
