@@ -35,6 +35,10 @@ id!(
     SockId(u32)
 );
 id!(
+    /// A file as the I/O backend knows it. Reused after it was detached.
+    FileId(u32)
+);
+id!(
     /// A mapping of memory, unique in the process while it is attached.
     RegionId(u32)
 );

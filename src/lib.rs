@@ -13,6 +13,7 @@ pub mod access;
 pub mod buf;
 pub mod cli;
 pub mod client;
+pub mod commit_log;
 pub mod config;
 pub mod control;
 pub mod ids;

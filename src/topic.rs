@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::buf::Mapping;
+use crate::commit_log::RecoveredLog;
 use crate::ids::{PartitionId, RegionId, ShardId, TopicId};
+use crate::proto::header::AckLevel;
 
 /// How long records are kept and what happens to their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -13,6 +15,8 @@ pub enum TopicKind {
     Live,
     /// Kept in the partition's ring, oldest out.
     Memory,
+    /// Written to the log from the partition's ring; kept there as long as its retention says.
+    Log,
 }
 
 /// What happens when a partition is full of records that a current subscriber has yet to receive.
@@ -39,8 +43,11 @@ pub struct Topic {
     pub kind: TopicKind,
     /// See [`Overflow`].
     pub overflow: Overflow,
-    /// Bytes of each partition's ring (`memory`: retention; `live`: for laggards).
+    /// Bytes of each partition's ring (`memory`: retention; `live`: for laggards; `log`: what is served from memory).
     pub ring_bytes: u64,
+    /// `log`: the least level a producer may ask for, and what records have to have reached before consumers get them
+    /// (at least `Written`). `Received` for the other kinds.
+    pub durability: AckLevel,
     /// In the order of the partition's number.
     pub partitions: Vec<TopicPartition>,
 }
@@ -60,4 +67,6 @@ pub struct TopicPartition {
     pub first_offset: u64,
     /// Committed offsets by consumer name, as recovered.
     pub committed: Vec<(String, u64)>,
+    /// `log`: what its files hold. `None` for the other kinds.
+    pub log: Option<RecoveredLog>,
 }

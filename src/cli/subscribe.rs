@@ -191,6 +191,7 @@ impl<W: Write> Sub<'_, W> {
             Some(GapReason::Retention) => "retention",
             Some(GapReason::Overflow) => "overflow",
             Some(GapReason::Restart) => "restart",
+            Some(GapReason::Quarantined) => "quarantined",
             None => "unknown",
         };
         eprintln!(

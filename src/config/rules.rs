@@ -187,7 +187,7 @@ impl Config {
     #[must_use]
     pub fn ring_bytes(&self, kind: TopicKind, retention_bytes: Option<u64>) -> u64 {
         let default = match kind {
-            TopicKind::Memory => self.topics.retention_bytes,
+            TopicKind::Memory | TopicKind::Log => self.topics.retention_bytes,
             TopicKind::Live => limits::LAGGING_BYTES_DEFAULT.max(4 * u64::from(self.limits.frame_bytes_max)),
         };
         retention_bytes.unwrap_or(default)

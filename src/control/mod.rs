@@ -266,6 +266,7 @@ impl Control {
 
     fn report(self: &Rc<Self>, report: Report) {
         match report {
+            Report::Log(_) => {}
             Report::Done { ticket, shard } => self.shards.borrow_mut().answered(ticket, shard, Vec::new()),
             Report::Described { ticket, shard, partitions } => {
                 self.shards.borrow_mut().answered(ticket, shard, partitions);

@@ -94,6 +94,7 @@ impl Registry {
                 mapping,
                 first_offset,
                 committed: partition.committed.iter().map(|(name, offset)| (name.clone(), *offset)).collect(),
+                log: None,
             });
         }
         let topic = Arc::new(Topic {
@@ -102,6 +103,7 @@ impl Registry {
             kind: entry.kind,
             overflow: entry.overflow,
             ring_bytes: entry.ring_bytes,
+            durability: crate::proto::header::AckLevel::Received,
             partitions,
         });
         self.live.insert(entry.id, Arc::clone(&topic));

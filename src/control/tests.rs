@@ -110,6 +110,7 @@ impl Fake {
                 self.topics.insert(topic.id, (topic, false));
                 self.report(Report::Done { ticket, shard });
             }
+            Command::Log(_) => {}
             Command::TopicReady { topic } => {
                 assert!(self.topics.contains_key(&topic), "a topic is ready once every shard knows it");
             }

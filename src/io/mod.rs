@@ -8,7 +8,8 @@
 //!    have `more` set. A refused `Op` comes back to the caller and completes never.
 //! 2. Memory named by an `Op` is the kernel's from `submit` to that last completion.
 //! 3. No operation waits for a socket inside the kernel except `Accept`, `ReceiveShared` and `Poll`:
-//!    `Read` and `Send` complete at once with `WouldBlock` where they cannot go on.
+//!    `Read` and `Send` complete at once with `WouldBlock` where they cannot go on. Operations on files take as long as
+//!    the disk takes, in any order, and never keep `submit` or `reap` waiting.
 //! 4. Received bytes of one socket are reported in the order they arrived, each once.
 //! 5. `Cancel` completes after the target's last completion has been handed out.
 //! 6. `Close` may only be submitted when the socket has no other operation outstanding.
@@ -19,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::buf::{Mapping, Span};
-use crate::ids::{BufId, RegionId, SockId};
+use crate::ids::{BufId, FileId, RegionId, SockId};
 
 pub mod choice;
 #[cfg(feature = "epoll")]
@@ -61,7 +62,14 @@ pub enum Op {
     /// Sends the spans of a list once, as far as the socket takes them; never waits. The list is free
     /// again at the completion.
     Send { sock: SockId, spans: SpanListId },
-    /// Ends an operation early.
+    /// Writes the span to the file, once. Where the file is open for direct I/O the span and `at` are whole blocks.
+    WriteFile { file: FileId, at: u64, from: Span },
+    /// Reads the file into the span, once. As above.
+    ReadFile { file: FileId, at: u64, into: Span },
+    /// Makes every write to the file that has completed durable, as far as it is needed to read it back
+    /// (`fdatasync(2)`).
+    SyncFile { file: FileId },
+    /// Ends an operation early. Operations on files cannot be.
     Cancel { target: Token },
     /// Tells the peer that nothing more will be sent (`shutdown(2)`, write side); completes at once.
     ShutdownWrite { sock: SockId },
@@ -87,7 +95,9 @@ pub enum Outcome {
     Ready,
     /// `Send` got rid of this many bytes (not 0).
     Sent { bytes: u32 },
-    /// `Close`, `Cancel` and `ShutdownWrite` have done their work.
+    /// `WriteFile` wrote this many bytes (not 0); fewer than asked for is not a fault. `ReadFile` ends as `Read` does.
+    Written { bytes: u32 },
+    /// `Close`, `Cancel`, `ShutdownWrite` and `SyncFile` have done their work.
     Done,
     /// Another thread has woken this shard. Comes with `Token::WAKE` and is never the end of an operation.
     Woken,
@@ -110,6 +120,8 @@ pub enum IoError {
     NoDescriptors,
     /// The kernel is out of memory for sockets or pinned pages.
     NoMemory,
+    /// The file system, or a quota, has no room for what was to be written.
+    NoSpace,
     /// Anything else, as the kernel numbers it (`errno(3)`).
     Os(i32),
 }
@@ -167,6 +179,20 @@ pub enum SocketHandle {
     /// A file descriptor of this process.
     Fd(std::os::fd::OwnedFd),
     /// A socket of a simulated world.
+    Simulated(u64),
+}
+
+/// A file outside any backend: on its way between control, which opens and closes files, and a shard.
+#[derive(Debug)]
+pub enum FileHandle {
+    /// A file descriptor of this process, and whether it was opened for direct I/O.
+    Fd {
+        /// Open for what it is to be used for.
+        fd: std::os::fd::OwnedFd,
+        /// `O_DIRECT`.
+        direct: bool,
+    },
+    /// A file of a simulated world.
     Simulated(u64),
 }
 
@@ -240,6 +266,15 @@ pub trait Io {
 
     /// Gives up a socket with no operation outstanding; it stays open in the caller's hand.
     fn detach(&mut self, sock: SockId) -> SocketHandle;
+
+    /// Adopts a file.
+    ///
+    /// # Errors
+    /// Gives the file back when the table is full.
+    fn attach_file(&mut self, file: FileHandle) -> Result<FileId, (IoError, FileHandle)>;
+
+    /// Gives up a file with no operation outstanding; it stays open in the caller's hand.
+    fn detach_file(&mut self, file: FileId) -> FileHandle;
 
     /// Makes a region's memory known, so that spans may name it. `receive`: it will be the target of
     /// `Read`, so register it with the kernel where that helps.

@@ -27,6 +27,12 @@ pub enum TokenKind {
     Close = 8,
     /// `Op::ShutdownWrite`.
     Shutdown = 9,
+    /// `Op::WriteFile`; the index of this and those that follow is a log's.
+    FileWrite = 10,
+    /// `Op::SyncFile`.
+    FileSync = 11,
+    /// `Op::ReadFile`; the index is a reader's.
+    FileRead = 12,
 }
 
 /// See the module.
@@ -52,7 +58,7 @@ impl Token {
     /// From the kernel's hands; `None` when no such kind exists.
     #[must_use]
     pub const fn from_raw(raw: u64) -> Option<Token> {
-        if raw >> 56 <= TokenKind::Shutdown as u64 { Some(Token(raw)) } else { None }
+        if raw >> 56 <= TokenKind::FileRead as u64 { Some(Token(raw)) } else { None }
     }
 
     /// What it was for.
@@ -68,7 +74,10 @@ impl Token {
             6 => TokenKind::Send,
             7 => TokenKind::Cancel,
             8 => TokenKind::Close,
-            _ => TokenKind::Shutdown,
+            9 => TokenKind::Shutdown,
+            10 => TokenKind::FileWrite,
+            11 => TokenKind::FileSync,
+            _ => TokenKind::FileRead,
         }
     }
 

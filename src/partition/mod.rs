@@ -339,7 +339,7 @@ impl Partition {
         }
         let appended =
             Appended { offset: self.log.end().offset, append_time_ns: self.last_append_ns.max(wall_ns) };
-        let kept = self.kind == TopicKind::Memory || !self.subscribers.is_empty();
+        let kept = self.kind != TopicKind::Live || !self.subscribers.is_empty();
         if kept {
             self.make_room(buffers, bytes)?;
             self.place(buffers, pieces, source, header, appended)?;
@@ -369,7 +369,9 @@ impl Partition {
         appended: Appended,
     ) -> Result<(), Code> {
         let at_rest = match (self.kind, source) {
-            (TopicKind::Memory, _) => self.log.copy_to_end(&mut buffers.memory, pieces, CopyReason::Retain),
+            (TopicKind::Memory | TopicKind::Log, _) => {
+                self.log.copy_to_end(&mut buffers.memory, pieces, CopyReason::Retain)
+            }
             (TopicKind::Live, Source::Foreign) => {
                 self.log.copy_to_end(&mut buffers.memory, pieces, CopyReason::Crossing)
             }

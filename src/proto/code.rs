@@ -143,6 +143,8 @@ codes! {
     TopicPaused = 86, "topic_paused", Operator, Batch, true, "The topic is paused.";
     Draining = 87, "draining", Operator, Batch, true, "The server is draining and takes no new batches.";
     NoSuchTopicNow = 88, "no_such_topic_now", Operator, Batch, false, "The topic was deleted while the channel was open.";
+    DiskFull = 89, "disk_full", Saturation, Batch, true, "The disk, or the log's share of it, is full; the batch is taken once there is room.";
+    PartitionFenced = 90, "partition_fenced", Operator, Batch, true, "The partition's log has failed and takes nothing until the server starts again; what was not acknowledged may or may not be there then.";
     Unspecified = 127, "unspecified", Request, Batch, false, "A reason that the reader's version has no number for.";
 }
 

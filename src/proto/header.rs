@@ -160,6 +160,8 @@ pub enum GapReason {
     Overflow = 2,
     /// The server restarted; what a `memory` or `live` topic held is gone.
     Restart = 3,
+    /// The records are in a damaged part of the log, which is not served.
+    Quarantined = 4,
 }
 
 impl GapReason {
@@ -170,6 +172,7 @@ impl GapReason {
             1 => Some(GapReason::Retention),
             2 => Some(GapReason::Overflow),
             3 => Some(GapReason::Restart),
+            4 => Some(GapReason::Quarantined),
             _ => None,
         }
     }

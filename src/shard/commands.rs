@@ -47,6 +47,7 @@ impl<I: Io> Shard<I> {
                 self.report(Report::Done { ticket, shard });
             }
             Command::Describe { ticket, topic } => self.describe(ticket, topic),
+            Command::Log(_) => {}
             Command::PauseServer { paused } => {
                 // A server that drains stays with it; asked for twice, it stays as it is.
                 let _left = self.state.advance(if paused { State::Paused } else { State::Running });

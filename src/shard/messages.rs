@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::buf::Span;
+use crate::commit_log::{LogPoint, SegmentInfo, Snapshot};
 use crate::ids::{ConnId, PartitionId, ShardId, TopicId};
-use crate::io::SocketHandle;
+use crate::io::{FileHandle, SocketHandle};
 use crate::partition::Gap;
 use crate::partition::PartitionStatus;
 use crate::proto::code::Code;
@@ -249,6 +250,8 @@ pub enum Command {
     Describe { ticket: u64, topic: TopicId },
     /// The whole server pauses or goes on: publishes get `topic_paused`.
     PauseServer { paused: bool },
+    /// About a partition of kind `log`.
+    Log(LogCommand),
     /// New tokens and rules.
     Access(Arc<crate::access::Access>),
     /// New certificates, for connections that begin from now on.
@@ -259,9 +262,68 @@ pub enum Command {
     Stop,
 }
 
+/// From control to the shard that owns a partition of kind `log`.
+#[derive(Debug)]
+pub enum LogCommand {
+    /// The file that will be the segment of this number, or why there is none yet: control goes on trying and sends it
+    /// when there is one.
+    Segment { partition: PartitionId, sequence: u64, result: Result<SegmentFile, SegmentRefused> },
+    /// See [`LogReport::WantOpen`]. The text says why not.
+    Opened { partition: PartitionId, sequence: u64, result: Result<FileHandle, String> },
+    /// Segments below this number have to go. The shard answers `Retired` when nothing reads them any more.
+    Retire { partition: PartitionId, below: u64 },
+    /// Closes the segment that is written to, so that its file changes no more. Answered by `Rolled`, at once where
+    /// the segment holds nothing.
+    Roll { partition: PartitionId, ticket: u64 },
+}
+
+/// A file for a segment: created or recycled, of full length, its header block zero, its name durable.
+#[derive(Debug)]
+pub struct SegmentFile {
+    /// Open for reading and writing.
+    pub file: FileHandle,
+    /// Not one that any segment had before.
+    pub nonce: u64,
+    /// Length of the file, a multiple of `BLOCK_BYTES`.
+    pub bytes: u64,
+}
+
+/// Why there is no file for the next segment. At fault: the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SegmentRefused {
+    /// The disk, the quota or the log's budget is full.
+    NoSpace(String),
+    /// Anything else.
+    Failed(String),
+}
+
+/// From the shard that owns a partition of kind `log` to control.
+#[derive(Debug)]
+pub enum LogReport {
+    /// A file for the segment of this number will be needed; asked for once each, ahead of need.
+    WantSegment { partition: PartitionId, sequence: u64 },
+    /// This segment takes no more and is durable.
+    Sealed { partition: PartitionId, info: Box<SegmentInfo> },
+    /// A closed segment's file is wanted for reading.
+    WantOpen { partition: PartitionId, sequence: u64 },
+    /// Nothing reads the segments below this number any more, and nothing will.
+    Retired { partition: PartitionId, below: u64 },
+    /// A file the shard is done with, to be closed.
+    Close { file: FileHandle },
+    /// To be kept in place of the one before.
+    Snapshot { partition: PartitionId, snapshot: Box<Snapshot> },
+    /// See [`LogCommand::Roll`]: segments below `next` change no more, and hold everything before `end`.
+    Rolled { partition: PartitionId, ticket: u64, next: u64, end: LogPoint },
+    /// Nothing is written any more until the server starts again; what lies behind `durable` may not be there then, and
+    /// has to be cut off.
+    Fenced { partition: PartitionId, durable: LogPoint, reason: String },
+}
+
 /// From a shard to control.
 #[derive(Debug)]
 pub enum Report {
+    /// About a partition of kind `log`.
+    Log(LogReport),
     /// The command with this ticket is carried out.
     Done { ticket: u64, shard: ShardId },
     /// A client named a topic that does not exist, and may create it.

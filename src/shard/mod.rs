@@ -393,6 +393,7 @@ impl<I: Io> Shard<I> {
         match token.kind() {
             TokenKind::Wake => self.counters.add(Counter::WakesReceived, 1),
             TokenKind::Accept => self.accepted(token.index(), completion),
+            TokenKind::FileWrite | TokenKind::FileSync | TokenKind::FileRead => {}
             kind => {
                 // A completion whose slot has changed hands cannot be: a slot is freed at `ops == 0`.
                 let id =
@@ -407,7 +408,7 @@ impl<I: Io> Shard<I> {
                     TokenKind::Writable => self.writable(id),
                     TokenKind::Send => self.sent(id, completion.outcome),
                     TokenKind::Close => self.closed(id),
-                    TokenKind::Cancel | TokenKind::Shutdown | TokenKind::Wake | TokenKind::Accept => {}
+                    _ => {}
                 }
                 self.after_completion(id, kind);
             }

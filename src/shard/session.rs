@@ -300,7 +300,7 @@ pub(super) fn owner_key(shard: ShardId, generation: u32, handle: u32) -> u64 {
 
 fn ack_level_possible(kind: TopicKind, level: AckLevel) -> Result<(), Code> {
     match (kind, level) {
-        (TopicKind::Live | TopicKind::Memory, AckLevel::Received) => Ok(()),
+        (TopicKind::Live | TopicKind::Memory, AckLevel::Received) | (TopicKind::Log, _) => Ok(()),
         (TopicKind::Live | TopicKind::Memory, _) => Err(Code::ImpossibleAckLevel),
     }
 }

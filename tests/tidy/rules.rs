@@ -32,12 +32,13 @@ pub const MODULES: &[Module] = modules! {
     "proto" uses ["ids", "limits", "wire::generated"];
     "wire" uses ["limits", "proto", "wire::generated"];
     "buf" uses ["ids", "limits"];
-    "topic" uses ["buf", "ids", "limits"];
+    "commit_log" uses ["ids", "limits", "proto"];
+    "topic" uses ["buf", "commit_log", "ids", "limits", "proto"];
     "access" uses ["ids", "limits", "proto"];
     "mesh" uses ["ids", "limits", "proto"];
     "tls" uses ["buf", "time"];
     "metrics" uses ["buf", "ids", "lifecycle", "limits", "proto", "time", "tls"];
-    "partition" uses ["buf", "ids", "limits", "proto", "topic"];
+    "partition" uses ["buf", "commit_log", "ids", "limits", "proto", "topic"];
     "io" uses ["buf", "ids", "limits", "log", "time"];
     "io::epoll" uses ["buf", "ids", "io", "limits", "log", "time"];
     "io::uring" uses ["buf", "ids", "io", "limits", "log", "time"];
@@ -45,21 +46,21 @@ pub const MODULES: &[Module] = modules! {
     "io::probe" uses ["io", "io::choice", "io::uring", "limits"];
     "config" uses ["access", "ids", "io", "io::choice", "limits", "log", "tls", "topic"];
     "shard" uses [
-        "access", "buf", "ids", "io", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto", "time",
+        "access", "buf", "commit_log", "ids", "io", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto", "time",
         "tls", "topic", "wire",
     ];
     "control" uses [
-        "access", "buf", "config", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto",
+        "access", "buf", "commit_log", "config", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto",
         "shard", "time", "tls", "topic", "wire",
     ];
     "server" uses [
-        "access", "buf", "config", "control", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh",
+        "access", "buf", "commit_log", "config", "control", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh",
         "metrics", "partition", "proto", "shard", "time", "tls", "topic", "wire",
     ];
     "client::core" uses ["ids", "limits", "proto", "tls", "wire"];
     "client" uses ["client::core", "ids", "limits", "log", "proto", "time", "tls", "wire"];
     "cli" uses [
-        "access", "buf", "client", "client::core", "config", "control", "ids", "io", "io::probe", "lifecycle",
+        "access", "buf", "commit_log", "client", "client::core", "config", "control", "ids", "io", "io::probe", "lifecycle",
         "limits", "log", "metrics", "partition", "proto", "server", "shard", "time", "tls", "topic", "wire",
     ];
 };
@@ -67,7 +68,7 @@ pub const MODULES: &[Module] = modules! {
 /// Paths of other crates that some modules may not use.
 const FOREIGN: &[(&[&str], &[&str])] = &[
     (
-        &["proto", "wire", "partition", "access", "client::core", "tls", "topic", "lifecycle"],
+        &["proto", "wire", "partition", "commit_log", "access", "client::core", "tls", "topic", "lifecycle"],
         &[
             "libc",
             "std::net",

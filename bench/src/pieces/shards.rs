@@ -280,6 +280,7 @@ impl Stage {
             mapping: Arc::new(Mapping::mirrored(ring_bytes, Pages::Small).expect("memory for a benchmark")),
             first_offset: 0,
             committed: Vec::new(),
+            log: None,
         };
         let topic = Arc::new(Topic {
             id: TopicId(1),
@@ -287,6 +288,7 @@ impl Stage {
             kind: self.load.kind,
             overflow: Overflow::Block,
             ring_bytes: self.load.ring_bytes,
+            durability: uringest::proto::header::AckLevel::Received,
             partitions: vec![partition],
         });
         for command in [Command::AddTopic { ticket: 1, topic }, Command::TopicReady { topic: TopicId(1) }] {

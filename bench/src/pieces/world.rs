@@ -66,6 +66,17 @@ impl Io for World {
         self.with(|world| world.detach(sock))
     }
 
+    fn attach_file(
+        &mut self,
+        file: uringest::io::FileHandle,
+    ) -> Result<uringest::ids::FileId, (IoError, uringest::io::FileHandle)> {
+        Err((IoError::NoDescriptors, file))
+    }
+
+    fn detach_file(&mut self, _file: uringest::ids::FileId) -> uringest::io::FileHandle {
+        unreachable!("no file was attached")
+    }
+
     fn attach_region(&mut self, id: RegionId, mapping: &Arc<Mapping>, receive: bool) {
         self.with(|world| world.attach_region(id, mapping, receive));
     }

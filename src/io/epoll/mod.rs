@@ -280,6 +280,9 @@ impl Io for EpollIo {
             Op::Read { sock, into } => self.read(sock.0, into, token),
             Op::Send { sock, spans } => self.send(sock.0, spans.0, token),
             Op::Cancel { target } => self.cancel(target, token),
+            Op::WriteFile { .. } | Op::ReadFile { .. } | Op::SyncFile { .. } => {
+                unreachable!("no file was attached")
+            }
             Op::ShutdownWrite { sock } => {
                 let ended = socket::shut_down_write(self.sockets.borrowed(sock.0));
                 let outcome = ended.map_or_else(|errno| Outcome::Failed(error_of(errno)), |()| Outcome::Done);
@@ -342,6 +345,17 @@ impl Io for EpollIo {
         let removed = self.poller.remove(fd.as_raw_fd());
         assert!(removed.is_ok(), "an attached socket is in the poll set: {removed:?}");
         SocketHandle::Fd(fd)
+    }
+
+    fn attach_file(
+        &mut self,
+        file: crate::io::FileHandle,
+    ) -> Result<crate::ids::FileId, (IoError, crate::io::FileHandle)> {
+        Err((IoError::NoDescriptors, file))
+    }
+
+    fn detach_file(&mut self, _file: crate::ids::FileId) -> crate::io::FileHandle {
+        unreachable!("no file was attached")
     }
 
     fn attach_region(&mut self, id: RegionId, mapping: &Arc<Mapping>, _receive: bool) {

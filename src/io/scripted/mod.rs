@@ -340,6 +340,9 @@ impl Io for Scripted {
                 self.cancel(target);
                 Outcome::Done
             }
+            Op::WriteFile { .. } | Op::ReadFile { .. } | Op::SyncFile { .. } => {
+                unreachable!("no file was attached")
+            }
             Op::ShutdownWrite { sock } => {
                 self.own(sock).finished = true;
                 Outcome::Done
@@ -408,6 +411,17 @@ impl Io for Scripted {
         assert!(armed.iter().all(Option::is_none), "given up with an operation outstanding");
         peer.held_by = None;
         SocketHandle::Simulated(u64::from(sock.0))
+    }
+
+    fn attach_file(
+        &mut self,
+        file: crate::io::FileHandle,
+    ) -> Result<crate::ids::FileId, (IoError, crate::io::FileHandle)> {
+        Err((IoError::NoDescriptors, file))
+    }
+
+    fn detach_file(&mut self, _file: crate::ids::FileId) -> crate::io::FileHandle {
+        unreachable!("no file was attached")
     }
 
     fn attach_region(&mut self, id: RegionId, mapping: &Arc<Mapping>, _receive: bool) {

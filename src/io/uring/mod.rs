@@ -485,6 +485,9 @@ impl Io for UringIo {
             Op::PollWritable { sock } => self.start(Kind::Writable, sock, OpArgument::None, token),
             Op::Send { sock, spans } => self.start(Kind::Send, sock, OpArgument::List(spans.0), token),
             Op::Cancel { target } => self.cancel(target, token),
+            Op::WriteFile { .. } | Op::ReadFile { .. } | Op::SyncFile { .. } => {
+                unreachable!("no file was attached")
+            }
             Op::ShutdownWrite { sock } => self.shut_down(sock, token),
             Op::Close { sock } => self.close(sock, token),
         };
@@ -554,6 +557,17 @@ impl Io for UringIo {
 
     fn detach(&mut self, sock: SockId) -> SocketHandle {
         SocketHandle::Fd(self.sockets.detach(&self.ring, sock))
+    }
+
+    fn attach_file(
+        &mut self,
+        file: crate::io::FileHandle,
+    ) -> Result<crate::ids::FileId, (IoError, crate::io::FileHandle)> {
+        Err((IoError::NoDescriptors, file))
+    }
+
+    fn detach_file(&mut self, _file: crate::ids::FileId) -> crate::io::FileHandle {
+        unreachable!("no file was attached")
     }
 
     fn attach_region(&mut self, id: RegionId, mapping: &Arc<Mapping>, receive: bool) {

@@ -329,12 +329,21 @@ impl Rig {
                 mapping: Arc::new(mapping.expect("memory for a test")),
                 first_offset,
                 committed: Vec::new(),
+                log: None,
             });
             self.next_partition += 1;
         }
         let id = TopicId(self.next_topic);
         self.next_topic += 1;
-        let topic = Arc::new(Topic { id, name: name.into(), kind, overflow, ring_bytes, partitions });
+        let topic = Arc::new(Topic {
+            id,
+            name: name.into(),
+            kind,
+            overflow,
+            ring_bytes,
+            durability: crate::proto::header::AckLevel::Received,
+            partitions,
+        });
         self.command_each(|| Command::AddTopic { ticket: 1, topic: Arc::clone(&topic) });
         self.command_each(|| Command::TopicReady { topic: id });
         topic
