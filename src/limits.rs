@@ -64,6 +64,8 @@ pub const PRODUCERS_PER_PARTITION: u32 = 4096;
 pub const INFLIGHT_BATCHES_MAX: u32 = 64;
 /// Batches each producer's deduplication entry remembers.
 pub const DEDUP_WINDOW: u32 = 64;
+/// Entries of one segment's sparse index: as much is searched in memory as a segment's length by this.
+pub const SEGMENT_INDEX_ENTRIES: usize = 128;
 /// Committed offsets one partition keeps by consumer name.
 pub const COMMITTED_NAMES_PER_PARTITION: u32 = 256;
 

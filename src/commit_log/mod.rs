@@ -9,6 +9,8 @@
 //! What is recovered trusts flush headers alone: they carry the segment's nonce, which is never sent, their own position,
 //! and the checksum of the one before; neither what a recycled file held nor a payload can look like one.
 
+pub mod format;
+
 use crate::proto::code::Code;
 
 /// Flushes and segments start at multiples of this, in memory and in the file: what O_DIRECT asks of any disk.

@@ -34,6 +34,13 @@ impl Crc32c {
         Crc32c { register: u32::MAX }
     }
 
+    /// Over what has this checksum, to go on from there.
+    #[must_use]
+    #[inline]
+    pub const fn resume(checksum: u32) -> Self {
+        Crc32c { register: !checksum }
+    }
+
     /// Adds the next piece.
     #[inline]
     pub fn update(&mut self, piece: &[u8]) {
