@@ -94,6 +94,26 @@ pub const RETENTION_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 pub const RETENTION_BYTES_MIN: u64 = 1024 * 1024;
 /// Bytes of a `live` partition's ring for the unsent remainder of laggards.
 pub const LAGGING_BYTES_DEFAULT: u64 = 4 * 1024 * 1024;
+/// Bytes of a `log` partition's ring by default: what is served without the disk, and what may wait to be written.
+pub const LOG_RING_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+/// Smallest ring of a `log` partition: a few flushes of the largest size.
+pub const LOG_RING_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// Length of a segment's file by default.
+pub const LOG_SEGMENT_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Shortest file of a segment.
+pub const LOG_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// Longest file of a segment.
+pub const LOG_SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Bytes a `log` partition keeps by default.
+pub const LOG_RETENTION_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
+/// Most bytes a `log` partition may be asked to keep.
+pub const LOG_RETENTION_BYTES_MAX: u64 = 1 << 50;
+/// Bytes written to a partition's log between two of its snapshots, by default.
+pub const LOG_SNAPSHOT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
+/// One shard's memory for reading segments that consumers lag behind in, by default.
+pub const LOG_READ_BYTES_DEFAULT: u32 = 8 * 1024 * KIB;
+/// Memory that recovery reads through at the start, of all its threads, by default.
+pub const LOG_RECOVERY_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
 /// Regions one thread can address: every partition's ring, and each shard's shared ring, block arena and bulk
 /// regions.
 pub const REGIONS_MAX: usize = 8192;
@@ -203,6 +223,8 @@ const _: () = {
     assert!(DEDUP_WINDOW >= INFLIGHT_BATCHES_MAX);
     // The smallest memory ring holds a few of the largest default frames.
     assert!(RETENTION_BYTES_MIN >= 4 * FRAME_BYTES_MAX_DEFAULT as u64);
+    assert!(LOG_RING_BYTES_MIN >= RETENTION_BYTES_MIN && LOG_RING_BYTES_MIN <= LOG_RING_BYTES_DEFAULT);
+    assert!(LOG_SEGMENT_BYTES_MIN >= 4 * FRAME_BYTES_MAX_DEFAULT as u64);
     assert!(LAGGING_BYTES_DEFAULT >= 4 * FRAME_BYTES_MAX_DEFAULT as u64);
     assert!(CONTROL_BLOCK_BYTES as usize >= HEADER_BYTES * 16);
     assert!(CONTROL_BODY_BYTES_MAX + HEADER_BYTES_U32 <= FRAME_BYTES_MAX_FLOOR);

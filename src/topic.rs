@@ -32,6 +32,20 @@ pub enum Overflow {
     Reject,
 }
 
+/// How a topic of kind `log` is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// The least level a producer may ask for.
+    pub durability: AckLevel,
+    /// Bytes of records each partition keeps at least, where it has had as many; older segments go.
+    pub retention_bytes: u64,
+    /// Segments whose last record is older than this go too; 0: age takes none.
+    pub retention_ms: u64,
+    /// Length of each partition's files.
+    pub segment_bytes: u64,
+}
+
 /// A topic as the shards know it. Immutable; a change is a new one.
 #[derive(Debug)]
 pub struct Topic {

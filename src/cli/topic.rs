@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::admin::{AdminArgs, escape};
 use super::exit::{Output, print, print_json, table};
 use super::{EXIT_CODES, Exit, Failure, Outcome};
-use crate::config::{Codec as _, TOPIC_NAME, parse_bytes, show_bytes};
+use crate::config::{Codec as _, RETENTION_AGE, TOPIC_NAME, parse_bytes, show_bytes};
 
 /// `topic ...`.
 #[derive(Debug, Args)]
@@ -31,6 +31,18 @@ enum KindArg {
     Live,
     /// Kept in memory, oldest out.
     Memory,
+    /// Kept on disk, for as long as its retention says.
+    Log,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DurabilityArg {
+    /// In the server's memory: any acknowledgement may be asked for.
+    Received,
+    /// In the log's file: survives the end of the process.
+    Written,
+    /// On the disk: survives power loss.
+    Durable,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -42,6 +54,24 @@ enum OverflowArg {
     DropOldest,
     /// New batches are refused.
     Reject,
+}
+
+/// For topics of kind `log`.
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// The least acknowledgement a producer may ask for, of kind log [default: the server's].
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    durability: Option<DurabilityArg>,
+    /// Age at which records may go although there is room (as 7d, or none), of kind log [default: the server's].
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    retention_age: Option<u64>,
+    /// Length of each file of a partition (as 64MiB), of kind log [default: the server's].
+    #[arg(long, value_name = "N", value_parser = parse_bytes)]
+    segment_bytes: Option<u64>,
+}
+
+fn age(text: &str) -> Result<u64, String> {
+    RETENTION_AGE.parse(text).map_err(|why| format!("it {why}; allowed: {}", RETENTION_AGE.allowed()))
 }
 
 fn topic_name(text: &str) -> Result<String, String> {
@@ -73,12 +103,14 @@ enum TopicCommand {
         /// What becomes of its records.
         #[arg(long, value_enum, default_value = "memory")]
         kind: KindArg,
-        /// Bytes each partition keeps (as 64MiB) [default: the server's].
+        /// Bytes each partition keeps (as 64MiB), of kind log on disk [default: the server's].
         #[arg(long, value_name = "N", value_parser = parse_bytes)]
         retention_bytes: Option<u64>,
         /// What happens when a partition is full of what a subscriber has yet to receive [default: the server's].
         #[arg(long, value_name = "P", value_enum)]
         overflow: Option<OverflowArg>,
+        #[command(flatten)]
+        log: LogArgs,
         #[command(flatten)]
         common: Common,
     },
@@ -121,13 +153,22 @@ fn word(value: impl ValueEnum) -> String {
 /// When the server cannot be reached or refuses.
 pub fn run(args: TopicArgs) -> Outcome {
     match args.command {
-        TopicCommand::Create { name, partitions, kind, retention_bytes, overflow, common } => {
+        TopicCommand::Create { name, partitions, kind, retention_bytes, overflow, log, common } => {
             let mut body = json!({ "name": name, "partitions": partitions, "kind": word(kind) });
             if let Some(bytes) = retention_bytes {
                 body["retention_bytes"] = bytes.into();
             }
             if let Some(overflow) = overflow {
                 body["overflow"] = word(overflow).into();
+            }
+            if let Some(durability) = log.durability {
+                body["durability"] = word(durability).into();
+            }
+            if let Some(age) = log.retention_age {
+                body["retention_ms"] = age.into();
+            }
+            if let Some(bytes) = log.segment_bytes {
+                body["segment_bytes"] = bytes.into();
             }
             let made = common.admin.client()?.call("POST", "/v1/topics", Some(&body))?;
             done(common.output, &made, &format!("{name}: created with {partitions} partitions\n"))
@@ -203,13 +244,23 @@ fn list(listed: &Value) -> Result<String, Failure> {
     Ok(table(&["TOPIC", "KIND", "PARTITIONS", "RETENTION", "OVERFLOW", "STATE"], &[2, 3], &rows))
 }
 
+/// What is said of a topic of kind log alone.
+fn kept(topic: &Value) -> String {
+    let Some(durability) = topic["durability"].as_str() else { return String::new() };
+    let age = topic["retention_ms"].as_u64().unwrap_or(0);
+    let age = if age == 0 { String::new() } else { format!(" for {}", RETENTION_AGE.show(&age)) };
+    let segment = bytes_cell(&topic["segment_bytes"]);
+    format!(" on disk{age} in files of {segment}, acknowledged as {durability} at least")
+}
+
 fn describe(topic: &Value) -> String {
     let mut text = format!(
-        "{}: {}, overflow {}, {} a partition{}\n\n",
+        "{}: {}, overflow {}, {} a partition{}{}\n\n",
         cell(&topic["name"]),
         cell(&topic["kind"]),
         cell(&topic["overflow"]),
         bytes_cell(&topic["retention_bytes"]),
+        kept(topic),
         if topic["paused"].as_bool() == Some(true) { ", paused" } else { "" }
     );
     let none = Vec::new();

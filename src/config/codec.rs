@@ -101,6 +101,42 @@ impl Codec for Millis {
     }
 }
 
+/// An age in milliseconds, up to a bound, or none (0).
+pub struct Age(pub u64);
+
+const AGES: [(&str, u64); 5] =
+    [("ms", 1), ("min", 60_000), ("s", 1_000), ("h", 3_600_000), ("d", 24 * 3_600_000)];
+
+impl Codec for Age {
+    type Value = u64;
+    fn parse(&self, text: &str) -> Result<u64, String> {
+        let text = text.trim();
+        if text == "none" || text == "0" {
+            return Ok(0);
+        }
+        let unit = AGES.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, *scale)));
+        let (digits, scale) = unit.unwrap_or((text, 1));
+        let number = digits.trim().replace('_', "").parse::<u64>().map_err(|_| "is no age".to_owned())?;
+        within(number.checked_mul(scale).ok_or("is too large")?, 1, self.0)
+    }
+    fn show(&self, value: &u64) -> String {
+        if *value == 0 {
+            return "none".to_owned();
+        }
+        let whole = AGES.iter().filter(|(_, scale)| value.is_multiple_of(*scale)).max_by_key(|unit| unit.1);
+        whole.map_or_else(|| value.to_string(), |(unit, scale)| format!("{}{unit}", value / scale))
+    }
+    fn allowed(&self) -> String {
+        format!("an age up to {} (as 7d, 12h, 30min, 10s, 500ms), or none", self.show(&self.0))
+    }
+    fn placeholder(&self) -> String {
+        "AGE".to_owned()
+    }
+    fn bare(&self, text: &str) -> bool {
+        text.bytes().all(|byte| byte.is_ascii_digit())
+    }
+}
+
 /// Bytes between two bounds, plain or with a unit.
 pub struct Size<T>(pub T, pub T);
 

@@ -5,16 +5,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::codec::{
-    Address, Codec, Count, Digest, Directory, File, Files, Maybe, Millis, Name, NamesTenant, Size, Switch,
-    Word,
+    Address, Age, Codec, Count, Digest, Directory, File, Files, Maybe, Millis, Name, NamesTenant, Size,
+    Switch, Word,
 };
 use super::layers::Reader;
 use super::lists::TopicConfig;
+use super::storage::Direct;
 use super::tls::ClientCertificates;
 use crate::access::{TenantRules, TokenHash};
 use crate::io::choice::IoChoice;
 use crate::limits;
 use crate::log::{Format, Level};
+use crate::proto::header::AckLevel;
 use crate::tls::{CertificateFiles, Records, TenantRule};
 use crate::topic::{Overflow, TopicKind};
 
@@ -122,7 +124,11 @@ macro_rules! settings {
 
 const IO: Word<IoChoice> =
     Word(&[("auto", IoChoice::Auto), ("uring", IoChoice::Uring), ("epoll", IoChoice::Epoll)]);
-pub(super) const KIND: Word<TopicKind> = Word(&[("live", TopicKind::Live), ("memory", TopicKind::Memory)]);
+pub(super) const KIND: Word<TopicKind> =
+    Word(&[("live", TopicKind::Live), ("memory", TopicKind::Memory), ("log", TopicKind::Log)]);
+pub(super) const DURABILITY: Word<AckLevel> =
+    Word(&[("received", AckLevel::Received), ("written", AckLevel::Written), ("durable", AckLevel::Durable)]);
+const DIRECT: Word<Direct> = Word(&[("auto", Direct::Auto), ("off", Direct::Off)]);
 pub(super) const OVERFLOW: Word<Overflow> =
     Word(&[("block", Overflow::Block), ("drop_oldest", Overflow::DropOldest), ("reject", Overflow::Reject)]);
 const FORMAT: Word<Format> = Word(&[("auto", Format::Auto), ("text", Format::Text), ("json", Format::Json)]);
@@ -142,6 +148,11 @@ pub const TOPIC_NAME: Name =
     Name { bytes_max: limits::TOPIC_NAME_BYTES_MAX, marks: "._-/", dot_first: false };
 pub(super) const PARTITIONS: Count<u32> = Count(1, limits::PARTITIONS_PER_TOPIC);
 pub(super) const RETENTION: Size<u64> = Size(limits::RETENTION_BYTES_MIN, 1 << 40);
+pub(super) const LOG_RETENTION: Size<u64> =
+    Size(limits::RETENTION_BYTES_MIN, limits::LOG_RETENTION_BYTES_MAX);
+/// How old records may become.
+pub const RETENTION_AGE: Age = Age(100 * 365 * 24 * 3_600_000);
+pub(super) const SEGMENT: Size<u64> = Size(limits::LOG_SEGMENT_BYTES_MIN, limits::LOG_SEGMENT_BYTES_MAX);
 
 const FRAME_MAX: Size<u32> = Size(limits::FRAME_BYTES_MAX_FLOOR, limits::FRAME_BYTES_MAX_CEILING);
 const STRADDLE: Size<u32> = Size(1 << 20, 1 << 30);
@@ -200,6 +211,8 @@ settings! {
         access: AccessSettings,
         /// TLS on the data port.
         tls: TlsSettings,
+        /// Where and how topics of kind `log` are kept.
+        storage: Storage,
         /// The log.
         log: Log,
         /// Topics to make at start-up where they do not exist; `[[topic]]` in the file.
@@ -256,6 +269,10 @@ settings! {
         retention_bytes: u64 = limits::RETENTION_BYTES_DEFAULT, RETENTION;
         /// What happens when a partition is full of what a subscriber has yet to receive, where the topic says nothing.
         overflow: Overflow = Overflow::Block, OVERFLOW;
+        /// Memory of each partition of a `log` topic: what is served without the disk, and what may wait to be written to it.
+        log_ring_bytes: u64 = limits::LOG_RING_BYTES_DEFAULT, Size(limits::LOG_RING_BYTES_MIN, 1 << 40);
+        /// The least acknowledgement a producer may ask for on a `log` topic, where the topic says nothing.
+        durability: AckLevel = AckLevel::Received, DURABILITY;
     }
 }
 
@@ -297,6 +314,30 @@ settings! {
 }
 
 settings! {
+    /// `[storage]`: where and how topics of kind `log` are kept.
+    struct Storage in "storage." {
+        /// Directory of the partitions' logs; where nothing is said, `log` in the data directory.
+        dir: Option<PathBuf> = None, Maybe(Directory);
+        /// Length of each file of a partition, a multiple of 4 KiB, where the topic says nothing.
+        segment_bytes: u64 = limits::LOG_SEGMENT_BYTES_DEFAULT, SEGMENT;
+        /// Bytes each partition keeps on disk, where the topic says nothing. Whole files go, and two more may be there.
+        retention_bytes: u64 = limits::LOG_RETENTION_BYTES_DEFAULT, LOG_RETENTION;
+        /// Age at which records may go although there is room, where the topic says nothing.
+        retention_ms: u64 = 0, RETENTION_AGE;
+        /// Bytes that the files of all partitions may take together; none leaves it to the disk.
+        budget_bytes: Option<u64> = None, Maybe(Size::<u64>(limits::LOG_SEGMENT_BYTES_MIN, 1 << 60));
+        /// Whether files bypass the page cache: `auto` does where the file system can (O_DIRECT), and says so where not.
+        direct: Direct = Direct::Auto, DIRECT;
+        /// Bytes written to a partition between two snapshots of its small state: recovery reads at most this much again, and some.
+        snapshot_bytes: u64 = limits::LOG_SNAPSHOT_BYTES_DEFAULT, Size::<u64>(1 << 20, 1 << 40);
+        /// One shard's memory for reading files that consumers lag behind in.
+        read_buffer_bytes: u32 = limits::LOG_READ_BYTES_DEFAULT, Size::<u32>(4 << 20, 1 << 30);
+        /// Memory that recovery reads through at the start, of all its threads together.
+        recovery_buffer_bytes: u64 = limits::LOG_RECOVERY_BYTES_DEFAULT, Size::<u64>(4 << 20, 1 << 34);
+    }
+}
+
+settings! {
     /// `[log]`: lines on standard error.
     struct Log in "log." {
         /// How lines look: `auto` is text on a terminal and JSON otherwise.
@@ -307,13 +348,14 @@ settings! {
 }
 
 /// The tables in the order they are shown: section name (empty: top level), what it is for, its keys.
-pub const SECTIONS: [(&str, &str, &[Key]); 7] = [
+pub const SECTIONS: [(&str, &str, &[Key]); 8] = [
     ("", "", Config::KEYS),
     ("limits", "What a peer may do.", Limits::KEYS),
     ("memory", "Memory that is fixed at start-up.", Memory::KEYS),
     ("topics", "Topics made by use, and defaults of all others.", Topics::KEYS),
     ("access", "Who may connect.", AccessSettings::KEYS),
     ("tls", "TLS on the data port. With a certificate it speaks nothing else.", TlsSettings::KEYS),
+    ("storage", "Where and how topics of kind log are kept.", Storage::KEYS),
     ("log", "Lines on standard error.", Log::KEYS),
 ];
 
@@ -333,6 +375,7 @@ impl Config {
             self.topics.texts(),
             self.access.texts(),
             self.tls.texts(),
+            self.storage.texts(),
             self.log.texts(),
         ];
         sections.concat()

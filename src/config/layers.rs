@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::codec::Codec;
 use super::keys::Key;
 use super::lists::TopicConfig;
-use super::{AccessSettings, Limits, Log, Memory, TlsSettings, Topics};
+use super::{AccessSettings, Limits, Log, Memory, Storage, TlsSettings, Topics};
 use crate::access::TenantRules;
 use crate::tls::CertificateFiles;
 
@@ -152,7 +152,7 @@ macro_rules! sections {
         }
     )* };
 }
-sections!(Limits, Memory, Topics, AccessSettings, TlsSettings, Log);
+sections!(Limits, Memory, Topics, AccessSettings, TlsSettings, Storage, Log);
 
 impl Part for Vec<TopicConfig> {
     fn read_part(reader: &mut Reader<'_>) -> Self {

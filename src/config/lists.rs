@@ -7,8 +7,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::codec::{Codec, Digest, File, Name, Word};
 use super::file::{CERTIFICATES, line_of, scalar_text};
-use super::keys::{KIND, OVERFLOW, PARTITIONS, RETENTION, TOPIC_NAME};
+use super::keys::{
+    DURABILITY, KIND, LOG_RETENTION, OVERFLOW, PARTITIONS, RETENTION, RETENTION_AGE, SEGMENT, TOPIC_NAME,
+};
 use super::layers::{Fault, Origin, nearest, refusal};
+use super::storage::LogWishes;
 use crate::access::{Rule, TenantRules, Verb};
 use crate::limits;
 use crate::tls::CertificateFiles;
@@ -23,10 +26,12 @@ pub struct TopicConfig {
     pub partitions: u32,
     /// `memory` by default.
     pub kind: TopicKind,
-    /// Bytes of each partition's ring; `None`: the default of its kind ([`Config::ring_bytes`](super::Config::ring_bytes)).
+    /// Bytes each partition keeps; `None`: the default of its kind.
     pub retention_bytes: Option<u64>,
     /// `None`: `topics.overflow`.
     pub overflow: Option<Overflow>,
+    /// What is said for kind `log` alone.
+    pub log: LogWishes,
 }
 
 const TENANT_NAME: Name = Name { bytes_max: limits::TENANT_NAME_BYTES_MAX, marks: "._-", dot_first: true };
@@ -149,14 +154,28 @@ pub(super) fn topics<'t>(
 ) -> Vec<TopicConfig> {
     let mut topics: Vec<TopicConfig> = Vec::new();
     each("topic", value, (path, source), faults, |entry| {
-        entry.refuse_unknown(&["name", "partitions", "kind", "retention_bytes", "overflow"]);
+        const LOG_ALONE: [&str; 3] = ["durability", "retention_ms", "segment_bytes"];
+        let known = ["name", "partitions", "kind", "retention_bytes", "overflow"];
+        entry.refuse_unknown(&[&known[..], &LOG_ALONE].concat());
         let name = entry.required("name", &TOPIC_NAME);
+        let kind = entry.optional("kind", &KIND).unwrap_or(TopicKind::Memory);
+        for field in LOG_ALONE.into_iter().filter(|_| kind != TopicKind::Log) {
+            if let Some((_, line)) = entry.value(field) {
+                entry.fault(field, line, "is for topics of kind log".to_owned());
+            }
+        }
+        let retention = if kind == TopicKind::Log { &LOG_RETENTION } else { &RETENTION };
         let topic = TopicConfig {
             name: name.unwrap_or_default(),
             partitions: entry.optional("partitions", &PARTITIONS).unwrap_or(1),
-            kind: entry.optional("kind", &KIND).unwrap_or(TopicKind::Memory),
-            retention_bytes: entry.optional("retention_bytes", &RETENTION),
+            kind,
+            retention_bytes: entry.optional("retention_bytes", retention),
             overflow: entry.optional("overflow", &OVERFLOW),
+            log: LogWishes {
+                durability: entry.optional("durability", &DURABILITY),
+                retention_ms: entry.optional("retention_ms", &RETENTION_AGE),
+                segment_bytes: entry.optional("segment_bytes", &SEGMENT),
+            },
         };
         if topics.iter().any(|other| other.name == topic.name) {
             let line = entry.line;

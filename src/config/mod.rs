@@ -13,6 +13,7 @@ mod layers;
 mod lists;
 mod rules;
 mod show;
+mod storage;
 mod tls;
 
 #[cfg(test)]
@@ -22,13 +23,15 @@ use std::path::PathBuf;
 
 pub use crate::io::choice::IoChoice;
 pub use crate::log::{Format as LogFormat, Level as LogLevel};
-pub use codec::{Codec, Digest, parse_bytes, show_bytes};
+pub use codec::{Age, Codec, Digest, parse_bytes, show_bytes};
 pub use keys::{
-    AccessSettings, Config, Key, Limits, Log, Memory, SECTIONS, TOPIC_NAME, TlsSettings, Topics, keys,
+    AccessSettings, Config, Key, Limits, Log, Memory, RETENTION_AGE, SECTIONS, Storage, TOPIC_NAME,
+    TlsSettings, Topics, keys,
 };
 pub use layers::{ConfigError, Fault, Origin, Origins};
 pub use lists::TopicConfig;
 pub use show::{Shown, template};
+pub use storage::{Direct, LogWishes};
 pub use tls::ClientCertificates;
 
 use layers::{Given, Reader};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::codec::show_bytes;
 use super::layers::{Fault, Origin, Origins};
-use super::{Config, TopicConfig, tls};
+use super::{Config, TopicConfig, storage, tls};
 use crate::access::{Access, AccessError};
 use crate::io::choice::{self, IoChoice};
 use crate::limits;
@@ -27,6 +27,7 @@ pub(super) fn check(config: &Config, origins: &Origins, faults: &mut Vec<Fault>)
     tls::check(config, &mut fault);
     tls::check_exposure(config, &mut fault);
     rings(config, &mut fault);
+    storage::check(config, &mut fault);
     if let Err(error) = tenants_access(config) {
         fault("tenant", error.to_string());
     }
@@ -150,7 +151,8 @@ fn rings(config: &Config, fault: &mut impl FnMut(&str, String)) {
         fault("memory.retention_budget_bytes", message);
     }
     let ring = |topic: &TopicConfig| config.ring_bytes(topic.kind, topic.retention_bytes);
-    for topic in config.topic.iter().filter(|topic| ring(topic) < frames) {
+    let said = |topic: &&TopicConfig| topic.kind != TopicKind::Log;
+    for topic in config.topic.iter().filter(said).filter(|topic| ring(topic) < frames) {
         let text = show_bytes(ring(topic));
         fault(
             &format!("topic {}", topic.name),
@@ -187,7 +189,9 @@ impl Config {
     #[must_use]
     pub fn ring_bytes(&self, kind: TopicKind, retention_bytes: Option<u64>) -> u64 {
         let default = match kind {
-            TopicKind::Memory | TopicKind::Log => self.topics.retention_bytes,
+            TopicKind::Memory => self.topics.retention_bytes,
+            // What the topic keeps lies on the disk.
+            TopicKind::Log => return self.topics.log_ring_bytes,
             TopicKind::Live => limits::LAGGING_BYTES_DEFAULT.max(4 * u64::from(self.limits.frame_bytes_max)),
         };
         retention_bytes.unwrap_or(default)

@@ -1,7 +1,7 @@
 //! Printing: every value with where it came from, and a commented file to start from.
 
 use super::codec::{Codec, show_bytes};
-use super::keys::{KIND, Key, OVERFLOW, SECTIONS, keys};
+use super::keys::{DURABILITY, KIND, Key, OVERFLOW, RETENTION_AGE, SECTIONS, keys};
 use super::lists::VERB;
 use super::{Config, Loaded, TopicConfig};
 use crate::tls::CertificateFiles;
@@ -69,6 +69,9 @@ pub fn template() -> String {
            \n# Topics to make at start-up where they do not exist.\n\
            #[[topic]]\n#name = \"sensors\"\n#partitions = 4\n#kind = \"memory\"\n\
            #retention_bytes = \"64MiB\"\n#overflow = \"block\"\n\
+           \n# Of kind log there is more to say.\n\
+           #[[topic]]\n#name = \"orders\"\n#kind = \"log\"\n#durability = \"durable\"\n#retention_bytes = \"1GiB\"\n\
+           #retention_ms = \"7d\"\n#segment_bytes = \"64MiB\"\n\
            \n# Who may do what; without any tenant, everybody who can connect may do everything.\n\
            # `uringest token new` makes a token and its digest.\n\
            #[[tenant]]\n#name = \"factory\"\n#token_sha256 = [\"64 hexadecimal digits\"]\n\
@@ -125,6 +128,15 @@ fn topic_toml(topic: &TopicConfig) -> String {
     }
     if let Some(overflow) = &topic.overflow {
         out += &format!("overflow = {:?}\n", OVERFLOW.show(overflow));
+    }
+    if let Some(durability) = &topic.log.durability {
+        out += &format!("durability = {:?}\n", DURABILITY.show(durability));
+    }
+    if let Some(age) = &topic.log.retention_ms {
+        out += &format!("retention_ms = {:?}\n", RETENTION_AGE.show(age));
+    }
+    if let Some(bytes) = topic.log.segment_bytes {
+        out += &format!("segment_bytes = {:?}\n", show_bytes(bytes));
     }
     out
 }

@@ -1,6 +1,8 @@
 //! Layers, refusals and rules, each with the message an operator sees.
 
 use super::*;
+use crate::limits;
+use crate::proto::header::AckLevel;
 use crate::tls::{CertificateFiles, ClientAuth, EarlyData, Records, ServerSettings};
 use crate::topic::{Overflow, TopicKind};
 
@@ -82,7 +84,7 @@ fn the_template_is_sound_and_so_are_its_comments() {
     }
     let all = all.replace("64 hexadecimal digits", &digest).replace("shards = 2", "");
     let config = loaded(&Given { file: &all, ..NOTHING }).expect("sound").config;
-    assert_eq!((config.topic.len(), config.tenant.len()), (1, 1));
+    assert_eq!((config.topic.len(), config.tenant.len()), (2, 1));
     assert_eq!(config.tls.certificates.len(), 1);
     let mut bare = Config { topic: vec![], tenant: vec![], ..config.clone() };
     bare.tls.certificates.clear();
@@ -421,4 +423,48 @@ fn the_document_has_every_setting() {
         Some(table.as_str()),
         "UPDATE_DOCS=1 cargo test --lib config:: writes it: between the marks of docs/operations.md there has to be:\n{table}"
     );
+}
+
+#[test]
+fn topics_of_kind_log_have_more_to_say() {
+    let file = "[storage]\nsegment_bytes = \"8MiB\"\nretention_ms = \"7d\"\n[[topic]]\nname = \"a\"\nkind = \"log\"\n\
+                durability = \"durable\"\nretention_bytes = \"3TiB\"\nsegment_bytes = \"16MiB\"\n\
+                [[topic]]\nname = \"b\"\nkind = \"log\"\nretention_ms = \"none\"\n";
+    let config = loaded(&Given { file, ..NOTHING }).expect("sound").config;
+    let settings = |at: usize| {
+        let TopicConfig { kind, retention_bytes, log, .. } = &config.topic[at];
+        config.log_settings(*kind, *retention_bytes, *log).expect("kept on disk")
+    };
+    let (a, b) = (settings(0), settings(1));
+    assert_eq!((a.durability, a.retention_bytes, a.segment_bytes), (AckLevel::Durable, 3 << 40, 16 << 20));
+    assert_eq!(a.retention_ms, 7 * 24 * 3_600_000);
+    assert_eq!((b.durability, b.retention_ms, b.segment_bytes), (AckLevel::Received, 0, 8 << 20));
+    assert_eq!(b.retention_bytes, limits::LOG_RETENTION_BYTES_DEFAULT);
+    assert_eq!(config.ring_bytes(TopicKind::Log, Some(3 << 40)), limits::LOG_RING_BYTES_DEFAULT);
+    assert_eq!(config.log_dir(), config.data.join("log"));
+    assert!(config.log_settings(TopicKind::Memory, None, LogWishes::default()).is_none());
+    let again = loaded(&Given { file: &config.to_toml(), ..NOTHING }).expect("sound").config;
+    assert_eq!(again.to_toml(), config.to_toml());
+}
+
+#[test]
+fn what_is_for_logs_alone_is_refused_elsewhere_and_so_are_odd_sizes() {
+    assert_eq!(
+        refused("[[topic]]\nname = \"a\"\ndurability = \"written\""),
+        "topic.durability (u.toml:3): is for topics of kind log"
+    );
+    assert_eq!(
+        refused("[storage]\nsegment_bytes = 1048577"),
+        "storage.segment_bytes (u.toml:2): 1048577 is not a multiple of 4KiB"
+    );
+    let large = "[limits]\nframe_bytes_max = \"4MiB\"\n[topics]\nretention_bytes = \"64MiB\"\n";
+    assert_eq!(
+        refused(&format!("{large}log_ring_bytes = \"8MiB\"")),
+        "topics.log_ring_bytes (u.toml:5): 8MiB is less than 4 frames of limits.frame_bytes_max"
+    );
+    assert_eq!(
+        refused(&format!("{large}[[topic]]\nname = \"a\"\nkind = \"log\"\nsegment_bytes = \"8MiB\"")),
+        "topic a.segment_bytes (default): 8MiB is less than 4 frames of limits.frame_bytes_max"
+    );
+    assert!(refused("[storage]\nretention_ms = \"7 weeks\"").contains("allowed: an age up to 36500d"));
 }

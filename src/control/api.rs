@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::http::Response;
 use crate::metrics::Snapshot;
 use crate::partition::{ConsumerStatus, PartitionStatus};
+use crate::proto::header::AckLevel;
 use crate::topic::{Overflow, TopicKind};
 
 /// `POST /v1/topics`. What is absent is taken from the configuration.
@@ -21,12 +22,34 @@ pub struct CreateTopic {
     /// `memory` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<TopicKind>,
-    /// Bytes each partition keeps.
+    /// Bytes each partition keeps: of kind `log` on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_bytes: Option<u64>,
     /// What happens when a partition is full of what a subscriber has yet to receive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overflow: Option<Overflow>,
+    /// Of kind `log` alone, like the next: the least level a producer may ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<AckLevel>,
+    /// Records older than this may go; 0: age takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_ms: Option<u64>,
+    /// Length of each file of a partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment_bytes: Option<u64>,
+}
+
+/// What a topic of kind `log` says beside the others' fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogDescription {
+    /// The least level a producer may ask for.
+    pub durability: AckLevel,
+    /// Records older than this may go; 0: age takes none.
+    pub retention_ms: u64,
+    /// Length of each file of a partition.
+    pub segment_bytes: u64,
+    /// Memory of each partition.
+    pub ring_bytes: u64,
 }
 
 /// `GET /v1/topics`.
@@ -47,6 +70,9 @@ pub struct TopicSummary {
     pub overflow: Overflow,
     /// Bytes each partition keeps.
     pub retention_bytes: u64,
+    /// Of kind `log` alone.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogDescription>,
     /// Publishes are refused.
     pub paused: bool,
     /// How many.
@@ -64,6 +90,9 @@ pub struct TopicDescription {
     pub overflow: Overflow,
     /// Bytes each partition keeps.
     pub retention_bytes: u64,
+    /// Of kind `log` alone.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogDescription>,
     /// Publishes are refused.
     pub paused: bool,
     /// In the order of their numbers.

@@ -14,11 +14,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::commit_log::BLOCK_BYTES;
 use crate::ids::PartitionId;
-use crate::limits::{PARTITIONS_MAX, PARTITIONS_PER_TOPIC, RETENTION_BYTES_MIN, TOPICS_MAX};
+use crate::limits::{
+    LOG_RETENTION_BYTES_MAX, LOG_RING_BYTES_MIN, LOG_SEGMENT_BYTES_MAX, LOG_SEGMENT_BYTES_MIN,
+    PARTITIONS_MAX, PARTITIONS_PER_TOPIC, RETENTION_BYTES_MIN, TOPICS_MAX,
+};
 use crate::proto::code::Code;
 use crate::proto::control::topic_name_ok;
-use crate::topic::{Overflow, TopicKind};
+use crate::topic::{LogSettings, Overflow, TopicKind};
 
 mod format;
 #[cfg(test)]
@@ -68,6 +72,9 @@ pub struct TopicEntry {
     pub overflow: Overflow,
     /// Bytes of each partition's ring; a multiple of [`RING_BYTES_ALIGN`].
     pub ring_bytes: u64,
+    /// Of kind `log` alone: how it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogSettings>,
     /// In the order of the partition's number.
     pub partitions: Vec<PartitionEntry>,
     /// Publishes are refused.
@@ -103,6 +110,8 @@ pub struct TopicSpec {
     pub overflow: Overflow,
     /// Rounded up to [`RING_BYTES_ALIGN`].
     pub ring_bytes: u64,
+    /// See `TopicEntry`.
+    pub log: Option<LogSettings>,
     /// How many.
     pub partitions: u32,
 }
@@ -243,6 +252,7 @@ impl Catalogue {
             kind: spec.kind,
             overflow: spec.overflow,
             ring_bytes,
+            log: spec.log,
             partitions,
             paused: false,
             created_ns: now_ns,
@@ -335,14 +345,41 @@ fn check_spec(spec: &TopicSpec) -> Result<u64, CreateRefused> {
     if spec.partitions == 0 || spec.partitions > PARTITIONS_PER_TOPIC {
         return Err(CreateRefused::BadSpec(format!("A topic has 1 to {PARTITIONS_PER_TOPIC} partitions.")));
     }
-    if spec.ring_bytes < RETENTION_BYTES_MIN {
-        return Err(CreateRefused::BadSpec(format!(
-            "A partition's ring has at least {RETENTION_BYTES_MIN} bytes."
-        )));
+    let least = if spec.kind == TopicKind::Log { LOG_RING_BYTES_MIN } else { RETENTION_BYTES_MIN };
+    if spec.ring_bytes < least {
+        return Err(CreateRefused::BadSpec(format!("A partition's ring has at least {least} bytes.")));
     }
+    check_log(spec.kind, spec.log.as_ref()).map_err(CreateRefused::BadSpec)?;
     spec.ring_bytes
         .checked_next_multiple_of(RING_BYTES_ALIGN)
         .ok_or_else(|| CreateRefused::BadSpec("The ring's size is not possible.".into()))
+}
+
+/// What is said of the log fits the kind, and its numbers are possible.
+fn check_log(kind: TopicKind, log: Option<&LogSettings>) -> Result<(), String> {
+    let Some(log) = log else {
+        return match kind {
+            TopicKind::Log => Err("A topic of kind log says how it is kept.".into()),
+            TopicKind::Live | TopicKind::Memory => Ok(()),
+        };
+    };
+    if kind != TopicKind::Log {
+        return Err("durability, retention_ms and segment_bytes are for topics of kind log.".into());
+    }
+    if !(LOG_SEGMENT_BYTES_MIN..=LOG_SEGMENT_BYTES_MAX).contains(&log.segment_bytes)
+        || !log.segment_bytes.is_multiple_of(BLOCK_BYTES)
+    {
+        return Err(format!(
+            "segment_bytes is a multiple of {BLOCK_BYTES} from {LOG_SEGMENT_BYTES_MIN} to \
+             {LOG_SEGMENT_BYTES_MAX}."
+        ));
+    }
+    if !(RETENTION_BYTES_MIN..=LOG_RETENTION_BYTES_MAX).contains(&log.retention_bytes) {
+        return Err(format!(
+            "retention_bytes is from {RETENTION_BYTES_MIN} to {LOG_RETENTION_BYTES_MAX} for a topic of kind log."
+        ));
+    }
+    Ok(())
 }
 
 fn difference(entry: &TopicEntry, spec: &TopicSpec, ring_bytes: u64) -> Option<String> {
@@ -353,6 +390,13 @@ fn difference(entry: &TopicEntry, spec: &TopicSpec, ring_bytes: u64) -> Option<S
         Some(format!("Topic {name} exists with another overflow policy."))
     } else if entry.ring_bytes != ring_bytes {
         Some(format!("Topic {name} exists with {} bytes a partition.", entry.ring_bytes))
+    } else if let (Some(log), true) = (&entry.log, entry.log != spec.log) {
+        let LogSettings { durability, retention_bytes, retention_ms, segment_bytes } = log;
+        Some(format!(
+            "Topic {name} exists with durability {}, retention_bytes {retention_bytes}, retention_ms \
+             {retention_ms} and segment_bytes {segment_bytes}.",
+            durability.name()
+        ))
     } else if entry.partitions.len() != spec.partitions as usize {
         Some(format!("Topic {name} exists with {} partitions.", entry.partitions.len()))
     } else {

@@ -60,6 +60,7 @@ use registry::Registry;
 pub(crate) use runtime::run;
 use shards::Shards;
 pub(crate) use shards::shard_ids;
+pub(crate) use topics::specification;
 
 /// Reports handled before other tasks get a turn.
 const REPORTS_PER_TURN: usize = 256;

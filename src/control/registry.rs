@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::api::{TopicDescription, TopicSummary};
+use super::api::{LogDescription, TopicDescription, TopicSummary};
 use super::catalogue::{Catalogue, TopicEntry};
 use crate::buf::{HUGE_PAGE_BYTES, MapError, Mapping, Pages};
+use crate::commit_log::RecoveredLog;
 use crate::ids::{PartitionId, RegionId, ShardId, TopicId};
 use crate::limits::REGIONS_MAX;
 use crate::partition::PartitionStatus;
-use crate::topic::{Topic, TopicPartition};
+use crate::proto::header::AckLevel;
+use crate::topic::{LogSettings, Topic, TopicKind, TopicPartition};
 
 /// Region ids above the shards' receive regions.
 #[derive(Debug)]
@@ -94,7 +96,7 @@ impl Registry {
                 mapping,
                 first_offset,
                 committed: partition.committed.iter().map(|(name, offset)| (name.clone(), *offset)).collect(),
-                log: None,
+                log: (entry.kind == TopicKind::Log).then(RecoveredLog::default),
             });
         }
         let topic = Arc::new(Topic {
@@ -103,7 +105,7 @@ impl Registry {
             kind: entry.kind,
             overflow: entry.overflow,
             ring_bytes: entry.ring_bytes,
-            durability: crate::proto::header::AckLevel::Received,
+            durability: entry.log.map_or(AckLevel::Received, |log| log.durability),
             partitions,
         });
         self.live.insert(entry.id, Arc::clone(&topic));
@@ -162,12 +164,22 @@ impl Registry {
     }
 }
 
+fn retention_bytes(entry: &TopicEntry) -> u64 {
+    entry.log.map_or(entry.ring_bytes, |log| log.retention_bytes)
+}
+
+fn log_description(entry: &TopicEntry) -> Option<LogDescription> {
+    let LogSettings { durability, retention_bytes: _, retention_ms, segment_bytes } = entry.log?;
+    Some(LogDescription { durability, retention_ms, segment_bytes, ring_bytes: entry.ring_bytes })
+}
+
 fn summary(entry: &TopicEntry) -> TopicSummary {
     TopicSummary {
         name: entry.name.clone(),
         kind: entry.kind,
         overflow: entry.overflow,
-        retention_bytes: entry.ring_bytes,
+        retention_bytes: retention_bytes(entry),
+        log: log_description(entry),
         paused: entry.paused,
         partitions: u32::try_from(entry.partitions.len()).expect("bounded by PARTITIONS_PER_TOPIC"),
     }
@@ -188,7 +200,8 @@ pub(super) fn description(entry: &TopicEntry, statuses: Vec<PartitionStatus>) ->
         name: entry.name.clone(),
         kind: entry.kind,
         overflow: entry.overflow,
-        retention_bytes: entry.ring_bytes,
+        retention_bytes: retention_bytes(entry),
+        log: log_description(entry),
         paused: entry.paused,
         partitions: partitions.collect(),
     }

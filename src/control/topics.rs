@@ -9,6 +9,7 @@ use super::catalogue::{CreateRefused, Created, TopicEntry, TopicSpec};
 use super::registry::{description, make_rings};
 use super::shards::{Answer, ShardStuck};
 use super::{Control, journal};
+use crate::config::{Config, LogWishes, TopicConfig};
 use crate::ids::{ShardId, TopicId};
 use crate::lifecycle::State;
 use crate::limits::SHARD_ANSWER_TIMEOUT_MS;
@@ -40,6 +41,19 @@ pub(super) fn unknown_topic(name: &str) -> ApiError {
     ApiError::new(404, Code::UnknownTopic.name(), format!("There is no topic {name}."))
 }
 
+/// What is wanted, with the configuration's defaults for what it does not say.
+pub(crate) fn specification(config: &Config, wanted: TopicConfig) -> TopicSpec {
+    let TopicConfig { name, partitions, kind, retention_bytes, overflow, log } = wanted;
+    TopicSpec {
+        name,
+        kind,
+        overflow: overflow.unwrap_or(config.topics.overflow),
+        ring_bytes: config.ring_bytes(kind, retention_bytes),
+        log: config.log_settings(kind, retention_bytes, log),
+        partitions,
+    }
+}
+
 impl Control {
     pub(super) fn list_topics(&self) -> TopicList {
         TopicList { topics: self.registry.borrow().summaries() }
@@ -49,13 +63,19 @@ impl Control {
     pub(super) fn topic_spec(&self, wanted: CreateTopic) -> TopicSpec {
         let config = self.config.borrow();
         let kind = wanted.kind.unwrap_or(TopicKind::Memory);
-        TopicSpec {
-            name: wanted.name,
-            kind,
-            overflow: wanted.overflow.unwrap_or(config.topics.overflow),
-            ring_bytes: config.ring_bytes(kind, wanted.retention_bytes),
-            partitions: wanted.partitions.unwrap_or(1),
-        }
+        let CreateTopic { durability, retention_ms, segment_bytes, .. } = wanted;
+        let log = LogWishes { durability, retention_ms, segment_bytes };
+        specification(
+            &config,
+            TopicConfig {
+                name: wanted.name,
+                partitions: wanted.partitions.unwrap_or(1),
+                kind,
+                retention_bytes: wanted.retention_bytes,
+                overflow: wanted.overflow,
+                log,
+            },
+        )
     }
 
     /// Makes a topic; `true` when it is new. When this returns every shard knows it.
@@ -218,13 +238,15 @@ impl Control {
                 return Err(Code::UnknownPartition);
             }
             let kind = config.topics.auto_create_kind;
-            TopicSpec {
+            let wanted = TopicConfig {
                 name: name.to_owned(),
-                kind,
-                overflow: config.topics.overflow,
-                ring_bytes: config.ring_bytes(kind, None),
                 partitions: config.topics.auto_create_partitions,
-            }
+                kind,
+                retention_bytes: None,
+                overflow: None,
+                log: LogWishes::default(),
+            };
+            specification(&config, wanted)
         };
         match self.create_topic(&spec).await {
             // Somebody else has made a topic of that name: the shard knows it by now.

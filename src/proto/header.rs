@@ -113,7 +113,10 @@ pub const FLAG_DUPLICATE: u16 = 0x0002;
 pub const FLAG_ACK_LEVEL_SHIFT: u16 = 4;
 
 /// What an acknowledgement promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum AckLevel {
     /// In the server's memory, in order.
@@ -134,6 +137,16 @@ impl AckLevel {
             1 => Some(AckLevel::Written),
             2 => Some(AckLevel::Durable),
             _ => None,
+        }
+    }
+
+    /// As configurations and people write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            AckLevel::Received => "received",
+            AckLevel::Written => "written",
+            AckLevel::Durable => "durable",
         }
     }
 

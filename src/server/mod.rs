@@ -11,11 +11,11 @@ use std::thread::JoinHandle;
 use tokio::sync::{Notify, mpsc};
 
 use crate::config::{Config, Sources};
-use crate::control::catalogue::{Catalogue, Created, TopicSpec};
+use crate::control::catalogue::{Catalogue, Created};
 use crate::control::data::DataDir;
 use crate::control::files::Disk;
 use crate::control::registry::{Registry, make_rings};
-use crate::control::{ControlSpec, wall_ns};
+use crate::control::{ControlSpec, specification, wall_ns};
 use crate::io::host;
 use crate::io::{Capabilities, WakeHandle};
 use crate::lifecycle::Lifecycle;
@@ -219,13 +219,7 @@ fn open_catalogue(config: &Config, data: &DataDir, plan: &ServerPlan) -> Result<
 
 fn add_configured(config: &Config, catalogue: &mut Catalogue) -> Result<(), StartError> {
     for topic in &config.topic {
-        let spec = TopicSpec {
-            name: topic.name.clone(),
-            kind: topic.kind,
-            overflow: topic.overflow.unwrap_or(config.topics.overflow),
-            ring_bytes: config.ring_bytes(topic.kind, topic.retention_bytes),
-            partitions: topic.partitions,
-        };
+        let spec = specification(config, topic.clone());
         let created = catalogue
             .create(&spec, config.memory.retention_budget_bytes, wall_ns())
             .map_err(|refused| StartError::Topic { name: topic.name.clone(), refused })?;

@@ -80,6 +80,8 @@ impl ServerPlan {
             idle_timeout_ms: config.limits.idle_timeout_ms,
             control_blocks: connections.saturating_add(CONTROL_BLOCKS_MIN),
             bulk_regions: config.memory.bulk_regions,
+            log_snapshot_bytes: config.storage.snapshot_bytes,
+            log_read_bytes: config.storage.read_buffer_bytes,
         };
         let mut plan = ServerPlan {
             limits,

@@ -88,6 +88,10 @@ pub struct ShardLimits {
     /// Blocks for control frames, see `limits::CONTROL_BLOCK_BYTES`.
     pub control_blocks: u32,
     pub bulk_regions: u16,
+    /// Bytes written to a partition's log between two of its snapshots.
+    pub log_snapshot_bytes: u64,
+    /// Memory for reading segments that consumers lag behind in.
+    pub log_read_bytes: u32,
 }
 
 /// A socket that connections come from.

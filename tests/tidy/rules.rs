@@ -44,7 +44,9 @@ pub const MODULES: &[Module] = modules! {
     "io::uring" uses ["buf", "ids", "io", "limits", "log", "time"];
     "io::choice" uses ["buf", "ids", "io", "io::epoll", "io::uring"];
     "io::probe" uses ["io", "io::choice", "io::uring", "limits"];
-    "config" uses ["access", "ids", "io", "io::choice", "limits", "log", "tls", "topic"];
+    "config" uses [
+        "access", "commit_log", "ids", "io", "io::choice", "limits", "log", "proto", "tls", "topic",
+    ];
     "shard" uses [
         "access", "buf", "commit_log", "ids", "io", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto", "time",
         "tls", "topic", "wire",

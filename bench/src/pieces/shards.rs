@@ -352,6 +352,8 @@ fn shard(mesh: MeshEnd<Message>) -> (Shard<World>, Rc<RefCell<Scripted>>) {
         idle_timeout_ms: limits::IDLE_TIMEOUT_MS,
         control_blocks: 1024,
         bulk_regions: limits::BULK_REGIONS_DEFAULT,
+        log_snapshot_bytes: limits::LOG_SNAPSHOT_BYTES_DEFAULT,
+        log_read_bytes: limits::LOG_READ_BYTES_DEFAULT,
     };
     let mirrored = |bytes: u32| Mapping::mirrored(bytes as usize, Pages::Small);
     let region = |id: u32, mapping: Result<Mapping, _>| {

@@ -2,18 +2,24 @@
 //!
 //! The checksum (CRC-32C, eight hexadecimal digits) is over the exact bytes of the `catalogue` value. A file of
 //! a newer format is refused before anything else of it is looked at.
+//!
+//! Format 2 has topics of kind `log`. A catalogue without one is written in format 1, so that servers from before
+//! read it too.
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Catalogue;
+use super::{Catalogue, check_log};
 use crate::limits::{PARTITIONS_MAX, PARTITIONS_PER_TOPIC, TOPICS_MAX};
 use crate::proto::checksum::crc32c;
+use crate::topic::TopicKind;
 
-/// The format this server writes and the newest it reads.
-pub const FORMAT: u32 = 1;
+/// The newest format this server reads and writes.
+pub const FORMAT: u32 = 2;
+/// What is written while there is no topic of kind `log`.
+const FORMAT_WITHOUT_LOGS: u32 = 1;
 
 /// The file is not one this server may use. Nothing is overwritten then.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +70,9 @@ pub fn encode(catalogue: &Catalogue) -> Vec<u8> {
     // Plain structs with string keys: serde_json has no way to fail on them.
     let body = serde_json::to_string(catalogue).expect("a catalogue is always valid JSON");
     let checksum = crc32c(body.as_bytes());
-    format!("{{\"format\":{FORMAT},\"crc32c\":\"{checksum:08x}\",\"catalogue\":{body}}}\n").into_bytes()
+    let logs = catalogue.topics.iter().any(|topic| topic.kind == TopicKind::Log);
+    let format = if logs { FORMAT } else { FORMAT_WITHOUT_LOGS };
+    format!("{{\"format\":{format},\"crc32c\":\"{checksum:08x}\",\"catalogue\":{body}}}\n").into_bytes()
 }
 
 /// Reads the file's bytes.
@@ -110,6 +118,7 @@ fn check(catalogue: &Catalogue) -> Result<(), String> {
         if topic.partitions.is_empty() || topic.partitions.len() > PARTITIONS_PER_TOPIC as usize {
             return Err(format!("topic {} has {} partitions", topic.name, topic.partitions.len()));
         }
+        check_log(topic.kind, topic.log.as_ref()).map_err(|why| format!("topic {}: {why}", topic.name))?;
         for partition in &topic.partitions {
             if !partitions.insert(partition.id) || partition.id >= catalogue.next_partition_id {
                 return Err(format!("a partition of topic {} has an id that is not its own", topic.name));

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::control::files::sim::SimFiles;
 use crate::control::files::{Files, replace};
+use crate::proto::header::AckLevel;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -14,6 +15,7 @@ fn spec(name: &str, partitions: u32) -> TopicSpec {
         kind: TopicKind::Memory,
         overflow: Overflow::Block,
         ring_bytes: 4 * MIB,
+        log: None,
         partitions,
     }
 }
@@ -82,6 +84,59 @@ fn create_refuses_what_does_not_fit() {
     assert!(matches!(full.create(&spec("x", 1), u64::MAX, 0), Err(CreateRefused::Full(_))));
 }
 
+fn log_spec(name: &str) -> TopicSpec {
+    let log = LogSettings {
+        durability: AckLevel::Durable,
+        retention_bytes: 1 << 30,
+        retention_ms: 60_000,
+        segment_bytes: 8 * MIB,
+    };
+    TopicSpec { kind: TopicKind::Log, log: Some(log), ..spec(name, 2) }
+}
+
+#[test]
+fn topics_of_kind_log_say_how_they_are_kept() {
+    let mut catalogue = with_topics(&["a"]);
+    let format = |catalogue: &Catalogue| {
+        let text = String::from_utf8(encode(catalogue)).expect("JSON");
+        text.strip_prefix("{\"format\":").expect("first").as_bytes()[0]
+    };
+    assert_eq!(format(&catalogue), b'1', "servers from before the log read it");
+    catalogue.create(&log_spec("kept"), 1 << 40, 0).expect("there is room");
+    assert_eq!(format(&catalogue), b'2');
+    assert_eq!(decode(&encode(&catalogue)), Ok(catalogue.clone()));
+    assert_eq!(catalogue.create(&log_spec("kept"), 1 << 40, 0), Ok(Created::Existing(1)));
+    let with = |change: fn(&mut LogSettings)| {
+        let mut spec = log_spec("kept");
+        spec.log.as_mut().map(change).expect("a log");
+        spec
+    };
+    let differing: [fn(&mut LogSettings); 4] = [
+        |log| log.durability = AckLevel::Received,
+        |log| log.retention_bytes += MIB,
+        |log| log.retention_ms = 0,
+        |log| log.segment_bytes = 4 * MIB,
+    ];
+    for change in differing {
+        let refused = catalogue.create(&with(change), 1 << 40, 0).expect_err("another topic");
+        assert!(refused.to_string().contains("durability durable, retention_bytes 1073741824"), "{refused}");
+    }
+    let impossible = [
+        with(|log| log.segment_bytes = 8 * MIB + 1),
+        with(|log| log.segment_bytes = MIB / 2),
+        with(|log| log.retention_bytes = 0),
+        TopicSpec { kind: TopicKind::Memory, ..log_spec("x") },
+        TopicSpec { log: None, ..log_spec("x") },
+        TopicSpec { ring_bytes: MIB, ..log_spec("x") },
+    ];
+    for spec in impossible {
+        assert!(matches!(catalogue.create(&spec, 1 << 40, 0), Err(CreateRefused::BadSpec(_))), "{spec:?}");
+    }
+    let mut wrong = catalogue.clone();
+    wrong.topics[1].log = None;
+    assert!(matches!(decode(&encode(&wrong)), Err(CatalogueError::Corrupt(_))));
+}
+
 #[test]
 fn ids_are_not_reused() {
     let mut catalogue = with_topics(&["a", "b"]);
@@ -113,8 +168,8 @@ fn offsets_go_on() {
 fn damaged_files_are_refused() {
     let good = encode(&with_topics(&["a"]));
     let text = String::from_utf8(good.clone()).expect("JSON");
-    let newer = text.replacen("\"format\":1", "\"format\":2", 1);
-    assert_eq!(decode(newer.as_bytes()), Err(CatalogueError::Newer { format: 2 }));
+    let newer = text.replacen("\"format\":1", "\"format\":3", 1);
+    assert_eq!(decode(newer.as_bytes()), Err(CatalogueError::Newer { format: 3 }));
     for end in 0..good.len() - 1 {
         assert!(matches!(decode(&good[..end]), Err(CatalogueError::Corrupt(_))), "cut at {end}");
     }

@@ -144,6 +144,8 @@ pub(super) fn limits() -> ShardLimits {
         idle_timeout_ms: 120_000,
         control_blocks: 1024,
         bulk_regions: 2,
+        log_snapshot_bytes: 1 << 20,
+        log_read_bytes: 4 << 20,
     }
 }
 
