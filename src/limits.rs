@@ -140,6 +140,11 @@ pub const SEND_MEMORY_BYTES: u32 = 16 * 1024 * KIB;
 pub const OPENED_RING_BYTES: u32 = 1024 * KIB;
 /// Sends in flight of one shard.
 pub const SENDS_IN_FLIGHT: usize = 1024;
+/// Files one shard has open: for each of its partitions of kind `log` the segment that is written to, the one that was
+/// and the one that will be, and those that are read.
+pub const FILES_PER_SHARD: usize = 16 * 1024;
+/// Operations on files one shard has in flight.
+pub const FILE_OPS_PER_SHARD: u32 = 2048;
 /// Messages of one mesh ring.
 pub const MESH_RING_MESSAGES: usize = 1024;
 /// Bytes of one block for a connection's control frames (acks, replies).
@@ -215,6 +220,7 @@ const _: () = {
     assert!(SHARED_RING_BYTES >= 4 * FRAME_BYTES_MAX_DEFAULT);
     assert!(SHARED_RING_BYTES.is_multiple_of(SHARED_BUFFERS_PLAIN as u32));
     assert!(REGIONS_MAX >= PARTITIONS_MAX as usize + SHARDS_MAX * (5 + 2 * BULK_REGIONS_MAX as usize));
+    assert!(FILES_PER_SHARD >= 4 * PARTITIONS_MAX as usize);
     assert!(SEND_MEMORY_BYTES >= 2 * FRAME_BYTES_MAX_CEILING + SEND_BYTES_MAX);
     assert!(STRADDLE_BLOCK_BYTES_MIN.is_power_of_two());
     assert!(STRADDLE_ARENA_BYTES.is_multiple_of(STRADDLE_BLOCK_BYTES_MIN));

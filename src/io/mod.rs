@@ -26,6 +26,8 @@ pub mod choice;
 #[cfg(feature = "epoll")]
 pub mod epoll;
 mod errors;
+#[cfg(any(feature = "uring", feature = "epoll"))]
+mod files;
 pub mod host;
 pub mod probe;
 #[cfg(any(test, feature = "scripted"))]

@@ -72,6 +72,8 @@ pub struct EpollStats {
     pub outstanding: u32,
     /// Sockets attached now.
     pub sockets: u32,
+    /// Files attached now.
+    pub files: u32,
 }
 
 /// What the event descriptor's reports carry.

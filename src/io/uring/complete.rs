@@ -48,6 +48,7 @@ impl UringIo {
             Kind::Writable if result >= 0 => self.finish(index, Outcome::Ready, out),
             Kind::Writable => self.finish(index, Outcome::Failed(error_of(-result)), out),
             Kind::Send => self.sent(index, result, out),
+            Kind::WriteFile | Kind::ReadFile | Kind::SyncFile => self.file_completed(index, result, out),
             Kind::Cancel => {
                 if !self.ops[index].awaits_target {
                     self.finish(index, Outcome::Done, out);
@@ -89,7 +90,9 @@ impl UringIo {
         let op = &self.ops[index];
         debug_assert!(op.in_kernel == 0, "an operation ends when the kernel holds nothing of it");
         let (token, kind, sock, argument) = (op.token, op.kind, op.sock, op.argument);
-        if kind != Kind::Cancel {
+        if kind.is_of_file() {
+            self.files.ended(sock);
+        } else if kind != Kind::Cancel {
             self.sockets.ended(sock);
         }
         if kind == Kind::Readable {

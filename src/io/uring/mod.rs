@@ -22,21 +22,23 @@ use std::sync::Arc;
 use io_uring::{opcode, squeue, types};
 
 use crate::buf::{Mapping, Span};
-use crate::ids::{BufId, RegionId, SockId};
+use crate::ids::{BufId, FileId, RegionId, SockId};
 use crate::limits::{COMPLETIONS_PER_TICK, SENDS_IN_FLIGHT, SHARDS_MAX};
 
 use super::errors::error_of;
+use super::files::Files;
 use super::socket::{self, Listeners, clock_ns, write_event};
 use super::spans::{Regions, SpanLists};
 use super::{
-    Capabilities, Clock, Completion, Completions, Io, IoError, IoFatal, Op, Outcome, Refused, SocketHandle,
-    SpanListId, Token, Wait, WakeHandle,
+    Capabilities, Clock, Completion, Completions, FileHandle, Io, IoError, IoFatal, Op, Outcome, Refused,
+    SocketHandle, SpanListId, Token, Wait, WakeHandle,
 };
 
 mod buffer_ring;
 mod complete;
 mod emulate;
 mod features;
+mod files;
 mod ops;
 pub mod probe;
 mod ring;
@@ -76,6 +78,8 @@ pub struct UringStats {
     pub outstanding: u32,
     /// Sockets attached now.
     pub sockets: u32,
+    /// Files attached now.
+    pub files: u32,
 }
 
 /// How received bytes reach the shared ring's mapping.
@@ -95,6 +99,7 @@ pub struct UringIo {
     lists: SpanLists,
     ops: Ops,
     sockets: Sockets,
+    files: Files,
     features: Features,
     tier: u8,
     /// Completions that came of something else than the kernel's, or did not fit.
@@ -154,7 +159,8 @@ impl UringIo {
     /// What this backend has done so far.
     #[must_use]
     pub fn stats(&self) -> UringStats {
-        UringStats { outstanding: self.ops.live(), sockets: self.sockets.open(), ..self.stats }
+        let (sockets, files) = (self.sockets.open(), self.files.open());
+        UringStats { outstanding: self.ops.live(), sockets, files, ..self.stats }
     }
 
     /// Span lists not in flight; all of them when nothing is being sent.
@@ -218,6 +224,9 @@ impl UringIo {
             let OpArgument::Target(target) = argument else { return None };
             return Some(opcode::AsyncCancel::new(target).build());
         }
+        if kind.is_of_file() {
+            return self.file_request(index);
+        }
         let (raw, flags) = self.sockets.target(op.sock);
         let fd = types::Fd(raw);
         let entry = match (kind, argument) {
@@ -245,7 +254,7 @@ impl UringIo {
             (Kind::Send, OpArgument::List(list)) => opcode::SendMsg::new(fd, self.lists.message(list))
                 .flags((libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).cast_unsigned())
                 .build(),
-            (Kind::Read | Kind::Send | Kind::Cancel, _) => return None,
+            _ => return None,
         };
         Some(entry.flags(flags))
     }
@@ -309,7 +318,9 @@ impl UringIo {
         let argument = OpArgument::Target(self.ops.tag(target, Part::Main).raw());
         let Some(index) = self.ops.insert(token, Kind::Cancel, NONE, argument) else { return false };
         self.ops.await_target(index, target);
-        if self.ops[target].holds(Part::Main) {
+        if self.ops[target].kind.is_of_file() {
+            // It ends by itself.
+        } else if self.ops[target].holds(Part::Main) {
             self.arm(index);
         } else if self.ops[target].kind == Kind::Receive && self.ops[target].in_kernel != 0 {
             self.cancel_emulated(target);
@@ -411,7 +422,8 @@ impl UringIo {
         None
     }
 
-    /// Cancels all that the kernel holds and waits for it to let go; false when it does not within a second.
+    /// Cancels all that the kernel holds, but for operations on files, and waits for it to let go; false when it does
+    /// not in time.
     fn quiesce(&mut self) -> bool {
         self.closing = true;
         for index in self.ops.iter_live().map(|(index, _)| index).collect::<Vec<_>>() {
@@ -420,6 +432,7 @@ impl UringIo {
         let held: Vec<u64> = self
             .ops
             .iter_live()
+            .filter(|(_, op)| !op.kind.is_of_file())
             .flat_map(|(index, op)| {
                 [Part::Main, Part::Poll, Part::Read]
                     .into_iter()
@@ -429,7 +442,9 @@ impl UringIo {
             .map(|(index, part)| self.ops.tag(index, part).raw())
             .collect();
         let mut out = Vec::with_capacity(COMPLETIONS_PER_TICK);
-        let deadline = clock_ns(libc::CLOCK_MONOTONIC) + 1_000_000_000;
+        let awaits_disk = self.ops.iter_live().any(|(_, op)| op.kind.is_of_file() && op.in_kernel != 0);
+        let patience = if awaits_disk { LET_GO_DISK_NS } else { LET_GO_NS };
+        let deadline = clock_ns(libc::CLOCK_MONOTONIC) + patience;
         for tag in held {
             let entry = opcode::AsyncCancel::new(tag).build().user_data(Tag::Ignored.raw());
             while !self.push(&entry) {
@@ -461,6 +476,11 @@ impl UringIo {
 /// Completions that may wait inside the backend before it refuses more operations that complete at once.
 const READY_MAX: usize = 2 * COMPLETIONS_PER_TICK;
 
+/// The kernel lets go of what it holds of sockets within this time, once it is told to.
+const LET_GO_NS: u64 = 1_000_000_000;
+/// Of what a disk is at work on nobody can say; after this time the memory is left to it.
+const LET_GO_DISK_NS: u64 = 10_000_000_000;
+
 const _: () = assert!(SENDS_IN_FLIGHT <= u16::MAX as usize && SHARDS_MAX <= 1024);
 
 const fn poll_bits(bits: libc::c_short) -> u32 {
@@ -485,9 +505,9 @@ impl Io for UringIo {
             Op::PollWritable { sock } => self.start(Kind::Writable, sock, OpArgument::None, token),
             Op::Send { sock, spans } => self.start(Kind::Send, sock, OpArgument::List(spans.0), token),
             Op::Cancel { target } => self.cancel(target, token),
-            Op::WriteFile { .. } | Op::ReadFile { .. } | Op::SyncFile { .. } => {
-                unreachable!("no file was attached")
-            }
+            Op::WriteFile { file, at, from } => self.start_file(Kind::WriteFile, file, at, Some(from), token),
+            Op::ReadFile { file, at, into } => self.start_file(Kind::ReadFile, file, at, Some(into), token),
+            Op::SyncFile { file } => self.start_file(Kind::SyncFile, file, 0, None, token),
             Op::ShutdownWrite { sock } => self.shut_down(sock, token),
             Op::Close { sock } => self.close(sock, token),
         };
@@ -559,15 +579,12 @@ impl Io for UringIo {
         SocketHandle::Fd(self.sockets.detach(&self.ring, sock))
     }
 
-    fn attach_file(
-        &mut self,
-        file: crate::io::FileHandle,
-    ) -> Result<crate::ids::FileId, (IoError, crate::io::FileHandle)> {
-        Err((IoError::NoDescriptors, file))
+    fn attach_file(&mut self, file: FileHandle) -> Result<FileId, (IoError, FileHandle)> {
+        self.files.attach(file)
     }
 
-    fn detach_file(&mut self, _file: crate::ids::FileId) -> crate::io::FileHandle {
-        unreachable!("no file was attached")
+    fn detach_file(&mut self, file: FileId) -> FileHandle {
+        self.files.detach(file)
     }
 
     fn attach_region(&mut self, id: RegionId, mapping: &Arc<Mapping>, receive: bool) {

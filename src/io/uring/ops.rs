@@ -83,7 +83,17 @@ pub(super) enum Kind {
     Readable,
     Writable,
     Send,
+    WriteFile,
+    ReadFile,
+    SyncFile,
     Cancel,
+}
+
+impl Kind {
+    /// Works on a file: its number stands where others have their socket's.
+    pub(super) const fn is_of_file(self) -> bool {
+        matches!(self, Kind::WriteFile | Kind::ReadFile | Kind::SyncFile)
+    }
 }
 
 /// One operation.
@@ -91,7 +101,7 @@ pub(super) enum Kind {
 pub(super) struct OpEntry {
     pub token: Token,
     pub kind: Kind,
-    /// The socket; `NONE` for a cancel.
+    /// The socket, or the file; `NONE` for a cancel.
     pub sock: u32,
     /// `Read`: bytes asked for and where; `Send`: the span list.
     pub argument: OpArgument,
@@ -101,6 +111,8 @@ pub(super) struct OpEntry {
     pub cancelling: bool,
     /// Waits for room in the submission queue.
     pub unarmed: bool,
+    /// On a file: to be carried out where it may block.
+    pub by_worker: bool,
     /// Emulated receive: in the queue of ready ones.
     pub queued: bool,
     /// Emulated receive: the poll has reported again since the read was started.
@@ -126,6 +138,10 @@ pub(super) enum OpArgument {
     None,
     Into(crate::buf::Span),
     List(u32),
+    InFile {
+        at: u64,
+        span: crate::buf::Span,
+    },
     /// A cancel's target: its `user_data`.
     Target(u64),
 }
@@ -192,6 +208,7 @@ impl Ops {
             in_kernel: 0,
             cancelling: false,
             unarmed: false,
+            by_worker: false,
             queued: false,
             polled_again: false,
             visit_bytes: 0,

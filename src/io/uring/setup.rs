@@ -9,10 +9,12 @@ use io_uring::types;
 use crate::buf::Mapping;
 use crate::ids::RegionId;
 use crate::io::errors::SetupError;
+use crate::io::files::Files;
 use crate::io::spans::{Regions, SpanLists};
 use crate::io::{Capabilities, host};
 use crate::limits::{
-    COMPLETIONS_PER_TICK, SHARDS_MAX, SHARED_BUFFERS_INCREMENTAL, SHARED_BUFFERS_PLAIN, SUBMISSIONS_PER_TICK,
+    COMPLETIONS_PER_TICK, FILE_OPS_PER_SHARD, SHARDS_MAX, SHARED_BUFFERS_INCREMENTAL, SHARED_BUFFERS_PLAIN,
+    SUBMISSIONS_PER_TICK,
 };
 
 use super::buffer_ring::BufferRing;
@@ -140,7 +142,7 @@ pub(super) fn build(spec: UringSpec) -> Result<UringIo, SetupError> {
         ring_messages: features.ring_messages,
         direct_descriptors: direct,
     };
-    let ops_max = sockets_max.saturating_mul(OPS_PER_CONNECTION);
+    let ops_max = sockets_max.saturating_mul(OPS_PER_CONNECTION).saturating_add(FILE_OPS_PER_SHARD);
     let mut regions = Regions::default();
     regions.attach(region, mapping, None);
     let mut io = UringIo {
@@ -150,6 +152,7 @@ pub(super) fn build(spec: UringSpec) -> Result<UringIo, SetupError> {
         lists: SpanLists::new(),
         ops: Ops::new(spec.connections_max, ops_max),
         sockets: Sockets::new(sockets_max, direct),
+        files: Files::default(),
         features,
         tier,
         ready: VecDeque::with_capacity(READY_MAX + COMPLETIONS_PER_TICK),
