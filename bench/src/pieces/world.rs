@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use uringest::buf::{Mapping, Span};
-use uringest::ids::{BufId, RegionId, SockId};
+use uringest::ids::{BufId, FileId, RegionId, SockId};
 use uringest::io::scripted::Scripted;
 use uringest::io::{
-    Capabilities, Clock, Completions, Io, IoError, IoFatal, Op, Refused, SocketHandle, SpanListId, Token,
-    Wait, WakeHandle,
+    Capabilities, Clock, Completions, FileHandle, Io, IoError, IoFatal, Op, Refused, SocketHandle,
+    SpanListId, Token, Wait, WakeHandle,
 };
 
 use crate::callgrind::uncounted;
@@ -66,15 +66,12 @@ impl Io for World {
         self.with(|world| world.detach(sock))
     }
 
-    fn attach_file(
-        &mut self,
-        file: uringest::io::FileHandle,
-    ) -> Result<uringest::ids::FileId, (IoError, uringest::io::FileHandle)> {
-        Err((IoError::NoDescriptors, file))
+    fn attach_file(&mut self, file: FileHandle) -> Result<FileId, (IoError, FileHandle)> {
+        self.with(|world| world.attach_file(file))
     }
 
-    fn detach_file(&mut self, _file: uringest::ids::FileId) -> uringest::io::FileHandle {
-        unreachable!("no file was attached")
+    fn detach_file(&mut self, file: FileId) -> FileHandle {
+        self.with(|world| world.detach_file(file))
     }
 
     fn attach_region(&mut self, id: RegionId, mapping: &Arc<Mapping>, receive: bool) {

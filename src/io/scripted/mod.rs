@@ -3,7 +3,7 @@
 //!
 //! It keeps the contract of [`Io`]: positions, buffers and completions behave as the backends' do, so that
 //! a shard can be stepped through any split of its input and any shortage of room. Several worlds may share
-//! their sockets, for shards that hand connections to each other.
+//! their sockets, for shards that hand connections to each other, and a disk (`disk`).
 #![allow(unsafe_code)]
 
 use std::cell::{RefCell, RefMut};
@@ -13,10 +13,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{
-    BufId, Capabilities, Clock, Completion, Completions, Io, IoError, IoFatal, Op, Outcome, Refused,
-    RegionId, SockId, SocketHandle, SpanListId, Token, Wait, WakeHandle,
+    BufId, Capabilities, Clock, Completion, Completions, FileHandle, Io, IoError, IoFatal, Op, Outcome,
+    Refused, RegionId, SockId, SocketHandle, SpanListId, Token, Wait, WakeHandle,
 };
 use crate::buf::{Mapping, Span};
+use crate::ids::FileId;
+use crate::limits::FILES_PER_SHARD;
+
+pub mod disk;
+
+use disk::{DiskOp, SimDisk};
 
 /// One end of a connection, as the test sees it.
 #[derive(Debug, Default)]
@@ -47,9 +53,19 @@ pub struct Peer {
 /// Every socket, by its id; 0 is the listener.
 pub type Sockets = Rc<RefCell<Vec<Peer>>>;
 
+/// The disk of one or more worlds.
+pub type Disk = Rc<RefCell<SimDisk>>;
+
 /// See the module.
 pub struct Scripted {
     peers: Sockets,
+    disk: Disk,
+    /// The handles of attached files.
+    files: Vec<Option<u64>>,
+    /// Operations on files that have not been reaped.
+    on_files: Vec<(Token, FileId)>,
+    /// Cancels of these: (target, cancel).
+    awaiting: Vec<(Token, Token)>,
     /// Ranges of receive memory that were received into: (connection, span).
     pub received: Vec<(SockId, Span)>,
     /// Spans that were sent, in order.
@@ -75,6 +91,10 @@ impl Scripted {
     pub fn new(shared: RegionId, mapping: &Arc<Mapping>, buffers: u16) -> Self {
         let mut world = Scripted {
             peers: Rc::new(RefCell::new(vec![Peer::default()])),
+            disk: Rc::new(RefCell::new(SimDisk::new())),
+            files: Vec::new(),
+            on_files: Vec::new(),
+            awaiting: Vec::new(),
             received: Vec::new(),
             sent: Vec::new(),
             now: Clock { mono_ns: 1_000_000_000, wall_ns: 1_700_000_000_000_000_000 },
@@ -110,6 +130,30 @@ impl Scripted {
     /// Sockets may come from and go to the other worlds that have these.
     pub fn share(&mut self, sockets: Sockets) {
         self.peers = sockets;
+    }
+
+    /// The disk, to be controlled, or shared with another world.
+    pub fn disk(&self) -> Disk {
+        Rc::clone(&self.disk)
+    }
+
+    /// Files are this disk's from now on.
+    ///
+    /// # Panics
+    /// When there are files of another.
+    pub fn share_disk(&mut self, disk: Disk) {
+        assert!(self.files.iter().all(Option::is_none), "no file of another disk is attached");
+        self.disk = disk;
+    }
+
+    /// Files attached.
+    pub fn files(&self) -> usize {
+        self.files.iter().flatten().count()
+    }
+
+    /// Operations on files that have not been reaped.
+    pub fn file_operations(&self) -> usize {
+        self.on_files.len()
     }
 
     /// A client connects.
@@ -295,6 +339,34 @@ impl Scripted {
         if sent == 0 { Outcome::Failed(IoError::WouldBlock) } else { Outcome::Sent { bytes: sent } }
     }
 
+    fn on_file(
+        &mut self,
+        op: DiskOp,
+        file: FileId,
+        at: u64,
+        span: Option<Span>,
+        token: Token,
+    ) -> Result<(), Refused> {
+        let handle = self.files[file.index()].expect("operations name attached files");
+        let memory = span.map(|span| (&self.regions[&span.region], span));
+        self.disk.borrow_mut().submit((self.shared, token), op, handle, at, memory);
+        self.on_files.push((token, file));
+        Ok(())
+    }
+
+    /// What was waiting for this operation to end, once it has been handed out.
+    fn ended(&mut self, token: Token) {
+        let Some(at) = self.on_files.iter().position(|(of, _)| *of == token) else { return };
+        self.on_files.remove(at);
+        for (target, cancel) in std::mem::take(&mut self.awaiting) {
+            if target == token {
+                self.complete(cancel, Outcome::Done, false);
+            } else {
+                self.awaiting.push((target, cancel));
+            }
+        }
+    }
+
     fn cancel(&mut self, target: Token) {
         let mut found = self.accept.take_if(|token| *token == target).is_some();
         let held_by = Some(self.shared);
@@ -336,13 +408,21 @@ impl Io for Scripted {
                 self.flying.push((token, spans));
                 self.send(sock, spans)
             }
+            Op::Cancel { target } if self.on_files.iter().any(|(of, _)| *of == target) => {
+                self.awaiting.push((target, token));
+                return Ok(());
+            }
             Op::Cancel { target } => {
                 self.cancel(target);
                 Outcome::Done
             }
-            Op::WriteFile { .. } | Op::ReadFile { .. } | Op::SyncFile { .. } => {
-                unreachable!("no file was attached")
+            Op::WriteFile { file, at, from } => {
+                return self.on_file(DiskOp::Write, file, at, Some(from), token);
             }
+            Op::ReadFile { file, at, into } => {
+                return self.on_file(DiskOp::Read, file, at, Some(into), token);
+            }
+            Op::SyncFile { file } => return self.on_file(DiskOp::Sync, file, 0, None, token),
             Op::ShutdownWrite { sock } => {
                 self.own(sock).finished = true;
                 Outcome::Done
@@ -364,6 +444,7 @@ impl Io for Scripted {
 
     fn reap(&mut self, _wait: Wait, out: &mut Completions) -> Result<(), IoFatal> {
         self.work();
+        self.disk.borrow_mut().reap(self.shared, &mut self.ready);
         while out.len() < out.capacity() {
             let Some(completion) = self.ready.pop_front() else { break };
             if let Some(at) = self.flying.iter().position(|(token, _)| *token == completion.token) {
@@ -371,6 +452,7 @@ impl Io for Scripted {
                 self.lists[list.0 as usize] = None;
             }
             out.push(completion);
+            self.ended(completion.token);
         }
         Ok(())
     }
@@ -413,15 +495,31 @@ impl Io for Scripted {
         SocketHandle::Simulated(u64::from(sock.0))
     }
 
-    fn attach_file(
-        &mut self,
-        file: crate::io::FileHandle,
-    ) -> Result<crate::ids::FileId, (IoError, crate::io::FileHandle)> {
-        Err((IoError::NoDescriptors, file))
+    fn attach_file(&mut self, file: FileHandle) -> Result<FileId, (IoError, FileHandle)> {
+        let FileHandle::Simulated(handle) = file else { unreachable!("this world has no descriptors") };
+        if !self.disk.borrow().is_current(handle) {
+            return Err((IoError::Os(libc::ESTALE), file));
+        }
+        let free = self.files.iter().position(Option::is_none);
+        let index = free.unwrap_or(self.files.len());
+        if index == FILES_PER_SHARD {
+            return Err((IoError::NoDescriptors, file));
+        }
+        if free.is_none() {
+            self.files.push(None);
+        }
+        self.files[index] = Some(handle);
+        Ok(FileId(u32::try_from(index).expect("few files")))
     }
 
-    fn detach_file(&mut self, _file: crate::ids::FileId) -> crate::io::FileHandle {
-        unreachable!("no file was attached")
+    fn detach_file(&mut self, file: FileId) -> FileHandle {
+        let handle = self.files[file.index()].take().expect("a file is given up once");
+        let idle = self.on_files.iter().all(|(_, of)| *of != file);
+        assert!(
+            idle || !self.disk.borrow().is_current(handle),
+            "a file is given up when no operation on it is outstanding"
+        );
+        FileHandle::Simulated(handle)
     }
 
     fn attach_region(&mut self, id: RegionId, mapping: &Arc<Mapping>, _receive: bool) {
