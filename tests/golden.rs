@@ -98,11 +98,14 @@ fn control_cases(add: &mut Add<'_>) {
         topic: "sensors/floor-1".into(),
         partition: 3,
         producer_id: PRODUCER,
-        ack_level: AckLevel::Received,
+        ack_level: None,
         ack_every_batches: 8,
         ack_every_us: 500,
     };
     add("open", "Request 7: a channel on partition 3.", open.frame(7));
+    let open = |ack_level| Open { ack_level: Some(ack_level), ..open.clone() };
+    add("open_received", "The same with level 0, which is not absent.", open(AckLevel::Received).frame(7));
+    add("open_durable", "The same with level 2.", open(AckLevel::Durable).frame(7));
     let opened = Opened {
         partition_id: 19,
         partition_count: 4,

@@ -163,11 +163,12 @@ class Connection:
             if answer.code != UNAVAILABLE or time.monotonic() > end:
                 raise answer
 
-    def open(self, topic, partition=0, producer_id=None, ack_every_batches=16, ack_every_us=1000):
-        """A channel to publish on. The same producer id goes on where it was."""
+    def open(self, topic, partition=0, producer_id=None, ack_every_batches=16, ack_every_us=1000, ack_level=None):
+        """A channel to publish on. The same producer id goes on where it was. ack_level: 0 received, 1 written, 2 durable;
+        without it the topic's kind decides."""
         producer_id = producer_id or random.getrandbits(63) + 1
         body = encode(OPEN, topic=topic, partition=partition, producer_id=producer_id,
-                      ack_every_batches=ack_every_batches, ack_every_us=ack_every_us)
+                      ack_every_batches=ack_every_batches, ack_every_us=ack_every_us, ack_level=ack_level)
         return self.request(OPEN, body, lambda header, values: Channel(self, header.channel, producer_id, values))
 
     def subscribe(self, topic, partition=0, start_at=1, start_value=0, name='', resume=False, credit=1 << 20):
@@ -258,8 +259,8 @@ class Channel:
     def reopened(self, connection, topic, partition=0):
         """The producer on another connection, after the loss of its own: what was unanswered is sent again."""
         unanswered = sorted({**self.in_flight, **self.again}.items())
-        channel = connection.open(topic, partition, self.producer_id)
-        if self.acked and channel.next_sequence <= self.acked.sequence:
+        channel = connection.open(topic, partition, self.producer_id, ack_level=self.opened['ack_level'])
+        if self.acked and channel.next_sequence == 1:
             raise ProtocolError('unknown_producer', 'the server has forgotten what it acknowledged')
         channel.again = {sequence: readdressed(data, channel.channel) for sequence, data in unanswered}
         channel.next_sequence, channel.acked = self.next_sequence, self.acked

@@ -185,14 +185,14 @@ class Table:
         return self._elements(place, kind[1]) if kind[0] == '[' else self._at(kind, place)
 
 
-# ---- 5: control bodies
+# ---- 5: control bodies. A type with '?' behind it: absent has a meaning of its own, and no value.
 
 _REFUSAL = 'code:H retry_after_us:I record_plus_one:I detail:s'
 BODIES = {kind: [field.split(':') for field in fields.split()] for kind, fields in {
     HELLO: 'client:s version_min:B version_max:B features:Q token:s',
     WELCOME: 'server:s version:B features:Q session:Q shard:H shards:H tenant:s frame_bytes_max:I record_bytes_max:I '
              'batch_records_max:I inflight_batches_max:I channels_max:I subscriptions_max:I idle_timeout_ms:I shard_addresses:S',
-    OPEN: 'topic:s partition:I producer_id:Q ack_level:B ack_every_batches:I ack_every_us:I',
+    OPEN: 'topic:s partition:I producer_id:Q ack_level:B? ack_every_batches:I ack_every_us:I',
     OPENED: 'partition_id:I partition_count:I shard:H ack_level:B next_sequence:Q credit:Q',
     SUBSCRIBE: 'topic:s partition:I start_at:B start_value:Q name:s resume:B credit:Q',
     SUBSCRIBED: 'partition_count:I shard:H start_offset:Q log_start_offset:Q log_end_offset:Q',
@@ -200,14 +200,14 @@ BODIES = {kind: [field.split(':') for field in fields.split()] for kind, fields 
     NACK: _REFUSAL, ERROR: _REFUSAL, CLOSE: _REFUSAL}.items()}
 REQUIRED = {OPEN: 'topic', SUBSCRIBE: 'topic', COMMIT: 'name'}
 UNAVAILABLE = 55
-RETRYABLE = {83, 84, 85, 86, 87}  # of the codes of a nack: 9
+RETRYABLE = {83, 84, 85, 86, 87, 89, 90}  # of the codes of a nack: 9
 
 
 def encode(kind, **values):
     """The body of a control frame."""
-    fields = [(n, kind_of, values.pop(name)) for n, (name, kind_of) in enumerate(BODIES[kind]) if name in values]
+    fields = [(n, kind_of.rstrip('?'), values.pop(name)) for n, (name, kind_of) in enumerate(BODIES[kind]) if name in values]
     assert not values, values
-    return encode_table(fields)
+    return encode_table([field for field in fields if field[2] is not None])
 
 
 def decode(kind, body):
@@ -216,7 +216,9 @@ def decode(kind, body):
     for n, (name, _) in enumerate(BODIES[kind]):
         if name == REQUIRED.get(kind) and table.place(n) is None:
             raise ProtocolError('bad_control_body', f'no {name}')
-    return {name: table.read(n, kind_of) for n, (name, kind_of) in enumerate(BODIES[kind])}
+    present = [(n, name, kind_of) for n, (name, kind_of) in enumerate(BODIES[kind])
+               if not kind_of.endswith('?') or table.place(n) is not None]
+    return {name: table.read(n, kind_of.rstrip('?')) for n, name, kind_of in present}
 
 
 # ---- 6: batches

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::tls::TlsArgs;
 use super::{Exit, Failure};
-use crate::client::{Address, ConnectionConfig, Error, TlsFault};
+use crate::client::{Address, Code, ConnectionConfig, Error, TlsFault};
 
+/// The shortest time between two lines about the same reason for waiting.
+const DEFERRED_EVERY: Duration = Duration::from_secs(10);
 /// Exit code after SIGINT, as shells have it.
 pub const EXIT_INTERRUPTED: u8 = 130;
 /// Exit code after SIGTERM.
@@ -171,6 +173,8 @@ impl Interrupt {
 #[derive(Debug, Default)]
 pub struct ConnectionNotes {
     down: bool,
+    /// What kept batches back the last time that was said, and when.
+    deferred: Option<(Code, Instant)>,
 }
 
 impl ConnectionNotes {
@@ -179,6 +183,22 @@ impl ConnectionNotes {
         if !std::mem::replace(&mut self.down, true) {
             eprintln!("uringest: {why}; trying again for {} s", retry_for.as_secs_f64());
         }
+    }
+
+    /// The server refuses a batch for now. What passes by itself, and is part of going as fast as the consumers do,
+    /// is not worth a word; what somebody has to see to is, every now and then.
+    pub fn deferred(&mut self, code: Code, detail: &str, retry_for: Duration) {
+        let passing = !matches!(code, Code::DiskFull | Code::PartitionFenced | Code::TopicPaused);
+        let told = self.deferred.is_some_and(|(last, at)| last == code && at.elapsed() < DEFERRED_EVERY);
+        if passing || told {
+            return;
+        }
+        self.deferred = Some((code, Instant::now()));
+        let detail = if detail.is_empty() { code.text() } else { detail };
+        eprintln!(
+            "uringest: the server takes nothing for now: {code}: {detail}; trying again for {} s",
+            retry_for.as_secs_f64()
+        );
     }
 
     /// It is there.

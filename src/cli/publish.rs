@@ -14,7 +14,7 @@ use super::connection::{ConnectionNotes, Interrupt, ServerArgs};
 use super::exit::{Output, print, print_json};
 use super::{EXIT_CODES, Exit, Failure, Outcome};
 use crate::client::blocking::Producer;
-use crate::client::{Error, Partitioner, ProducerConfig, ProducerEvent, Record, SendError};
+use crate::client::{AckLevel, Error, Partitioner, ProducerConfig, ProducerEvent, Record, SendError};
 use crate::config::parse_bytes;
 use crate::limits::FRAME_BYTES_MAX_CEILING;
 
@@ -58,6 +58,11 @@ pub struct PubArgs {
     /// What stands between columns: one character.
     #[arg(long, value_name = "C", default_value = ",", value_parser = parse_delimiter)]
     delimiter: u8,
+    /// What an acknowledgement has to promise: received (in the server's memory), written (survives the end of the
+    /// server's process) or durable (survives power loss). The last two are for topics of kind log
+    /// [default: durable on such a topic, received on others].
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
+    ack: Option<AckLevel>,
     /// The partition of records without a key.
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "key_column")]
     partition: u32,
@@ -73,6 +78,11 @@ pub struct PubArgs {
     /// Form of the summary.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+}
+
+fn parse_level(text: &str) -> Result<AckLevel, String> {
+    let mut levels = [AckLevel::Received, AckLevel::Written, AckLevel::Durable].into_iter();
+    levels.find(|level| level.name() == text).ok_or_else(|| "received, written or durable".to_owned())
 }
 
 fn parse_delimiter(text: &str) -> Result<u8, String> {
@@ -147,6 +157,7 @@ fn connect(args: &PubArgs, stopping: Arc<AtomicBool>) -> Result<Producer, Failur
             Some(_) => Partitioner::KeyElseSticky,
             None => Partitioner::Fixed(args.partition),
         },
+        ack_level: args.ack,
         ..ProducerConfig::new(&args.topic)
     };
     let mut notes = ConnectionNotes::default();
@@ -158,6 +169,10 @@ fn connect(args: &PubArgs, stopping: Arc<AtomicBool>) -> Result<Producer, Failur
                 "uringest: the server has restarted; {batches} unacknowledged batches are sent again and may be there twice"
             );
         }
+        ProducerEvent::CameBackBehind { batches, .. } => {
+            eprintln!("uringest: the server came back without up to {batches} batches it had acknowledged");
+        }
+        ProducerEvent::Deferred { code, detail, .. } => notes.deferred(code, &detail, retry_for),
         ProducerEvent::Refused { .. } => stopping.store(true, Ordering::Relaxed),
         _ => {}
     };
@@ -304,7 +319,7 @@ impl Job<'_> {
                 self.save();
                 if terminal {
                     let rate = acked as f64 / self.since.elapsed().as_secs_f64();
-                    eprint!("\r{acked} records acknowledged, {rate:.0} /s ");
+                    eprint!("\r{acked} records acknowledged{}, {rate:.0} /s ", self.at_level());
                 }
             }
             std::thread::park_timeout(KEEP_EVERY); // less when it is over
@@ -328,7 +343,7 @@ impl Job<'_> {
         self.save();
         let acked = self.producer.acknowledged_prefix();
         let rest = if flushed.is_ok() { "" } else { "; not all of what was sent is" };
-        eprintln!("uringest: interrupted: {acked} records are acknowledged{rest}");
+        eprintln!("uringest: interrupted: {acked} records are acknowledged{}{rest}", self.at_level());
         std::process::exit(i32::from(code));
     }
 
@@ -349,14 +364,21 @@ impl Job<'_> {
             return print_json(&serde_json::json!({
                 "topic": self.args.topic, "records": records, "payload_bytes": bytes, "seconds": seconds,
                 "records_per_second": rate, "skipped_records": self.skip,
+                "ack_level": self.producer.acknowledged_level().map(AckLevel::name),
             }));
         }
         let behind =
             if self.skip == 0 { String::new() } else { format!(" behind the {} of earlier runs", self.skip) };
         print(&format!(
-            "{records} records ({bytes} bytes) acknowledged by topic {}{behind} in {seconds:.2} s: {rate:.0} records/s\n",
+            "{records} records ({bytes} bytes) acknowledged{} by topic {}{behind} in {seconds:.2} s: {rate:.0} records/s\n",
+            self.at_level(),
             self.args.topic
         ))
+    }
+
+    /// What the acknowledgements promise, in words.
+    fn at_level(&self) -> String {
+        self.producer.acknowledged_level().map_or(String::new(), |level| format!(" as {}", level.name()))
     }
 }
 

@@ -8,8 +8,11 @@
 //! What holds in every driver:
 //! - A batch that was sent is kept until it is acknowledged or refused for good. After a cut the same bytes are
 //!   sent again, and the server recognises what it has: exactly once and in order for each partition, as long
-//!   as the server lives. A server that restarted has forgotten its producers: the client then takes a new
-//!   producer id and sends what is unacknowledged again (at least once across a server's restart).
+//!   as the server lives, and over its restarts on topics of kind `log`. Of other kinds a server that restarted has
+//!   forgotten its producers: the client then takes a new producer id and sends what is unacknowledged again (at least
+//!   once across a server's restart).
+//! - An acknowledgement names what it promises. That a batch has come so far is believed of an acknowledgement alone:
+//!   above level `received`, what was unacknowledged when a connection broke is sent again until one comes.
 //! - Memory is bounded: the producer's by `buffer_bytes`, the consumer's by its credit and `pinned_bytes_max`.
 //! - An address of `uringest+tls://` is spoken to by TLS 1.3 or not at all, in the same way by all drivers: [`Tls`].
 //! - Deliveries are verified end to end (header and body checksum, batch structure) before anyone sees them.

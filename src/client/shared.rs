@@ -14,6 +14,7 @@ use crate::client::core::{
 };
 use crate::client::now_s;
 use crate::client::secured::{Connector, Lost, Wire};
+use crate::proto::header::AckLevel;
 
 /// Bytes handed to one round of writes.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
@@ -335,6 +336,12 @@ impl Producer {
     #[must_use]
     pub fn acknowledged_prefix(&self) -> u64 {
         self.shared.lock().core.acknowledged_prefix()
+    }
+
+    /// What holds of every record acknowledged so far; `None` while there is none.
+    #[must_use]
+    pub fn acknowledged_level(&self) -> Option<AckLevel> {
+        self.shared.lock().core.acknowledged_level()
     }
 
     /// The topic's partitions.

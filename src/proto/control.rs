@@ -57,7 +57,8 @@ pub struct Open {
     pub partition: u32,
     /// Chosen by the client at random and kept over reconnects; not 0.
     pub producer_id: u64,
-    pub ack_level: AckLevel,
+    /// `None`: as the topic's kind has it; `opened` says which.
+    pub ack_level: Option<AckLevel>,
     /// An ack after this many batches (at least 1) ...
     pub ack_every_batches: u32,
     /// ... or this long after the first unacknowledged one, whichever comes first.
@@ -364,7 +365,7 @@ impl Open {
             topic: Some(topic),
             partition: self.partition,
             producer_id: self.producer_id,
-            ack_level: fb::AckLevel(self.ack_level as u8),
+            ack_level: self.ack_level.map(|level| fb::AckLevel(level as u8)),
             ack_every_batches: self.ack_every_batches,
             ack_every_us: self.ack_every_us,
         };
@@ -387,7 +388,7 @@ impl Open {
             topic: table.topic().to_owned(),
             partition: table.partition(),
             producer_id: table.producer_id(),
-            ack_level: ack_level(table.ack_level())?,
+            ack_level: table.ack_level().map(ack_level).transpose()?,
             ack_every_batches: table.ack_every_batches().max(1),
             ack_every_us: table.ack_every_us(),
         })

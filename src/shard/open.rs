@@ -35,7 +35,7 @@ impl<I: Io> Shard<I> {
         self.conns[id].channels = handle;
         self.conns[id].channel_count += 1;
         let channel = &mut self.channels[handle];
-        channel.level = open.ack_level;
+        channel.level = open.ack_level.unwrap_or_default(); // decided in `answer_request`
         channel.every_batches = open.ack_every_batches.clamp(1, INFLIGHT_BATCHES_MAX);
         channel.every_ns = u64::from(open.ack_every_us) * 1_000;
         channel.producer_id = open.producer_id;

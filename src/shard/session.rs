@@ -13,7 +13,7 @@ use crate::metrics::Counter;
 use crate::proto::code::Code;
 use crate::proto::control::{Commit, Hello, Open, Refusal, Subscribe, Welcome, topic_name_ok};
 use crate::proto::header::{AckLevel, FrameHeader, Kind, VERSION, body_checksum_matches};
-use crate::topic::TopicKind;
+use crate::topic::{Topic, TopicKind};
 
 use super::Shard;
 use super::conn::Phase;
@@ -216,12 +216,12 @@ impl<I: Io> Shard<I> {
         let Some(partition) = known.topic.partitions.get(what.partition() as usize) else {
             return self.refuse(id, request, Code::UnknownPartition, format!("{count} partitions"));
         };
-        let (partition, owner, kind) = (partition.id, partition.shard, known.topic.kind);
+        let (partition, owner) = (partition.id, partition.shard);
         match what {
-            Request::Open(open) => {
-                if let Err(code) = ack_level_possible(kind, open.ack_level) {
-                    let detail = format!("{kind:?} topics acknowledge `received` only");
-                    return self.refuse(id, request, code, detail);
+            Request::Open(mut open) => {
+                match agreed_level(&known.topic, open.ack_level) {
+                    Ok(level) => open.ack_level = Some(level),
+                    Err(detail) => return self.refuse(id, request, Code::ImpossibleAckLevel, detail),
                 }
                 self.open_channel(id, request, partition, owner, count, &open);
             }
@@ -298,9 +298,19 @@ pub(super) fn owner_key(shard: ShardId, generation: u32, handle: u32) -> u64 {
     (u64::from(shard.0) << 56) | (u64::from(generation & 0x00ff_ffff) << 32) | u64::from(handle)
 }
 
-fn ack_level_possible(kind: TopicKind, level: AckLevel) -> Result<(), Code> {
-    match (kind, level) {
-        (TopicKind::Live | TopicKind::Memory, AckLevel::Received) | (TopicKind::Log, _) => Ok(()),
-        (TopicKind::Live | TopicKind::Memory, _) => Err(Code::ImpossibleAckLevel),
+/// The level at which a producer is acknowledged that asked for one, or for none; or why it may not have that one.
+pub(super) fn agreed_level(topic: &Topic, asked: Option<AckLevel>) -> Result<AckLevel, String> {
+    let (default, possible) = match topic.kind {
+        TopicKind::Live | TopicKind::Memory => (AckLevel::Received, AckLevel::Received..=AckLevel::Received),
+        TopicKind::Log => (AckLevel::Durable, topic.durability..=AckLevel::Durable),
+    };
+    let level = asked.unwrap_or(default);
+    if possible.contains(&level) {
+        return Ok(level);
     }
+    let (least, most) = (possible.start().name(), possible.end().name());
+    Err(match topic.kind {
+        TopicKind::Live | TopicKind::Memory => format!("{:?} topics acknowledge `{most}` only", topic.kind),
+        TopicKind::Log => format!("the topic's durability is `{least}`: ask for that or more"),
+    })
 }

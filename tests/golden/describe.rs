@@ -94,14 +94,16 @@ fn body_table(header: &FrameHeader, body: &[u8]) -> Result<Table, Code> {
         Kind::Welcome => welcome_table(&Welcome::decode(body)?),
         Kind::Open => {
             let open = Open::decode(body)?;
-            fields([
+            let mut described = fields([
                 ("topic", text(&open.topic)),
                 ("partition", integer(open.partition)),
                 ("producer_id", integer(open.producer_id)),
-                ("ack_level", integer(open.ack_level as u8)),
                 ("ack_every_batches", integer(open.ack_every_batches)),
                 ("ack_every_us", integer(open.ack_every_us)),
-            ])
+            ]);
+            // Absent is not 0: the topic decides.
+            described.extend(open.ack_level.map(|level| ("ack_level".to_owned(), integer(level as u8))));
+            described
         }
         Kind::Opened => {
             let opened = Opened::decode(body)?;
@@ -252,7 +254,7 @@ pub fn make_again(header: &Table, body: &Table) -> Vec<u8> {
             topic: text("topic"),
             partition: number(body, "partition"),
             producer_id: number(body, "producer_id"),
-            ack_level: level("ack_level"),
+            ack_level: body.contains_key("ack_level").then(|| level("ack_level")),
             ack_every_batches: number(body, "ack_every_batches"),
             ack_every_us: number(body, "ack_every_us"),
         }

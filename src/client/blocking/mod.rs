@@ -16,6 +16,7 @@ use crate::client::core::{Core, Wish};
 use crate::client::core::{Error, SendError};
 use crate::client::core::{ProducerCore, ProducerEvent, Record, Sent, Ticket, TicketStatus};
 use crate::client::seed;
+use crate::proto::header::AckLevel;
 use engine::{Guard, Shared};
 
 /// Records between two looks at whether the writing thread has to be woken.
@@ -162,6 +163,12 @@ impl Producer {
     #[must_use]
     pub fn acknowledged_prefix(&self) -> u64 {
         self.shared.lock().inner.core.acknowledged_prefix()
+    }
+
+    /// What holds of every record acknowledged so far; `None` while there is none.
+    #[must_use]
+    pub fn acknowledged_level(&self) -> Option<AckLevel> {
+        self.shared.lock().inner.core.acknowledged_level()
     }
 
     /// Records dropped by the policy `Drop`.

@@ -91,8 +91,9 @@ pub struct ProducerConfig {
     pub window: WindowPolicy,
     /// See [`Partitioner`].
     pub partitioner: Partitioner,
-    /// What an acknowledgement has to promise.
-    pub ack_level: AckLevel,
+    /// What an acknowledgement has to promise. `None`: what the topic's kind has by default, `durable` on a `log`
+    /// and `received` on others.
+    pub ack_level: Option<AckLevel>,
     /// The server acknowledges after this many batches ...
     pub ack_every_batches: u32,
     /// ... or this long after the first unacknowledged one.
@@ -112,7 +113,7 @@ impl ProducerConfig {
             buffer_bytes: 4 * 1024 * 1024,
             window: WindowPolicy::Block,
             partitioner: Partitioner::default(),
-            ack_level: AckLevel::Received,
+            ack_level: None,
             ack_every_batches: 8,
             ack_every: Duration::from_millis(1),
         }

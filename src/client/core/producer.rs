@@ -17,7 +17,7 @@ use crate::client::core::verbs::{Core, Wish};
 use crate::limits::PARTITIONS_PER_TOPIC;
 use crate::proto::code::Code;
 use crate::proto::control::{Open, Opened, Refusal};
-use crate::proto::header::{FLAG_DUPLICATE, FrameHeader, Kind};
+use crate::proto::header::{AckLevel, FLAG_DUPLICATE, FrameHeader, Kind};
 
 /// Refused batches whose tickets can still be asked for.
 const REFUSALS_KEPT: usize = 1024;
@@ -93,7 +93,7 @@ pub enum ProducerEvent {
         /// How many there are.
         partitions: u32,
     },
-    /// The server has these records, at the level asked for.
+    /// The server has these records.
     Acked {
         /// Where.
         partition: u32,
@@ -104,6 +104,18 @@ pub enum ProducerEvent {
         offset: Option<u64>,
         /// The server had them already: an acknowledgement was lost.
         duplicate: bool,
+        /// What was promised of them.
+        level: AckLevel,
+    },
+    /// The server refuses a batch for now; it is kept, and sent again after a while. Told once until something is
+    /// acknowledged again.
+    Deferred {
+        /// Where.
+        partition: u32,
+        /// Why.
+        code: Code,
+        /// The server's words.
+        detail: String,
     },
     /// The server refused these records for good.
     Refused {
@@ -115,6 +127,14 @@ pub enum ProducerEvent {
         code: Code,
         /// The server's words.
         detail: String,
+    },
+    /// The server has come back without batches that it had acknowledged below level `durable`, or had refused
+    /// for good before it went. What is unacknowledged follows behind them, once.
+    CameBackBehind {
+        /// Where.
+        partition: u32,
+        /// So many batches at the most are gone.
+        batches: u64,
     },
     /// The server has forgotten this producer (it restarted, or evicted it): these unacknowledged batches are
     /// sent again under a new producer id, and may be there twice.
@@ -149,6 +169,8 @@ pub struct ProducerCore {
     dropped_records: u64,
     /// The lowest number of a record that was refused.
     first_refused: Option<u64>,
+    /// The lowest level of an acknowledgement so far.
+    acknowledged_level: Option<AckLevel>,
     first_refusal: Option<(Code, String)>,
     refusals: VecDeque<(u32, Range<u64>, Code)>,
     events: VecDeque<ProducerEvent>,
@@ -178,6 +200,7 @@ impl ProducerCore {
             records: 0,
             dropped_records: 0,
             first_refused: None,
+            acknowledged_level: None,
             first_refusal: None,
             refusals: VecDeque::new(),
             events: VecDeque::new(),
@@ -262,6 +285,12 @@ impl ProducerCore {
     #[must_use]
     pub fn resolved_prefix(&self) -> u64 {
         self.channels.iter().filter_map(Channel::oldest_global).min().unwrap_or(self.records)
+    }
+
+    /// What holds of every record acknowledged so far; `None` while there is none.
+    #[must_use]
+    pub fn acknowledged_level(&self) -> Option<AckLevel> {
+        self.acknowledged_level
     }
 
     /// The first refusal for good of a batch, if there was one.
@@ -417,8 +446,8 @@ impl ProducerCore {
             return;
         }
         channel.opened(frame.header.channel, opened.credit);
-        let expected = opened.next_sequence;
-        if expected < channel.resume_sequence() || expected > channel.next_sequence() {
+        let (expected, resume) = (opened.next_sequence, channel.resume_sequence());
+        if (expected == 1 && resume > 1) || expected > channel.next_sequence() {
             // It has forgotten this producer, or knows another of the same id.
             let release = fields::release(channel.handle);
             channel.stage = Stage::Closed;
@@ -426,7 +455,13 @@ impl ProducerCore {
             self.link.push(release);
             return self.open(partition);
         }
-        if expected > channel.resume_sequence() {
+        if expected < resume {
+            // Its log ends, for this producer, before what it last told: the next batch may skip what is missing.
+            self.events.push_back(ProducerEvent::CameBackBehind { partition, batches: resume - expected });
+        }
+        // That a batch was received is known from `next_sequence`. How far it has come since tells the answer to
+        // sending it again.
+        if expected > resume && opened.ack_level == AckLevel::Received {
             self.acknowledge(partition, expected - 1, None, now_ns);
         }
         if self.channels[partition as usize].queue.is_empty() {
@@ -448,6 +483,7 @@ impl ProducerCore {
     /// Everything up to `sequence` is acknowledged; `header` is the ack's, for the last one.
     fn acknowledge(&mut self, partition: u32, sequence: u64, header: Option<&FrameHeader>, _now_ns: u64) {
         let channel = &mut self.channels[partition as usize];
+        let level = header.and_then(|header| AckLevel::from_flags(header.flags)).unwrap_or_default();
         let mut any = false;
         for batch in channel.acknowledged(sequence) {
             self.queued_bytes -= batch.frame.len();
@@ -461,7 +497,9 @@ impl ProducerCore {
                 records: batch.first_record..batch.first_record + u64::from(batch.records),
                 offset: named.map(|header| header.offset),
                 duplicate: named.is_some_and(|header| header.flags & FLAG_DUPLICATE != 0),
+                level,
             });
+            self.acknowledged_level = Some(self.acknowledged_level.map_or(level, |lowest| lowest.min(level)));
         }
         if any {
             self.link.progress();
@@ -489,6 +527,10 @@ impl ProducerCore {
             }
             code if code.retryable() => {
                 if !channel.answered_while_rewinding(sequence) {
+                    if channel.is_first_refusal() {
+                        let detail = refusal.detail.clone();
+                        self.events.push_back(ProducerEvent::Deferred { partition, code, detail });
+                    }
                     channel.rewind_to(sequence, u64::from(refusal.retry_after_us) * 1000, now_ns);
                     self.link
                         .stall(now_ns, &format!("the server refuses for now: {code}: {}", refusal.detail));

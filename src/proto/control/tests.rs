@@ -50,13 +50,21 @@ fn every_message_comes_back_as_it_was_sent() {
         topic: "a/b".into(),
         partition: 3,
         producer_id: 9,
-        ack_level: AckLevel::Durable,
+        ack_level: Some(AckLevel::Durable),
         ack_every_batches: 4,
         ack_every_us: 500,
     };
     let frame = open.frame(77);
     let (header, body) = split(&frame);
-    assert_eq!((header.kind, header.sequence, Open::decode(body)), (Kind::Open, 77, Ok(open)));
+    assert_eq!((header.kind, header.sequence, Open::decode(body)), (Kind::Open, 77, Ok(open.clone())));
+    for ack_level in [None, Some(AckLevel::Received)] {
+        let open = Open { ack_level, ..open.clone() };
+        assert_eq!(
+            Open::decode(split(&open.frame(1)).1),
+            Ok(open),
+            "received is not the same as nothing said"
+        );
+    }
 
     let opened = Opened {
         partition_id: 1,
@@ -156,8 +164,8 @@ fn what_is_not_acceptable_has_its_code() {
     assert_eq!(Subscribe::decode(b.finished_data()), Err(Code::BadStart));
     let mut b = FlatBufferBuilder::new();
     let topic = b.create_string("t");
-    let args =
-        fb::OpenArgs { topic: Some(topic), producer_id: 1, ack_level: fb::AckLevel(3), ..Default::default() };
+    let ack_level = Some(fb::AckLevel(3));
+    let args = fb::OpenArgs { topic: Some(topic), producer_id: 1, ack_level, ..Default::default() };
     let table = fb::Open::create(&mut b, &args);
     b.finish(table, None);
     assert_eq!(Open::decode(b.finished_data()), Err(Code::ImpossibleAckLevel));

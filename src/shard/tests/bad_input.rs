@@ -115,7 +115,7 @@ const ROWS: &[(Code, Act)] = &[
         rig.send(sock, &Open { topic: "t".into(), partition: 9, producer_id: 5, ..Open::default() }.frame(1));
     }),
     (Code::ImpossibleAckLevel, |rig, sock, _| {
-        let ack_level = AckLevel::Durable;
+        let ack_level = Some(AckLevel::Durable);
         rig.send(sock, &Open { topic: "t".into(), producer_id: 6, ack_level, ..Open::default() }.frame(1));
     }),
     (Code::AlreadySubscribed, |rig, sock, _| {

@@ -210,7 +210,7 @@ fn a_full_mesh_turns_batches_away_in_order() {
 #[test]
 fn an_adopted_connection_moves_on_with_what_it_has_sent() {
     let open = |topic: &str, level, request| {
-        Open { topic: topic.into(), producer_id: 5, ack_level: level, ..Open::default() }.frame(request)
+        Open { topic: topic.into(), producer_id: 5, ack_level: Some(level), ..Open::default() }.frame(request)
     };
     let ping = |sequence| FrameHeader { sequence, ..FrameHeader::new(Kind::Ping) }.alone().to_vec();
     let stream = [

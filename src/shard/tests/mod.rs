@@ -10,6 +10,7 @@ mod credit;
 mod crossing;
 mod draining;
 mod flow;
+mod levels;
 mod outbox;
 mod random;
 mod receive;

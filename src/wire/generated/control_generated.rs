@@ -759,7 +759,9 @@ pub mod uringest {
                 if let Some(x) = args.topic {
                     builder.add_topic(x);
                 }
-                builder.add_ack_level(args.ack_level);
+                if let Some(x) = args.ack_level {
+                    builder.add_ack_level(x);
+                }
                 builder.finish()
             }
 
@@ -786,12 +788,13 @@ pub mod uringest {
                 // which contains a valid value in this slot
                 unsafe { self._tab.get::<u64>(Open::VT_PRODUCER_ID, Some(0)).unwrap() }
             }
+            /// Absent: the topic's kind decides (`log`: durable; others: received).
             #[inline]
-            pub fn ack_level(&self) -> AckLevel {
+            pub fn ack_level(&self) -> Option<AckLevel> {
                 // Safety:
                 // Created from valid Table for this object
                 // which contains a valid value in this slot
-                unsafe { self._tab.get::<AckLevel>(Open::VT_ACK_LEVEL, Some(AckLevel::Received)).unwrap() }
+                unsafe { self._tab.get::<AckLevel>(Open::VT_ACK_LEVEL, None) }
             }
             #[inline]
             pub fn ack_every_batches(&self) -> u32 {
@@ -830,7 +833,7 @@ pub mod uringest {
             pub topic: Option<::flatbuffers::WIPOffset<&'a str>>,
             pub partition: u32,
             pub producer_id: u64,
-            pub ack_level: AckLevel,
+            pub ack_level: Option<AckLevel>,
             pub ack_every_batches: u32,
             pub ack_every_us: u32,
         }
@@ -841,7 +844,7 @@ pub mod uringest {
                     topic: None, // required field
                     partition: 0,
                     producer_id: 0,
-                    ack_level: AckLevel::Received,
+                    ack_level: None,
                     ack_every_batches: 0,
                     ack_every_us: 0,
                 }
@@ -867,7 +870,7 @@ pub mod uringest {
             }
             #[inline]
             pub fn add_ack_level(&mut self, ack_level: AckLevel) {
-                self.fbb_.push_slot::<AckLevel>(Open::VT_ACK_LEVEL, ack_level, AckLevel::Received);
+                self.fbb_.push_slot_always::<AckLevel>(Open::VT_ACK_LEVEL, ack_level);
             }
             #[inline]
             pub fn add_ack_every_batches(&mut self, ack_every_batches: u32) {

@@ -1,5 +1,6 @@
 //! The cores against a model of the server, in virtual time, with the connection cut at any byte.
 
+mod log;
 mod model;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::proto::code::Code;
 use crate::proto::control::Start;
+use crate::proto::header::AckLevel;
 use model::{Connection, Model};
 
 /// A core, its connection to the model, and the bytes that may still pass before the connection is cut.
@@ -660,8 +662,10 @@ proptest! {
         credit in 0u64..3000,
         partitions in 1usize..4,
         records in 1usize..200,
+        durable in any::<bool>(),
     ) {
         let mut model = Model::new(partitions);
+        model.level = if durable { AckLevel::Durable } else { AckLevel::Received };
         model.refusals = refusals.into();
         model.credit = credit;
         let mut world = World::new(ProducerCore::new(producer_config(), 7).expect("good"), model);

@@ -6,13 +6,15 @@ use crate::client::core::FrameReader;
 use crate::limits::HEADER_BYTES;
 use crate::proto::code::Code;
 use crate::proto::control::{Commit, Hello, Open, Opened, Refusal, Start, Subscribe, Subscribed, Welcome};
-use crate::proto::header::{FLAG_DUPLICATE, FrameHeader, GapReason, Kind, stamp};
+use crate::proto::header::{AckLevel, FLAG_DUPLICATE, FrameHeader, GapReason, Kind, stamp};
 use crate::wire::batch::{BatchLimits, verify};
 
 #[derive(Debug, Default)]
 struct Producer {
     expected: u64,
     stored: BTreeMap<u64, (u32, u64)>,
+    /// Known from the log alone: its first batch may skip what the log does not know.
+    recovered: bool,
 }
 
 #[derive(Debug, Default)]
@@ -24,9 +26,16 @@ pub struct Partition {
     /// The oldest offset kept.
     pub start: u64,
     pub committed: BTreeMap<String, u64>,
+    /// So many of the frames were acknowledged.
+    pub acked: usize,
 }
 
 impl Partition {
+    /// The frame of this offset, and all before it, are acknowledged.
+    fn acked_to(&mut self, offset: u64) {
+        self.acked = self.acked.max(self.frames.partition_point(|frame| frame.0 <= offset));
+    }
+
     /// Every payload from `start` on, in order.
     pub fn payloads(&self) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
@@ -52,8 +61,12 @@ pub struct Model {
     pub credit: u64,
     /// Answers for the next acceptable batches; `None` accepts one.
     pub refusals: VecDeque<Option<Code>>,
+    /// What a refusal says of when to come again.
+    pub retry_after_us: u32,
     pub ack_every: u32,
     pub acks: bool,
+    /// Of every channel.
+    pub level: AckLevel,
     pub topic_exists: bool,
     /// Frames of `publish`, for looking at resends.
     pub published: Vec<Vec<u8>>,
@@ -66,8 +79,10 @@ impl Model {
             partitions: (0..partitions).map(|_| Partition::default()).collect(),
             credit: 1 << 20,
             refusals: VecDeque::new(),
+            retry_after_us: 0,
             ack_every: 1,
             acks: true,
+            level: AckLevel::Received,
             topic_exists: true,
             published: Vec::new(),
             overruns: 0,
@@ -79,6 +94,21 @@ impl Model {
         for partition in &mut self.partitions {
             partition.producers.clear();
         }
+    }
+
+    /// The topic is a log, and the server was killed: of a partition's frames `kept` are left, and its producers are
+    /// known by these.
+    pub fn crash(&mut self, partition: usize, kept: usize) {
+        let partition = &mut self.partitions[partition];
+        partition.frames.truncate(kept);
+        partition.acked = partition.acked.min(kept);
+        partition.end = partition.frames.last().map_or(0, |(offset, span, _)| offset + span);
+        for producer in partition.producers.values_mut() {
+            producer.stored.retain(|_, (_, offset)| *offset < partition.end);
+            producer.expected = producer.stored.last_key_value().map_or(1, |(sequence, _)| sequence + 1);
+            producer.recovered = true;
+        }
+        partition.producers.retain(|_, producer| !producer.stored.is_empty());
     }
 }
 
@@ -188,7 +218,11 @@ impl Connection {
     }
 
     fn refuse(&mut self, kind: Kind, code: Code, channel: u32, sequence: u64) {
-        let refusal = Refusal { code, retry_after_us: 0, record: None, detail: String::new() };
+        self.refuse_for(kind, code, channel, sequence, 0);
+    }
+
+    fn refuse_for(&mut self, kind: Kind, code: Code, channel: u32, sequence: u64, retry_after_us: u32) {
+        let refusal = Refusal { code, retry_after_us, record: None, detail: String::new() };
         self.out.extend(refusal.frame(kind, channel, sequence));
     }
 
@@ -205,6 +239,7 @@ impl Connection {
             partition_count,
             next_sequence: producer.expected,
             credit: model.credit,
+            ack_level: model.level,
             ..Opened::default()
         };
         self.out.extend(opened.frame(request, u32::try_from(self.channels.len()).expect("few")));
@@ -233,6 +268,9 @@ impl Connection {
             return self.refuse(Kind::Nack, Code::UnknownProducer, header.channel, header.sequence);
         };
         let sequence = header.sequence;
+        if std::mem::take(&mut producer.recovered) {
+            producer.expected = producer.expected.max(sequence);
+        }
         if sequence > producer.expected {
             channel.in_flight -= 1;
             return self.refuse(Kind::Nack, Code::OutOfSequence, header.channel, sequence);
@@ -241,6 +279,7 @@ impl Connection {
             channel.in_flight = 0;
             let (checksum, offset) = producer.stored[&sequence];
             assert_eq!(checksum, header.body_checksum, "a resend is byte-identical");
+            partition.acked_to(offset);
             return self.ack(model, header, offset, FLAG_DUPLICATE);
         }
         if let Some(Some(code)) = model.refusals.pop_front() {
@@ -248,7 +287,7 @@ impl Connection {
                 producer.expected += 1;
             }
             channel.in_flight -= 1;
-            return self.refuse(Kind::Nack, code, header.channel, sequence);
+            return self.refuse_for(Kind::Nack, code, header.channel, sequence, model.retry_after_us);
         }
         producer.expected += 1;
         let offset = partition.end;
@@ -262,6 +301,7 @@ impl Connection {
         if channel.unacked >= model.ack_every && model.acks {
             channel.unacked = 0;
             channel.in_flight = 0;
+            partition.acked = partition.frames.len();
             self.ack(model, header, offset, 0);
         }
     }
@@ -275,7 +315,7 @@ impl Connection {
             sequence: header.sequence,
             offset,
             offset_span: header.record_count,
-            flags,
+            flags: flags | model.level.flags(),
             ..FrameHeader::new(Kind::Ack)
         };
         self.out.extend(ack.alone());
