@@ -10,6 +10,8 @@
 //! and the checksum of the one before; neither what a recycled file held nor a payload can look like one.
 
 pub mod format;
+pub mod frames;
+pub mod window;
 
 use crate::proto::code::Code;
 

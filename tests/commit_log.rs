@@ -1,0 +1,8 @@
+//! The durable log's readers against a plain model: whatever lies in the files, nothing but what was written comes out.
+
+#[path = "support/log_writer.rs"]
+mod log_writer;
+#[path = "commit_log/stories.rs"]
+mod stories;
+#[path = "commit_log/window.rs"]
+mod window;
