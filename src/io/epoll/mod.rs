@@ -6,13 +6,15 @@
 //! - `Send` and `Read` never wait, so they are carried out when they are submitted (`transfer`);
 //! - what waits (`ReceiveShared`, `Accept`, polls) is armed in the socket table, and sockets worth a visit stand in a
 //!   queue: each in its turn gets one receive of at most `VISIT_BYTES_MAX`, or one batch of accepts (`visit`);
-//! - received bytes go straight into the shared ring, over the ends of its buffers and of the ring (`ring`).
+//! - received bytes go straight into the shared ring, over the ends of its buffers and of the ring (`ring`);
+//! - operations on files, which may wait for a disk, are carried out by threads (`files`).
 //!
 //! State and owner: this module owns the poll set, the sockets, the shared ring's ends, the span lists, and the
 //! completions that wait for the next `reap`.
 //!
 //! Invariants besides those of `io`:
-//! - no memory is the kernel's between two calls, so dropping an `EpollIo` needs no care;
+//! - but for operations on files no memory is the kernel's between two calls; dropping an `EpollIo` waits for those, and
+//!   leaves their memory mapped if they do not end;
 //! - completions are handed out in the order they came about; a span list is free again when the completion of its
 //!   send is handed out, not before;
 //! - a receive ends for want of buffers only if there were none when `reap` began: buffers filled since are the
@@ -24,17 +26,18 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::buf::{Mapping, Span};
-use crate::ids::{BufId, RegionId, SockId};
+use crate::ids::{BufId, FileId, RegionId, SockId};
 use crate::limits::COMPLETIONS_PER_TICK;
 
 use super::errors::error_of;
 use super::socket::{self, Listeners, clock_ns, write_event};
 use super::spans::{Regions, SpanLists};
 use super::{
-    Capabilities, Clock, Completion, Completions, Io, IoError, IoFatal, Op, Outcome, Refused, SocketHandle,
-    SpanListId, Token, Wait, WakeHandle,
+    Capabilities, Clock, Completion, Completions, FileHandle, Io, IoError, IoFatal, Op, Outcome, Refused,
+    SocketHandle, SpanListId, Token, Wait, WakeHandle,
 };
 
+mod files;
 mod poller;
 mod ring;
 mod setup;
@@ -45,6 +48,7 @@ mod visit;
 pub use super::errors::SetupError;
 pub use setup::EpollSpec;
 
+use files::{FileThreads, Work};
 use poller::{HUNG_UP, Patience, Poller, READABLE, SOCKET, URGENT, WRITABLE, Waited};
 use ring::ReceiveRing;
 use sockets::{Interest, Sockets};
@@ -78,6 +82,8 @@ pub struct EpollStats {
 
 /// What the event descriptor's reports carry.
 const WAKE: u64 = u64::MAX;
+/// What the reports of the files' event descriptor carry.
+const FILES: u64 = u64::MAX - 1;
 /// No span list.
 const NO_LIST: u32 = u32::MAX;
 
@@ -102,6 +108,7 @@ struct Waiting {
 pub struct EpollIo {
     poller: Poller,
     sockets: Sockets,
+    files: FileThreads,
     ring: ReceiveRing,
     regions: Regions<()>,
     lists: SpanLists,
@@ -128,7 +135,9 @@ impl EpollIo {
     /// What this backend has done so far.
     #[must_use]
     pub fn stats(&self) -> EpollStats {
-        EpollStats { outstanding: self.sockets.armed(), sockets: self.sockets.open(), ..self.stats }
+        let outstanding = self.sockets.armed() + self.files.outstanding();
+        let (sockets, files) = (self.sockets.open(), self.files.open());
+        EpollStats { outstanding, sockets, files, ..self.stats }
     }
 
     /// Span lists not in flight; all of them when nothing is being sent.
@@ -177,7 +186,27 @@ impl EpollIo {
         }
     }
 
+    /// Takes what the threads of the files have done.
+    fn file_operations_done(&mut self) {
+        self.files.take();
+        while let Some((token, outcome)) = self.files.next() {
+            self.finish_later(token, outcome, NO_LIST);
+            while let Some(cancel) = self.files.canceller(token) {
+                self.finish_later(cancel, Outcome::Done, NO_LIST);
+            }
+        }
+    }
+
+    /// Takes an operation on a file in; false when too many are in flight.
+    fn start_file(&mut self, work: Work, file: FileId, at: u64, span: Option<Span>, token: Token) -> bool {
+        let memory = span.map(|span| (self.regions.address(span).0, span.bytes));
+        self.files.submit(work, file, at, memory, token)
+    }
+
     fn cancel(&mut self, target: Token, token: Token) {
+        if self.files.cancel(target, token) {
+            return;
+        }
         if let Some((sock, interest)) = self.sockets.find(target) {
             self.sockets.disarm(sock, interest);
             self.finish_later(target, Outcome::Failed(IoError::Cancelled), NO_LIST);
@@ -228,6 +257,9 @@ impl EpollIo {
         if data == WAKE {
             return out.push(Completion { token: Token::WAKE, outcome: Outcome::Woken, more: true });
         }
+        if data == FILES {
+            return self.file_operations_done();
+        }
         let Some(sock) = self.sockets.reported(data) else {
             self.stats.late += 1;
             return;
@@ -271,6 +303,17 @@ impl Io for EpollIo {
             self.stats.refused += 1;
             return Err(Refused(op));
         }
+        let taken = match op {
+            Op::WriteFile { file, at, from } => self.start_file(Work::Write, file, at, Some(from), token),
+            Op::ReadFile { file, at, into } => self.start_file(Work::Read, file, at, Some(into), token),
+            Op::SyncFile { file } => self.start_file(Work::Sync, file, 0, None, token),
+            Op::Cancel { .. } if self.files.cancels_are_many() => false,
+            _ => true,
+        };
+        if !taken {
+            self.stats.refused += 1;
+            return Err(Refused(op));
+        }
         match op {
             Op::Accept { listener } => {
                 self.sockets.state(listener.0).listener = true;
@@ -282,9 +325,7 @@ impl Io for EpollIo {
             Op::Read { sock, into } => self.read(sock.0, into, token),
             Op::Send { sock, spans } => self.send(sock.0, spans.0, token),
             Op::Cancel { target } => self.cancel(target, token),
-            Op::WriteFile { .. } | Op::ReadFile { .. } | Op::SyncFile { .. } => {
-                unreachable!("no file was attached")
-            }
+            Op::WriteFile { .. } | Op::ReadFile { .. } | Op::SyncFile { .. } => {}
             Op::ShutdownWrite { sock } => {
                 let ended = socket::shut_down_write(self.sockets.borrowed(sock.0));
                 let outcome = ended.map_or_else(|errno| Outcome::Failed(error_of(errno)), |()| Outcome::Done);
@@ -307,6 +348,8 @@ impl Io for EpollIo {
             let idle = out.len() == before && self.sockets.queued() == 0;
             let over = self.poll(if idle { wait } else { Wait::No }, out)?;
             self.visit_queue(out);
+            // What came of files; room is left for it as for sends.
+            self.hand_out(out);
             if out.len() > before || over {
                 break;
             }
@@ -349,15 +392,12 @@ impl Io for EpollIo {
         SocketHandle::Fd(fd)
     }
 
-    fn attach_file(
-        &mut self,
-        file: crate::io::FileHandle,
-    ) -> Result<crate::ids::FileId, (IoError, crate::io::FileHandle)> {
-        Err((IoError::NoDescriptors, file))
+    fn attach_file(&mut self, file: FileHandle) -> Result<FileId, (IoError, FileHandle)> {
+        self.files.attach(file)
     }
 
-    fn detach_file(&mut self, _file: crate::ids::FileId) -> crate::io::FileHandle {
-        unreachable!("no file was attached")
+    fn detach_file(&mut self, file: FileId) -> FileHandle {
+        self.files.detach(file)
     }
 
     fn attach_region(&mut self, id: RegionId, mapping: &Arc<Mapping>, _receive: bool) {
@@ -395,5 +435,14 @@ impl Io for EpollIo {
 
     fn degradations(&self) -> &[String] {
         &self.degradations
+    }
+}
+
+impl Drop for EpollIo {
+    fn drop(&mut self) {
+        if !self.files.end() {
+            // Somebody still reads or writes this memory: it is left mapped for the rest of the process.
+            std::mem::forget(std::mem::take(&mut self.regions));
+        }
     }
 }

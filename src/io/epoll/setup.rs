@@ -10,12 +10,13 @@ use crate::ids::RegionId;
 use crate::io::errors::SetupError;
 use crate::io::spans::{Regions, SpanLists};
 use crate::io::{Capabilities, host};
-use crate::limits::{COMPLETIONS_PER_TICK, SHARED_BUFFERS_INCREMENTAL};
+use crate::limits::{COMPLETIONS_PER_TICK, FILE_OPS_PER_SHARD, SHARED_BUFFERS_INCREMENTAL};
 
+use super::files::FileThreads;
 use super::poller::{EVENT, Poller};
 use super::ring::ReceiveRing;
 use super::sockets::Sockets;
-use super::{EpollIo, EpollStats, WAKE};
+use super::{EpollIo, EpollStats, FILES, WAKE};
 
 /// Sockets beyond connections: listeners, and connections that are only told to go away.
 const SOCKETS_SLACK: u32 = 64;
@@ -72,6 +73,10 @@ pub(super) fn build(spec: EpollSpec) -> Result<EpollIo, SetupError> {
     poller
         .add(event.as_raw_fd(), EVENT, WAKE)
         .map_err(|error| failed("watching the wake-up descriptor", error))?;
+    let of_files = host::event().map_err(|error| failed("making the files' descriptor", error))?;
+    poller
+        .add(of_files.as_raw_fd(), EVENT, FILES)
+        .map_err(|error| failed("watching the files' descriptor", error))?;
     let buffers = SHARED_BUFFERS_INCREMENTAL;
     let (region, mapping) = spec.shared;
     let mut regions = Regions::default();
@@ -81,11 +86,13 @@ pub(super) fn build(spec: EpollSpec) -> Result<EpollIo, SetupError> {
     Ok(EpollIo {
         poller,
         sockets: Sockets::new(spec.connections_max, sockets_max),
+        files: FileThreads::new(of_files),
         ring: ReceiveRing::new(mapping, spec.shared_bytes, buffers),
         regions,
         lists: SpanLists::new(),
-        // The last operation that is taken may be a cancel or a read, which have two.
-        waiting: VecDeque::with_capacity(waiting_max + 1),
+        // The last operation that is taken may be a cancel or a read, which have two; operations on files wait
+        // elsewhere until they are done.
+        waiting: VecDeque::with_capacity(waiting_max + 1 + 2 * FILE_OPS_PER_SHARD as usize),
         waiting_max,
         event: Arc::new(event),
         read_ns: None,
