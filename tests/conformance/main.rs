@@ -8,6 +8,7 @@ mod crowd;
 mod ends;
 #[cfg(feature = "epoll")]
 mod epoll;
+mod files;
 mod races;
 #[cfg(feature = "uring")]
 mod uring;

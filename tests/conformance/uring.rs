@@ -55,6 +55,10 @@ macro_rules! backend {
                 io.stats().sockets
             }
 
+            fn files(io: &UringIo) -> u32 {
+                io.stats().files
+            }
+
             fn free_lists(io: &UringIo) -> usize {
                 io.free_span_lists()
             }

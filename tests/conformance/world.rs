@@ -20,6 +20,8 @@ pub trait Backend {
     fn outstanding(io: &Self::Io) -> u32;
     /// Sockets attached.
     fn sockets(io: &Self::Io) -> u32;
+    /// Files attached.
+    fn files(io: &Self::Io) -> u32;
     /// Span lists not in flight.
     fn free_lists(io: &Self::Io) -> usize;
 }
