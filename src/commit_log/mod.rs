@@ -9,9 +9,14 @@
 //! What is recovered trusts flush headers alone: they carry the segment's nonce, which is never sent, their own position,
 //! and the checksum of the one before; neither what a recycled file held nor a payload can look like one.
 
+mod envelope;
 pub mod format;
 pub mod frames;
+pub mod index;
+pub mod snapshot;
 pub mod window;
+
+pub use envelope::EnvelopeFault;
 
 use crate::proto::code::Code;
 
@@ -107,6 +112,10 @@ pub struct Snapshot {
     pub chain: u32,
     /// Append time of the last batch before `at`.
     pub last_append_ns: u64,
+    /// Append time of the segment's first batch, if that is before `at`; else 0.
+    pub first_time_ns: u64,
+    /// The segment's index up to `at`, as in [`SegmentInfo`].
+    pub index: Vec<IndexEntry>,
     /// Producers, in no order.
     pub producers: Vec<ProducerState>,
 }
