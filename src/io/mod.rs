@@ -66,6 +66,9 @@ pub enum Op {
     Send { sock: SockId, spans: SpanListId },
     /// Writes the span to the file, once. Where the file is open for direct I/O the span and `at` are whole blocks.
     WriteFile { file: FileId, at: u64, from: Span },
+    /// The same, complete when these bytes are durable (`RWF_DSYNC`); says nothing of other writes. Where nobody waits for
+    /// the bytes to be written alone, this is cheaper than a `WriteFile` and then a `SyncFile`.
+    WriteFileDurably { file: FileId, at: u64, from: Span },
     /// Reads the file into the span, once. As above.
     ReadFile { file: FileId, at: u64, into: Span },
     /// Makes every write to the file that has completed durable, as far as it is needed to read it back
@@ -97,7 +100,7 @@ pub enum Outcome {
     Ready,
     /// `Send` got rid of this many bytes (not 0).
     Sent { bytes: u32 },
-    /// `WriteFile` wrote this many bytes (not 0); fewer than asked for is not a fault. `ReadFile` ends as `Read` does.
+    /// `WriteFile` or `WriteFileDurably` wrote this many bytes (not 0); fewer than asked for is not a fault. `ReadFile` ends as `Read` does.
     Written { bytes: u32 },
     /// `Close`, `Cancel`, `ShutdownWrite` and `SyncFile` have done their work.
     Done,

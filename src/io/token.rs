@@ -27,7 +27,7 @@ pub enum TokenKind {
     Close = 8,
     /// `Op::ShutdownWrite`.
     Shutdown = 9,
-    /// `Op::WriteFile`; the index of this and those that follow is a log's.
+    /// `Op::WriteFile` or `Op::WriteFileDurably`; the index of this and those that follow is a log's.
     FileWrite = 10,
     /// `Op::SyncFile`.
     FileSync = 11,

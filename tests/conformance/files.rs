@@ -87,6 +87,10 @@ impl<B: Backend> World<B> {
         self.submit(Op::ReadFile { file, at: at as u64, into }, TokenKind::FileRead, 0)
     }
 
+    fn write_durably(&mut self, file: FileId, at: usize, from: Span) -> Token {
+        self.submit(Op::WriteFileDurably { file, at: at as u64, from }, TokenKind::FileWrite, 0)
+    }
+
     fn sync(&mut self, file: FileId) -> Token {
         self.submit(Op::SyncFile { file }, TokenKind::FileSync, 0)
     }
@@ -149,7 +153,12 @@ pub fn what_is_written_is_there<B: Backend>() {
             let from = span(region, at, bytes.len());
             let to = 64 * BLOCK * usize::try_from(number - 1).expect("small");
             world.put(from, &bytes);
-            world.written(file, to, from);
+            if number % 2 == 0 {
+                let token = world.write_durably(file, to, from);
+                world.ends(token, Outcome::Written { bytes: from.bytes });
+            } else {
+                world.written(file, to, from);
+            }
             expected.resize(expected.len().max(to + bytes.len()), 0);
             expected[to..to + bytes.len()].copy_from_slice(&bytes);
         }
@@ -314,6 +323,8 @@ pub fn faults_of_files_are_told<B: Backend>() {
     std::fs::write(&path, vec![1; BLOCK]).expect("written");
     let read_only = world.attach_file(of(File::open(&path).expect("a file")));
     let token = world.write(read_only, 0, span(LOG, 0, BLOCK));
+    assert_eq!(world.failed(token), IoError::Os(libc::EBADF));
+    let token = world.write_durably(read_only, 0, span(LOG, 0, BLOCK));
     assert_eq!(world.failed(token), IoError::Os(libc::EBADF));
     assert_eq!(world.got(read_only, 0, span(LOG, 0, BLOCK)), [1; BLOCK], "it can still be read");
     world.synced(read_only);
@@ -484,7 +495,12 @@ pub fn dropped_with_files_in_flight<B: Backend>() {
         fill(&mut world, sock);
         world.submit(Op::PollWritable { sock }, TokenKind::Writable, 1);
         for at in (0..BYTES).step_by(16 * BLOCK) {
-            world.write(file, at, span(ARENA, at, 16 * BLOCK));
+            let from = span(ARENA, at, 16 * BLOCK);
+            if at % (32 * BLOCK) == 0 {
+                world.write(file, at, from)
+            } else {
+                world.write_durably(file, at, from)
+            };
         }
         world.sync(file);
         world.read(file, 0, span(LOG, 0, LOG_BYTES));

@@ -1,8 +1,8 @@
 //! Operations on files, by threads of their own: a poll set knows nothing of disks, and a call that waits for one must
 //! not keep the shard waiting.
 //!
-//! There are three, one for each kind of operation, so that a write waits for neither a sync in flight nor a reader's
-//! reads. Each takes jobs from a queue, in order, and sleeps when there are none. What has been done goes to one list;
+//! There are three, so that a write waits for neither a sync in flight nor a reader's reads: one writes, one reads, one
+//! makes durable. Each takes jobs from a queue, in order, and sleeps when there are none. What has been done goes to one list;
 //! whoever finds it empty writes to the event descriptor in the poll set, and the shard takes all of it at once.
 //!
 //! State and owner: the shard's side owns the file table and the slots of operations in flight; jobs name descriptors
@@ -24,16 +24,28 @@ use crate::io::socket::write_event;
 use crate::io::{FileHandle, IoError, Outcome, Token};
 use crate::limits::FILE_OPS_PER_SHARD;
 
-/// Which thread.
+/// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Work {
     Write,
+    WriteDurably,
     Read,
     Sync,
 }
 
-const WORKS: [(Work, &str); 3] =
-    [(Work::Write, "files-write"), (Work::Read, "files-read"), (Work::Sync, "files-sync")];
+impl Work {
+    /// Whose it is, by the place in `THREADS`.
+    fn thread(self) -> usize {
+        match self {
+            Work::Write => 0,
+            Work::Read => 1,
+            Work::WriteDurably | Work::Sync => 2,
+        }
+    }
+}
+
+/// The threads' names.
+const THREADS: [&str; 3] = ["files-write", "files-read", "files-sync"];
 /// Bytes of a thread's stack: it calls the kernel, and nothing else.
 const STACK_BYTES: usize = 128 * 1024;
 /// After this time a disk that does not answer is left alone with the memory it was given.
@@ -41,6 +53,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a thread is to do.
 struct Job {
+    work: Work,
     slot: u32,
     fd: RawFd,
     at: u64,
@@ -92,7 +105,7 @@ struct Slot {
 pub(super) struct FileThreads {
     files: Files,
     results: Arc<Results>,
-    /// None before the first file; then one for each of `WORKS`.
+    /// None before the first file; then one for each of `THREADS`.
     helpers: Vec<Helper>,
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -143,13 +156,13 @@ impl FileThreads {
 
     /// Starts the threads that are not there yet.
     fn start(&mut self) -> Result<(), IoError> {
-        for (work, name) in WORKS.iter().skip(self.helpers.len()) {
+        for name in THREADS.iter().skip(self.helpers.len()) {
             let lane = Arc::new(Lane::default());
             let (its_lane, results) = (Arc::clone(&lane), Arc::clone(&self.results));
             let thread = std::thread::Builder::new()
                 .name((*name).to_owned())
                 .stack_size(STACK_BYTES)
-                .spawn(move || its_lane.serve(*work, &results));
+                .spawn(move || its_lane.serve(&results));
             match thread {
                 Ok(thread) => self.helpers.push(Helper { lane, thread }),
                 Err(error) => return Err(IoError::Os(error.raw_os_error().unwrap_or(libc::EAGAIN))),
@@ -185,7 +198,7 @@ impl FileThreads {
             }
         };
         let (address, bytes) = memory.map_or((0, 0), |(address, bytes)| (address as usize, bytes as usize));
-        self.helpers[work as usize].lane.tell(Job { slot, fd, at, address, bytes });
+        self.helpers[work.thread()].lane.tell(Job { work, slot, fd, at, address, bytes });
         true
     }
 
@@ -281,10 +294,10 @@ impl Lane {
     }
 
     /// The thread.
-    fn serve(&self, work: Work, results: &Results) {
+    fn serve(&self, results: &Results) {
         let _ended = Ended(self);
         while let Some(job) = self.next() {
-            let outcome = job.carry_out(work);
+            let outcome = job.carry_out();
             let mut done = locked(&results.done);
             let first = done.is_empty();
             done.push((job.slot, outcome));
@@ -321,26 +334,31 @@ impl Drop for Ended<'_> {
 }
 
 impl Job {
-    fn carry_out(&self, work: Work) -> Outcome {
+    fn carry_out(&self) -> Outcome {
         loop {
-            let result = result_of(self.call(work));
+            let result = result_of(self.call());
             let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
-            return match (work, result) {
+            return match (self.work, result) {
                 (_, Err(libc::EINTR)) => continue,
                 (_, Err(errno)) => failed(errno),
-                (Work::Write, Ok(done)) => written(bytes(done)),
+                (Work::Write | Work::WriteDurably, Ok(done)) => written(bytes(done)),
                 (Work::Read, Ok(done)) => read(bytes(done)),
                 (Work::Sync, Ok(_)) => Outcome::Done,
             };
         }
     }
 
-    fn call(&self, work: Work) -> isize {
+    fn call(&self) -> isize {
         let at = libc::off_t::try_from(self.at).unwrap_or(-1);
-        match work {
+        match self.work {
             // SAFETY: descriptor and memory are kept by the shard's side until it has been told of this job's end, or
             // for ever (`FileThreads::end`); nobody writes to the bytes meanwhile (invariant 2 of `io`).
             Work::Write => unsafe { libc::pwrite(self.fd, self.address as *const _, self.bytes, at) },
+            Work::WriteDurably => {
+                let bytes = libc::iovec { iov_base: self.address as *mut _, iov_len: self.bytes };
+                // SAFETY: as above; the iovec is valid for the length of the call.
+                unsafe { libc::pwritev2(self.fd, &raw const bytes, 1, at, libc::RWF_DSYNC) }
+            }
             // SAFETY: as above, and nobody reads them either.
             Work::Read => unsafe { libc::pread(self.fd, self.address as *mut _, self.bytes, at) },
             // SAFETY: no memory is involved; the descriptor is kept as above.

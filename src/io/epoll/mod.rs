@@ -305,6 +305,9 @@ impl Io for EpollIo {
         }
         let taken = match op {
             Op::WriteFile { file, at, from } => self.start_file(Work::Write, file, at, Some(from), token),
+            Op::WriteFileDurably { file, at, from } => {
+                self.start_file(Work::WriteDurably, file, at, Some(from), token)
+            }
             Op::ReadFile { file, at, into } => self.start_file(Work::Read, file, at, Some(into), token),
             Op::SyncFile { file } => self.start_file(Work::Sync, file, 0, None, token),
             Op::Cancel { .. } if self.files.cancels_are_many() => false,
@@ -325,7 +328,10 @@ impl Io for EpollIo {
             Op::Read { sock, into } => self.read(sock.0, into, token),
             Op::Send { sock, spans } => self.send(sock.0, spans.0, token),
             Op::Cancel { target } => self.cancel(target, token),
-            Op::WriteFile { .. } | Op::ReadFile { .. } | Op::SyncFile { .. } => {}
+            Op::WriteFile { .. }
+            | Op::WriteFileDurably { .. }
+            | Op::ReadFile { .. }
+            | Op::SyncFile { .. } => {}
             Op::ShutdownWrite { sock } => {
                 let ended = socket::shut_down_write(self.sockets.borrowed(sock.0));
                 let outcome = ended.map_or_else(|errno| Outcome::Failed(error_of(errno)), |()| Outcome::Done);

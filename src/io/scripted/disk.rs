@@ -31,10 +31,18 @@ pub const SECTOR_BYTES: u64 = 512;
 pub enum DiskOp {
     /// `Op::WriteFile`.
     Write,
+    /// `Op::WriteFileDurably`.
+    DurableWrite,
     /// `Op::ReadFile`.
     Read,
     /// `Op::SyncFile`.
     Sync,
+}
+
+impl DiskOp {
+    fn writes(self) -> bool {
+        matches!(self, DiskOp::Write | DiskOp::DurableWrite)
+    }
 }
 
 /// An operation in flight.
@@ -121,6 +129,23 @@ impl SimFile {
         self.unsynced.push(write);
     }
 
+    /// What was written durably is so at once, and nothing of before comes back in its place.
+    fn written_durably(&mut self, at: u64, bytes: &[u8]) {
+        if let Some(seen) = &mut self.seen {
+            put(seen, at, bytes);
+        }
+        put(&mut self.durable, at, bytes);
+        let end = at + bytes.len() as u64;
+        for write in &mut self.unsynced {
+            let from = write.at;
+            let sectors = write.bytes.len().div_ceil(sector_len());
+            let kept = write.sectors.get_or_insert_with(|| vec![true; sectors]);
+            for (position, kept) in (from..).step_by(sector_len()).zip(kept) {
+                *kept &= position < at || position >= end;
+            }
+        }
+    }
+
     fn length(&self) -> u64 {
         let durable = self.seen.as_ref().unwrap_or(&self.durable).len() as u64;
         let written = self.unsynced.iter().flat_map(Unsynced::pieces);
@@ -194,7 +219,7 @@ impl Pending {
     /// # Panics
     /// When bytes under a write have changed.
     fn unchanged(&self) {
-        if self.info.op != DiskOp::Write {
+        if !self.info.op.writes() {
             return;
         }
         let changed = self.bytes().iter().zip(&self.copy).position(|(now, then)| now != then);
@@ -483,7 +508,7 @@ impl SimDisk {
     fn land_in_flight(&mut self, coin: &mut Coin) {
         for pending in std::mem::take(&mut self.pending) {
             pending.unchanged();
-            if pending.info.op == DiskOp::Write {
+            if pending.info.op.writes() {
                 let sectors = Some(coin.sectors(pending.copy.len()));
                 self.landed(pending.info.file, pending.info.at, pending.copy, sectors);
             }
@@ -532,14 +557,13 @@ impl SimDisk {
             );
             assert!(span.end() <= mapping.address_bytes() as u64, "a span lies in its region: {span:?}");
         }
-        if op == DiskOp::Write {
-            let other =
-                self.pending.iter().find(|other| other.info.op == DiskOp::Write && other.overlaps(&info));
+        if op.writes() {
+            let other = self.pending.iter().find(|other| other.info.op.writes() && other.overlaps(&info));
             assert!(other.is_none(), "two writes to the same bytes are in flight: {info:?}");
         }
         let memory = memory.map(|(mapping, span)| (Arc::clone(mapping), span.at));
         let mut pending = Pending { info, world, token, memory, copy: Vec::new(), below: self.written };
-        if op == DiskOp::Write {
+        if op.writes() {
             pending.copy = pending.bytes().to_vec();
         }
         self.pending.push(pending);
@@ -569,17 +593,22 @@ impl SimDisk {
         let InFlight { op, file, at, bytes, .. } = pending.info;
         let fault = self.faults.get_mut(&op).and_then(VecDeque::pop_front);
         let outcome = match (op, fault) {
-            (DiskOp::Write, Some(Fault::Fails(error))) => {
+            (DiskOp::Write | DiskOp::DurableWrite, Some(Fault::Fails(error))) => {
                 if error != IoError::NoSpace {
                     let half = pending.copy.len() / sector_len() / 2 * sector_len();
                     self.landed(file, at, pending.copy[..half].to_vec(), None);
                 }
                 Outcome::Failed(error)
             }
-            (DiskOp::Write, _) if self.full => Outcome::Failed(IoError::NoSpace),
-            (DiskOp::Write, fault) => {
+            (DiskOp::Write | DiskOp::DurableWrite, _) if self.full => Outcome::Failed(IoError::NoSpace),
+            (DiskOp::Write | DiskOp::DurableWrite, fault) => {
                 let bytes = if let Some(Fault::Short(most)) = fault { bytes.min(most) } else { bytes };
-                self.landed(file, at, pending.copy[..bytes as usize].to_vec(), None);
+                let written = &pending.copy[..bytes as usize];
+                if op == DiskOp::DurableWrite {
+                    self.file_mut(file).written_durably(at, written);
+                } else {
+                    self.landed(file, at, written.to_vec(), None);
+                }
                 Outcome::Written { bytes }
             }
             (DiskOp::Sync, Some(Fault::Fails(error))) => {

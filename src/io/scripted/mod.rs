@@ -419,6 +419,9 @@ impl Io for Scripted {
             Op::WriteFile { file, at, from } => {
                 return self.on_file(DiskOp::Write, file, at, Some(from), token);
             }
+            Op::WriteFileDurably { file, at, from } => {
+                return self.on_file(DiskOp::DurableWrite, file, at, Some(from), token);
+            }
             Op::ReadFile { file, at, into } => {
                 return self.on_file(DiskOp::Read, file, at, Some(into), token);
             }

@@ -48,7 +48,9 @@ impl UringIo {
             Kind::Writable if result >= 0 => self.finish(index, Outcome::Ready, out),
             Kind::Writable => self.finish(index, Outcome::Failed(error_of(-result)), out),
             Kind::Send => self.sent(index, result, out),
-            Kind::WriteFile | Kind::ReadFile | Kind::SyncFile => self.file_completed(index, result, out),
+            Kind::WriteFile | Kind::WriteFileDurably | Kind::ReadFile | Kind::SyncFile => {
+                self.file_completed(index, result, out);
+            }
             Kind::Cancel => {
                 if !self.ops[index].awaits_target {
                     self.finish(index, Outcome::Done, out);

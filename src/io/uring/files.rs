@@ -40,11 +40,15 @@ impl UringIo {
         let op = &self.ops[index];
         let fd = types::Fd(self.files.fd(op.sock));
         let entry = match (op.kind, op.argument) {
-            (Kind::WriteFile, OpArgument::InFile { at, span }) => {
+            (Kind::WriteFile | Kind::WriteFileDurably, OpArgument::InFile { at, span }) => {
                 let (address, registered) = self.regions.address(span);
+                let flags = if op.kind == Kind::WriteFileDurably { libc::RWF_DSYNC } else { 0 };
                 match registered {
-                    Some(slot) => opcode::WriteFixed::new(fd, address, span.bytes, slot).offset(at).build(),
-                    None => opcode::Write::new(fd, address, span.bytes).offset(at).build(),
+                    Some(slot) => opcode::WriteFixed::new(fd, address, span.bytes, slot)
+                        .offset(at)
+                        .rw_flags(flags)
+                        .build(),
+                    None => opcode::Write::new(fd, address, span.bytes).offset(at).rw_flags(flags).build(),
                 }
             }
             (Kind::ReadFile, OpArgument::InFile { at, span }) => {

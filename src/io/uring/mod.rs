@@ -506,6 +506,9 @@ impl Io for UringIo {
             Op::Send { sock, spans } => self.start(Kind::Send, sock, OpArgument::List(spans.0), token),
             Op::Cancel { target } => self.cancel(target, token),
             Op::WriteFile { file, at, from } => self.start_file(Kind::WriteFile, file, at, Some(from), token),
+            Op::WriteFileDurably { file, at, from } => {
+                self.start_file(Kind::WriteFileDurably, file, at, Some(from), token)
+            }
             Op::ReadFile { file, at, into } => self.start_file(Kind::ReadFile, file, at, Some(into), token),
             Op::SyncFile { file } => self.start_file(Kind::SyncFile, file, 0, None, token),
             Op::ShutdownWrite { sock } => self.shut_down(sock, token),

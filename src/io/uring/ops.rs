@@ -84,6 +84,7 @@ pub(super) enum Kind {
     Writable,
     Send,
     WriteFile,
+    WriteFileDurably,
     ReadFile,
     SyncFile,
     Cancel,
@@ -92,7 +93,7 @@ pub(super) enum Kind {
 impl Kind {
     /// Works on a file: its number stands where others have their socket's.
     pub(super) const fn is_of_file(self) -> bool {
-        matches!(self, Kind::WriteFile | Kind::ReadFile | Kind::SyncFile)
+        matches!(self, Kind::WriteFile | Kind::WriteFileDurably | Kind::ReadFile | Kind::SyncFile)
     }
 }
 

@@ -373,3 +373,29 @@ fn worlds_share_a_disk() {
     assert_eq!(other.done(), Outcome::Read { bytes: BLOCK });
     assert_eq!(other.memory(0, 4096), [6; 4096]);
 }
+
+#[test]
+fn a_durable_write_speaks_for_itself_alone() {
+    let (mut kept, mut lost) = (0, 0);
+    for seed in 0..32 {
+        let mut world = World::new(vec![0; 16 * 1024]);
+        world.write(0, 2, 1);
+        assert_eq!(world.done(), Outcome::Written { bytes: 2 * BLOCK });
+        world.fill(32 * 1024, 4096, 2);
+        let from = Span { region: MEMORY, at: 32 * 1024, bytes: BLOCK };
+        world.submit(Op::WriteFileDurably { file: world.file, at: 4096, from });
+        assert_eq!(world.done(), Outcome::Written { bytes: BLOCK });
+        assert_eq!(world.contents()[..8192], [[1; 4096], [2; 4096]].concat());
+        world.with_disk(|disk| disk.power_cut(seed));
+        let contents = world.contents();
+        assert_eq!(contents[4096..8192], [2; 4096], "nothing of before comes back in its place");
+        kept += usize::from(contents[..4096] == [1; 4096]);
+        lost += usize::from(contents[..4096] == [0; 4096]);
+    }
+    assert!(kept > 0 && lost > 0, "the write before is no more durable for it: {kept} {lost}");
+    let mut world = World::new(vec![0; 4096]);
+    world.with_disk(|disk| disk.fail_next(DiskOp::DurableWrite, IoError::Os(libc::EIO)));
+    let from = Span { region: MEMORY, at: 0, bytes: BLOCK };
+    world.submit(Op::WriteFileDurably { file: world.file, at: 0, from });
+    assert_eq!(world.done(), Outcome::Failed(IoError::Os(libc::EIO)));
+}
