@@ -201,6 +201,16 @@ pub const TLS_EARLY_DATA_BYTES_MAX: u32 = 48 * 1024;
 pub const TLS_EARLY_DATA_SESSIONS_DEFAULT: u32 = 4096;
 /// The same at most.
 pub const TLS_EARLY_DATA_SESSIONS_MAX: u32 = 262_144;
+/// Segments' files that control makes or opens at once.
+pub const LOG_FILES_AT_ONCE: usize = 4;
+/// A segment's file that could not be made is tried again after this long.
+pub const LOG_SPACE_RETRY_MS: u64 = 1_000;
+/// From one look for segments that have become too old to the next.
+pub const LOG_RETENTION_LOOK_MS: u64 = 5_000;
+/// A new topic's first files are filled with zeros where they are no larger than this together.
+pub const LOG_ZEROED_AT_ONCE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Time for what the shards have reported of their logs to be written, at the end.
+pub const LOG_SETTLE_MS: u64 = 10_000;
 /// Bytes of all partitions' rings by default.
 pub const RETENTION_BUDGET_BYTES_DEFAULT: u64 = 1024 * 1024 * 1024;
 /// Time between one kick and the next of control at messages whose ring was full.

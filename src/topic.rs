@@ -38,7 +38,7 @@ pub enum Overflow {
 pub struct LogSettings {
     /// The least level a producer may ask for.
     pub durability: AckLevel,
-    /// Bytes of records each partition keeps at least, where it has had as many; older segments go.
+    /// Bytes that each partition's closed segments may hold together; the oldest go.
     pub retention_bytes: u64,
     /// Segments whose last record is older than this go too; 0: age takes none.
     pub retention_ms: u64,

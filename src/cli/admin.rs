@@ -196,6 +196,9 @@ impl Admin {
         let remedy = match (status, code) {
             (401 | 403, _) => "pass the admin token with --token, or in $URINGEST_ADMIN_TOKEN",
             (404, "unknown_topic") => "uringest topic list",
+            (507, "disk_full") => {
+                "make room on the disk, raise storage.budget_bytes, or use fewer partitions or smaller --segment-bytes"
+            }
             (507, _) => "raise memory.retention_budget_bytes, or use fewer partitions or --retention-bytes",
             _ => "",
         };

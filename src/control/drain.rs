@@ -10,6 +10,7 @@ use super::{Control, ShardEnd, journal, shard_ids};
 use crate::ids::ShardId;
 use crate::io::host::monotonic_ns;
 use crate::lifecycle::State;
+use crate::limits::LOG_SETTLE_MS;
 use crate::log::Level;
 use crate::shard::messages::Command;
 
@@ -85,6 +86,13 @@ impl Control {
         }
         self.until(Instant::now() + 2 * GRACE, ended, |drain| drain.ended == all).await;
         while self.take_reports(usize::MAX) > 0 {}
+        if !self.log_settled(Duration::from_millis(LOG_SETTLE_MS)).await {
+            journal::note(
+                Level::Warn,
+                "log_not_settled",
+                "the next start reads more of the log than it would have to",
+            );
+        }
         let status = self.last_save(all, failed_before).await;
         // The state before was `draining`: the table has this transition.
         let _ = self.lifecycle.advance(State::Stopped);

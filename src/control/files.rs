@@ -9,6 +9,9 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::io::FileHandle;
+
+pub(crate) mod blocking;
 #[cfg(test)]
 pub(crate) mod sim;
 #[cfg(test)]
@@ -45,12 +48,52 @@ pub enum Step {
         /// The directory.
         path: PathBuf,
     },
+    /// Creates or empties the file, reserves room for all of it, fills it with zeros where that is asked for, and
+    /// syncs it.
+    Reserve {
+        /// The file.
+        path: PathBuf,
+        /// Its length: whole blocks.
+        bytes: u64,
+        /// Writes the zeros, so that later writes change no metadata; without, the file only reads as zeros.
+        zeroed: bool,
+        /// Past the page cache.
+        direct: bool,
+    },
+    /// Fills the first block of an existing file with zeros and syncs it.
+    Blank {
+        /// The file.
+        path: PathBuf,
+        /// Past the page cache.
+        direct: bool,
+    },
+    /// Takes a file away; one that does not exist is gone already.
+    Remove {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Creates a directory; one that exists is there already.
+    MakeDir {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Takes a directory away with all that is in it; one that does not exist is gone already.
+    RemoveDir {
+        /// The directory.
+        path: PathBuf,
+    },
 }
 
 impl Step {
     fn path(&self) -> &Path {
         match self {
-            Step::Write { path, .. } | Step::SyncDir { path } => path,
+            Step::Write { path, .. }
+            | Step::SyncDir { path }
+            | Step::Reserve { path, .. }
+            | Step::Blank { path, .. }
+            | Step::Remove { path }
+            | Step::MakeDir { path }
+            | Step::RemoveDir { path } => path,
             Step::Keep { to, .. } | Step::Rename { to, .. } => to,
         }
     }
@@ -61,6 +104,11 @@ impl Step {
             Step::Keep { .. } => "keep the previous version as",
             Step::Rename { .. } => "rename to",
             Step::SyncDir { .. } => "sync the directory",
+            Step::Reserve { .. } => "reserve room for",
+            Step::Blank { .. } => "clear the first block of",
+            Step::Remove { .. } => "remove",
+            Step::MakeDir { .. } => "make the directory",
+            Step::RemoveDir { .. } => "remove the directory",
         }
     }
 }
@@ -74,6 +122,14 @@ pub struct FileError {
     pub path: PathBuf,
     /// What the kernel said.
     pub source: io::Error,
+}
+
+impl FileError {
+    /// The file system, or a quota, has no room.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+    }
 }
 
 impl std::fmt::Display for FileError {
@@ -101,6 +157,36 @@ pub trait Files {
     /// # Errors
     /// What the kernel said; the step may have happened in part.
     fn apply(&self, step: &Step) -> impl Future<Output = io::Result<()>>;
+
+    /// Opens a file for a shard.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    fn open(&self, path: &Path, how: Opening) -> impl Future<Output = io::Result<FileHandle>>;
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// Writing too, and not reading alone.
+    pub write: bool,
+    /// Past the page cache.
+    pub direct: bool,
+}
+
+/// Carries out steps in their order.
+///
+/// # Errors
+/// The first step that failed; those before it have happened.
+pub async fn apply_all<F: Files>(files: &F, steps: &[Step]) -> Result<(), FileError> {
+    for step in steps {
+        files.apply(step).await.map_err(|source| FileError {
+            doing: step.doing(),
+            path: step.path().to_owned(),
+            source,
+        })?;
+    }
+    Ok(())
 }
 
 /// The steps that replace `path` by `bytes`, keeping the previous version as `previous`.
@@ -127,14 +213,7 @@ pub async fn replace<F: Files>(
     bytes: Vec<u8>,
     previous: Option<&Path>,
 ) -> Result<(), FileError> {
-    for step in replacement(path, bytes, previous) {
-        files.apply(&step).await.map_err(|source| FileError {
-            doing: step.doing(),
-            path: step.path().to_owned(),
-            source,
-        })?;
-    }
-    Ok(())
+    apply_all(files, &replacement(path, bytes, previous)).await
 }
 
 /// `path` with `suffix` behind its last component.
@@ -150,7 +229,8 @@ pub enum Disk {
     /// Through io_uring; only inside a tokio-uring runtime.
     #[cfg(feature = "uring")]
     Uring,
-    /// Through blocking system calls: at start-up, and where control runs on plain tokio.
+    /// Through blocking system calls, on other threads: at start-up, and where control runs on plain tokio. Only inside
+    /// a runtime.
     Blocking,
 }
 
@@ -167,43 +247,38 @@ impl Files for Disk {
         match self {
             #[cfg(feature = "uring")]
             Disk::Uring => uring::apply(step).await,
-            Disk::Blocking => apply_blocking(step),
+            Disk::Blocking => {
+                let step = step.clone();
+                off_thread(move || blocking::apply(&step)).await
+            }
         }
+    }
+
+    async fn open(&self, path: &Path, how: Opening) -> io::Result<FileHandle> {
+        let path = path.to_owned();
+        let file = off_thread(move || blocking::open(&path, how)).await?;
+        Ok(FileHandle::Fd { fd: file.into(), direct: how.direct })
     }
 }
 
-fn apply_blocking(step: &Step) -> io::Result<()> {
-    use std::io::Write as _;
-    match step {
-        Step::Write { path, bytes } => {
-            let mut file = std::fs::File::create(path)?;
-            file.write_all(bytes)?;
-            file.sync_all()
-        }
-        Step::Rename { from, to } => std::fs::rename(from, to),
-        Step::SyncDir { path } => std::fs::File::open(path)?.sync_all(),
-        Step::Keep { from, to } => keep(from, to),
+/// Runs what may block where it keeps nobody waiting.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(ended) => Err(io::Error::other(ended)),
     }
 }
 
-/// A hard link under a new name, then renamed over `to`; a copy where the file system has no hard links.
-fn keep(from: &Path, to: &Path) -> io::Result<()> {
-    if !from.try_exists()? {
-        return Ok(());
-    }
-    let beside = with_suffix(to, ".new");
-    match std::fs::remove_file(&beside) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    if std::fs::hard_link(from, &beside).is_err() {
-        std::fs::copy(from, &beside)?;
-    }
-    std::fs::rename(&beside, to)?;
-    // rename(2) does nothing when both names are the same file already, and leaves the old name.
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+/// What files are filled with: aligned as direct I/O asks.
+#[repr(align(4096))]
+struct Zeros([u8; ZEROS_BYTES]);
+
+const ZEROS_BYTES: usize = 256 * 1024;
+static ZEROS: Zeros = Zeros([0; ZEROS_BYTES]);
+
+/// As many of them as `left` asks for, and there are.
+pub(crate) fn zeros(left: u64) -> &'static [u8] {
+    &ZEROS.0[..usize::try_from(left).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES)]
 }

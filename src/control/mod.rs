@@ -46,6 +46,7 @@ mod routes;
 mod runtime;
 mod shards;
 mod signals;
+pub(crate) mod storage;
 mod topics;
 
 #[cfg(test)]
@@ -60,6 +61,7 @@ use registry::Registry;
 pub(crate) use runtime::run;
 use shards::Shards;
 pub(crate) use shards::shard_ids;
+use storage::Storage;
 pub(crate) use topics::specification;
 
 /// Reports handled before other tasks get a turn.
@@ -76,6 +78,7 @@ pub(crate) struct ControlSpec {
     pub signals: bool,
     pub data: DataDir,
     pub registry: Registry,
+    pub storage: Storage,
     /// The last end.
     pub mesh: MeshEnd<Message>,
     /// The shards', in their order.
@@ -124,6 +127,7 @@ pub(crate) struct Control {
     shards: RefCell<Shards>,
     registry: RefCell<Registry>,
     data: DataDir,
+    storage: Storage,
     disk: Disk,
     lifecycle: Arc<Lifecycle>,
     counters: Vec<Arc<CounterPage>>,
@@ -167,6 +171,7 @@ async fn main<L: http::Listener + 'static>(
     tokio::task::spawn_local(Rc::clone(&control).reports(event));
     tokio::task::spawn_local(Rc::clone(&control).saves());
     tokio::task::spawn_local(Rc::clone(&control).watch_certificates());
+    tokio::task::spawn_local(Rc::clone(&control).watch_retention());
     tokio::task::spawn_local(http::serve(listener, Rc::new(routes::Routes(Rc::clone(&control)))));
     if signals && let Err(error) = signals::listen(&control) {
         ready(Err(format!("cannot take signals: {error}")));
@@ -209,6 +214,7 @@ impl Control {
             shards: RefCell::new(shards),
             registry: RefCell::new(spec.registry),
             data: spec.data,
+            storage: spec.storage,
             disk,
             lifecycle: spec.lifecycle,
             counters: spec.counters,
@@ -267,7 +273,7 @@ impl Control {
 
     fn report(self: &Rc<Self>, report: Report) {
         match report {
-            Report::Log(_) => {}
+            Report::Log(report) => self.log_report(report),
             Report::Done { ticket, shard } => self.shards.borrow_mut().answered(ticket, shard, Vec::new()),
             Report::Described { ticket, shard, partitions } => {
                 self.shards.borrow_mut().answered(ticket, shard, partitions);

@@ -75,12 +75,14 @@ impl Registry {
         ShardId(u16::try_from(id.0 % u32::from(self.shards)).expect("less than the shards' number"))
     }
 
-    /// Makes the catalogue's topic at `index` known, with the offsets its partitions begin at and their rings.
+    /// Makes the catalogue's topic at `index` known, with the offsets its partitions begin at and their rings. A
+    /// partition of kind `log` begins where its log ends, whatever was reserved.
     pub(crate) fn bring_up(
         &mut self,
         index: usize,
         begins: &[(PartitionId, u64)],
         rings: Vec<Arc<Mapping>>,
+        logs: &mut HashMap<PartitionId, RecoveredLog>,
     ) -> Arc<Topic> {
         let entry = &self.catalogue.topics[index];
         assert_eq!((begins.len(), rings.len()), (entry.partitions.len(), entry.partitions.len()));
@@ -88,6 +90,8 @@ impl Registry {
         for ((partition, &(id, first_offset)), mapping) in entry.partitions.iter().zip(begins).zip(rings) {
             assert_eq!(partition.id, id.0, "begins are in the order of the partitions");
             assert_eq!(mapping.bytes() as u64, entry.ring_bytes, "a ring wraps where its mirror begins");
+            let log = (entry.kind == TopicKind::Log).then(|| logs.remove(&id).unwrap_or_default());
+            let first_offset = log.as_ref().map_or(first_offset, |log| log.end.offset);
             self.ends.insert(id, first_offset);
             partitions.push(TopicPartition {
                 id,
@@ -96,7 +100,7 @@ impl Registry {
                 mapping,
                 first_offset,
                 committed: partition.committed.iter().map(|(name, offset)| (name.clone(), *offset)).collect(),
-                log: (entry.kind == TopicKind::Log).then(RecoveredLog::default),
+                log,
             });
         }
         let topic = Arc::new(Topic {

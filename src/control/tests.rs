@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::registry::{Registry, make_rings};
+use super::storage::start::{LogError, open_storage};
 use super::*;
 use crate::access::TokenHash;
 use crate::ids::{RegionId, TopicId};
@@ -18,9 +19,11 @@ use crate::io::choice::{BUILT, Chosen};
 use crate::io::host;
 use crate::limits::MESH_RING_MESSAGES;
 use crate::partition::PartitionStatus;
+use crate::shard::messages::LogCommand;
 use crate::topic::Topic;
 
 mod certificates;
+mod logs;
 
 const SHARDS: u16 = 3;
 
@@ -43,6 +46,7 @@ enum Seen {
     Added(String),
     /// The names of all certificates.
     Tls(Vec<String>),
+    Log(LogCommand),
 }
 
 /// Stands for a shard: keeps topics and answers.
@@ -110,7 +114,7 @@ impl Fake {
                 self.topics.insert(topic.id, (topic, false));
                 self.report(Report::Done { ticket, shard });
             }
-            Command::Log(_) => {}
+            Command::Log(command) => self.seen.send(Seen::Log(command)).expect("the test listens"),
             Command::TopicReady { topic } => {
                 assert!(self.topics.contains_key(&topic), "a topic is ready once every shard knows it");
             }
@@ -191,7 +195,10 @@ impl Rig {
 
     fn start_from(directory: &Path, config: Config, leftover: u64, sources: Option<Sources>) -> Rig {
         let data = DataDir::open(directory).expect("a directory");
-        let mut registry = Registry::new(data.load().expect("a catalogue"), SHARDS, RegionId(100));
+        let mut catalogue = data.load().expect("a catalogue");
+        let here = Config { data: directory.to_owned(), shards: SHARDS, ..config.clone() };
+        let mut opened = open_storage(&here, &mut catalogue).expect("a log");
+        let mut registry = Registry::new(catalogue, SHARDS, RegionId(100));
         let begins = registry.catalogue.begin();
         futures_now(data.save(Disk::Blocking, &registry.catalogue)).expect("saved");
         for index in 0..registry.catalogue.topics.len() {
@@ -199,7 +206,7 @@ impl Rig {
             let own = |id: PartitionId| entry.partitions.iter().any(|partition| partition.id == id.0);
             let begins: Vec<_> = begins.iter().copied().filter(|(id, _)| own(*id)).collect();
             let rings = make_rings(begins.len(), entry.ring_bytes, false).expect("memory");
-            registry.bring_up(index, &begins, rings);
+            registry.bring_up(index, &begins, rings, &mut opened.logs);
         }
         let event = host::event().expect("an eventfd");
         let (ended_sender, ended) = mpsc::unbounded_channel();
@@ -241,6 +248,7 @@ impl Rig {
             signals: false,
             data,
             registry,
+            storage: opened.storage,
             mesh: control_mesh,
             wakes,
             event,

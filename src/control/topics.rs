@@ -1,7 +1,9 @@
 //! Topic commands: each changes the catalogue, saves it, and tells every shard, in that order for what is
 //! created and with the memory freed last for what is deleted. One at a time.
 
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::api::{ApiError, CreateTopic, TopicDescription, TopicList};
@@ -79,7 +81,7 @@ impl Control {
     }
 
     /// Makes a topic; `true` when it is new. When this returns every shard knows it.
-    pub(super) async fn create_topic(&self, spec: &TopicSpec) -> Result<bool, ApiError> {
+    pub(super) async fn create_topic(self: &Rc<Self>, spec: &TopicSpec) -> Result<bool, ApiError> {
         let _gate = self.topic_gate.lock().await;
         self.must_not_drain()?;
         let budget_bytes = self.config.borrow().memory.retention_budget_bytes;
@@ -107,7 +109,10 @@ impl Control {
     }
 
     /// Maps the rings, saves the catalogue, and announces the topic.
-    async fn bring_up(&self, index: usize) -> Result<tokio::sync::oneshot::Receiver<Answer>, ApiError> {
+    async fn bring_up(
+        self: &Rc<Self>,
+        index: usize,
+    ) -> Result<tokio::sync::oneshot::Receiver<Answer>, ApiError> {
         let (count, ring_bytes) = self.registry.borrow().rings_of(index);
         let huge = self.config.borrow().memory.huge_pages;
         let rings = tokio::task::spawn_blocking(move || make_rings(count, ring_bytes, huge)).await;
@@ -118,18 +123,29 @@ impl Control {
             }
             Err(error) => return Err(ApiError::new(500, "internal", error.to_string())),
         };
+        let entry = self.registry.borrow().catalogue.topics[index].clone();
+        // Folders first: a topic of the saved catalogue has its folders.
+        let firsts = self.make_logs(&entry).await?;
         let begins = self.registry.borrow_mut().catalogue.begin_topic(index);
-        self.save().await?;
-        let topic = self.registry.borrow_mut().bring_up(index, &begins, rings);
-        let asked = self
-            .shards
-            .borrow_mut()
-            .ask(|ticket| Command::AddTopic { ticket, topic: std::sync::Arc::clone(&topic) });
-        if asked.is_err() {
-            // Some shards may know it, so its regions stay taken; it is forgotten with the next start.
-            self.registry.borrow_mut().take_down(topic.id.0);
+        if let Err(error) = self.save().await {
+            drop(firsts);
+            self.remove_logs(&entry).await;
+            return Err(error);
         }
-        Ok(asked?)
+        let topic = self.registry.borrow_mut().bring_up(index, &begins, rings, &mut HashMap::new());
+        let asked =
+            self.shards.borrow_mut().ask(|ticket| Command::AddTopic { ticket, topic: Arc::clone(&topic) });
+        match asked {
+            Ok(asked) => {
+                self.send_first(firsts);
+                Ok(asked)
+            }
+            Err(stuck) => {
+                // Some shards may know it, so its regions stay taken; it is forgotten with the next start.
+                self.registry.borrow_mut().take_down(topic.id.0);
+                Err(stuck.into())
+            }
+        }
     }
 
     pub(super) async fn describe_topic(&self, name: &str) -> Result<TopicDescription, ApiError> {
@@ -181,6 +197,7 @@ impl Control {
                 && let Some(topic) = down
             {
                 control.registry.borrow_mut().free(&topic);
+                control.remove_logs(&entry).await;
             }
         });
         let limit = Duration::from_millis(SHARD_ANSWER_TIMEOUT_MS);
@@ -214,7 +231,7 @@ impl Control {
     }
 
     /// A client named a topic that does not exist.
-    pub(super) async fn want_topic(&self, shard: ShardId, name: String, partition: u32) {
+    pub(super) async fn want_topic(self: &Rc<Self>, shard: ShardId, name: String, partition: u32) {
         let refusal = self.make_wanted(&name, partition).await.err();
         if let Some(code) = refusal {
             let refused = Command::TopicRefused { name, code };
@@ -223,7 +240,7 @@ impl Control {
         }
     }
 
-    async fn make_wanted(&self, name: &str, partition: u32) -> Result<(), Code> {
+    async fn make_wanted(self: &Rc<Self>, name: &str, partition: u32) -> Result<(), Code> {
         let spec = {
             let config = self.config.borrow();
             let registry = self.registry.borrow();
@@ -265,19 +282,20 @@ impl Control {
 
     /// Tells the shards of every topic of the catalogue, and lets them begin once they have been told; called once,
     /// at the start.
-    pub(super) async fn announce_all(&self, release: impl FnOnce()) -> Result<(), ApiError> {
+    pub(super) async fn announce_all(self: &Rc<Self>, release: impl FnOnce()) -> Result<(), ApiError> {
         let topics: Vec<_> = self.registry.borrow().live().cloned().collect();
         let mut asked = Vec::with_capacity(2 * topics.len());
         for topic in topics {
+            let firsts = self.first_segments(&topic).await;
             let paused = {
                 let registry = self.registry.borrow();
                 registry.catalogue.topic(&topic.name).is_some_and(|entry| entry.paused)
             };
             let id = topic.id;
+            let added = |ticket| Command::AddTopic { ticket, topic: Arc::clone(&topic) };
+            asked.push(self.shards.borrow_mut().ask(added)?);
+            self.send_first(firsts);
             let mut shards = self.shards.borrow_mut();
-            asked.push(
-                shards.ask(|ticket| Command::AddTopic { ticket, topic: std::sync::Arc::clone(&topic) })?,
-            );
             shards.tell(|| Command::TopicReady { topic: id })?;
             if paused {
                 asked.push(shards.ask(|ticket| Command::PauseTopic { ticket, topic: id, paused })?);

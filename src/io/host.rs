@@ -1,10 +1,13 @@
 //! The few calls to the host that `std` has no safe form for and no backend owns.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use tokio::io::unix::AsyncFd;
 
@@ -109,6 +112,41 @@ fn resource(resource: libc::__rlimit_resource_t) -> (Option<u64>, Option<u64>) {
     (bounded(limit.rlim_cur), bounded(limit.rlim_max))
 }
 
+/// Reserves room for the first `bytes` of a file, which becomes that long (fallocate(2)).
+///
+/// # Errors
+/// There is no room, or the file system has no such call (`EOPNOTSUPP`).
+pub fn allocate(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
+    let bytes = libc::off_t::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    loop {
+        // SAFETY: fallocate takes no pointers, and the descriptor is open while it is borrowed.
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// A file system's size and what is left of it for this user, in bytes (statvfs(3)).
+///
+/// # Errors
+/// What the kernel said.
+pub fn space(path: &Path) -> io::Result<(u64, u64)> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut found = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the path ends with a zero, and statvfs writes one `statvfs` at the place it is given.
+    if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed, and since then filled: a `statvfs` is integers only.
+    let found = unsafe { found.assume_init() };
+    let block = found.f_frsize;
+    Ok((found.f_blocks.saturating_mul(block), found.f_bavail.saturating_mul(block)))
+}
+
 /// `CLOCK_MONOTONIC` in ns, the clock of every deadline that crosses threads.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
@@ -143,6 +181,16 @@ mod tests {
         let now = raise_open_files(0).expect("a limit");
         assert_eq!(raise_open_files(1).expect("a limit"), now);
         assert!(raise_open_files(u64::MAX).expect("a limit") >= now);
+    }
+
+    #[test]
+    fn room_is_reserved_and_counted() {
+        let file = tempfile::tempfile().expect("a file");
+        allocate(std::os::fd::AsFd::as_fd(&file), 1 << 20).expect("room");
+        assert_eq!(file.metadata().expect("a size").len(), 1 << 20);
+        let (all, left) = space(Path::new("/")).expect("a file system");
+        assert!(left <= all && all > 0);
+        assert!(space(Path::new("/no/such/place")).is_err());
     }
 
     #[test]

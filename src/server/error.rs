@@ -7,6 +7,7 @@ use crate::buf::MapError;
 use crate::control::catalogue::CreateRefused;
 use crate::control::data::DataError;
 use crate::control::files::FileError;
+use crate::control::storage::start::LogError;
 use crate::io::SetupError;
 use crate::io::choice::{self, Backend};
 use crate::tls::MaterialError;
@@ -35,6 +36,8 @@ pub enum StartError {
     Tls(MaterialError),
     /// The data directory cannot be used.
     Data(DataError),
+    /// The log's directory cannot be used.
+    Log(LogError),
     /// The catalogue could not be saved.
     Save(FileError),
     /// The host does not give the memory.
@@ -93,6 +96,7 @@ impl StartError {
                     .into()
             }
             StartError::Tls(source) => source.fault.remedy().into(),
+            StartError::Log(source) => source.remedy().into(),
             StartError::Data(_) | StartError::Memory(_) => "`uringest doctor` says what this host gives".into(),
             StartError::Io { backend, source } => io_remedy(*backend, source),
             StartError::NotBuilt => "set io to what this build has: `uringest doctor` lists it".into(),
@@ -154,6 +158,7 @@ impl std::fmt::Display for StartError {
             }
             StartError::Tls(source) => write!(f, "TLS: {}", source.what()),
             StartError::Data(source) => source.fmt(f),
+            StartError::Log(source) => source.fmt(f),
             StartError::Save(source) => source.fmt(f),
             StartError::Memory(source) => source.fmt(f),
             StartError::BudgetTooSmall { used, budget } => write!(
@@ -185,6 +190,7 @@ impl std::error::Error for StartError {
             | StartError::Descriptors(source) => Some(source),
             StartError::Tls(source) => Some(source),
             StartError::Data(source) => Some(source),
+            StartError::Log(source) => Some(source),
             StartError::Save(source) => Some(source),
             StartError::Memory(source) => Some(source),
             StartError::Io { source, .. } => Some(source),
@@ -207,6 +213,12 @@ impl From<MaterialError> for StartError {
 impl From<DataError> for StartError {
     fn from(source: DataError) -> Self {
         StartError::Data(source)
+    }
+}
+
+impl From<LogError> for StartError {
+    fn from(source: LogError) -> Self {
+        StartError::Log(source)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::control::catalogue::{Catalogue, Created};
 use crate::control::data::DataDir;
 use crate::control::files::Disk;
 use crate::control::registry::{Registry, make_rings};
+use crate::control::storage::start::{Opened, open_storage};
 use crate::control::{ControlSpec, specification, wall_ns};
 use crate::io::host;
 use crate::io::{Capabilities, WakeHandle};
@@ -115,7 +116,8 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let data = DataDir::open(&config.data)?;
     let mut degraded = plan::shortages(&plan.memory, config);
     degraded.extend(plan::open_files(config));
-    let registry = open_catalogue(config, &data, &plan)?;
+    let (registry, opened) = open_catalogue(config, &data, &plan)?;
+    degraded.extend(opened.degraded());
     let Listeners { data: data_sockets, admin, addresses } = listeners;
     let advertised = listeners::advertised(config, &addresses.shards);
     let mut mesh = MeshEnd::build(usize::from(config.shards) + 1, MESH_RING_MESSAGES);
@@ -149,6 +151,7 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
         signals: options.signals,
         data,
         registry,
+        storage: opened.storage,
         mesh: control_mesh,
         wakes,
         event,
@@ -193,14 +196,20 @@ fn start_control(spec: ControlSpec) -> Result<JoinHandle<u8>, StartError> {
     }
 }
 
-/// Loads the catalogue, adds the configured topics, maps every ring, and saves: from then on offsets are reserved.
-fn open_catalogue(config: &Config, data: &DataDir, plan: &ServerPlan) -> Result<Registry, StartError> {
+/// Loads the catalogue, adds the configured topics, recovers the logs, maps every ring, and saves: from then on offsets
+/// are reserved.
+fn open_catalogue(
+    config: &Config,
+    data: &DataDir,
+    plan: &ServerPlan,
+) -> Result<(Registry, Opened), StartError> {
     let mut catalogue = data.load()?;
     add_configured(config, &mut catalogue)?;
     let used = catalogue.ring_bytes();
     if used > config.memory.retention_budget_bytes {
         return Err(StartError::BudgetTooSmall { used, budget: config.memory.retention_budget_bytes });
     }
+    let mut opened = open_storage(config, &mut catalogue)?;
     let begins = catalogue.begin();
     catalogue.version += 1;
     let mut rest = &begins[..];
@@ -210,11 +219,11 @@ fn open_catalogue(config: &Config, data: &DataDir, plan: &ServerPlan) -> Result<
         let rings = make_rings(count, ring_bytes, config.memory.huge_pages)?;
         let (own, others) = rest.split_at(count);
         rest = others;
-        registry.bring_up(index, own, rings);
+        registry.bring_up(index, own, rings, &mut opened.logs);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StartError::thread)?;
     runtime.block_on(data.save(Disk::Blocking, registry.catalogue()))?;
-    Ok(registry)
+    Ok((registry, opened))
 }
 
 fn add_configured(config: &Config, catalogue: &mut Catalogue) -> Result<(), StartError> {

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Files, Step};
+use super::{Files, Opening, Step};
+use crate::commit_log::BLOCK_BYTES;
+use crate::io::FileHandle;
 
 type Names = BTreeMap<PathBuf, Vec<u8>>;
 
@@ -22,6 +24,18 @@ struct State {
     countdown: Option<usize>,
     /// Of the write that the fault interrupts, how many bytes get through.
     torn_bytes: usize,
+    /// Bytes that all files may take.
+    room: Option<usize>,
+    /// What was opened, in order; a handle is its index.
+    opened: Vec<(PathBuf, Opening)>,
+}
+
+impl State {
+    fn has_room_for(&self, path: &Path, bytes: usize) -> bool {
+        let others: usize =
+            self.names.iter().filter(|(name, _)| *name != path).map(|(_, bytes)| bytes.len()).sum();
+        self.room.is_none_or(|room| others + bytes <= room)
+    }
 }
 
 /// See the module.
@@ -38,6 +52,22 @@ impl SimFiles {
 
     pub(crate) fn put(&self, path: &Path, bytes: &[u8]) {
         self.0.borrow_mut().names.insert(path.to_owned(), bytes.to_vec());
+    }
+
+    /// The disk has this many bytes.
+    pub(crate) fn set_room(&self, bytes: usize) {
+        self.0.borrow_mut().room = Some(bytes);
+    }
+
+    /// The names there are.
+    pub(crate) fn names(&self) -> Vec<PathBuf> {
+        self.0.borrow().names.keys().cloned().collect()
+    }
+
+    /// What a handle stands for.
+    pub(crate) fn opened(&self, handle: &FileHandle) -> (PathBuf, Opening) {
+        let FileHandle::Simulated(index) = handle else { panic!("a handle of this world") };
+        self.0.borrow().opened[usize::try_from(*index).expect("small")].clone()
     }
 
     /// Every disk that a power loss now could leave.
@@ -70,25 +100,57 @@ impl Files for SimFiles {
             }
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        match step {
-            Step::Write { path, bytes } => {
-                state.names.insert(path.clone(), bytes.clone());
-            }
-            Step::Keep { from, to } => {
-                if let Some(bytes) = state.names.get(from).cloned() {
-                    state.names.insert(to.clone(), bytes);
-                }
-            }
-            Step::Rename { from, to } => {
-                let bytes = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-                state.names.insert(to.clone(), bytes);
-            }
-            Step::SyncDir { .. } => {
-                state.history.clear();
-                return Ok(());
-            }
+        change(&mut state, step)?;
+        if !matches!(step, Step::SyncDir { .. }) {
+            state.history.push(before);
         }
-        state.history.push(before);
         Ok(())
     }
+
+    async fn open(&self, path: &Path, how: Opening) -> io::Result<FileHandle> {
+        let mut state = self.0.borrow_mut();
+        if !state.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.opened.push((path.to_owned(), how));
+        Ok(FileHandle::Simulated(state.opened.len() as u64 - 1))
+    }
+}
+
+fn change(state: &mut State, step: &Step) -> io::Result<()> {
+    match step {
+        Step::Write { path, bytes } => {
+            state.names.insert(path.clone(), bytes.clone());
+        }
+        Step::Keep { from, to } => {
+            if let Some(bytes) = state.names.get(from).cloned() {
+                state.names.insert(to.clone(), bytes);
+            }
+        }
+        Step::Rename { from, to } => {
+            let bytes = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+            state.names.insert(to.clone(), bytes);
+        }
+        Step::SyncDir { .. } => state.history.clear(),
+        Step::Reserve { path, bytes, .. } => {
+            let bytes = usize::try_from(*bytes).expect("small");
+            if !state.has_room_for(path, bytes) {
+                // Half-made: the name is there.
+                state.names.insert(path.clone(), Vec::new());
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            state.names.insert(path.clone(), vec![0; bytes]);
+        }
+        Step::Blank { path, .. } => {
+            let bytes = state.names.get_mut(path).ok_or(io::ErrorKind::NotFound)?;
+            bytes[..usize::try_from(BLOCK_BYTES).expect("small")].fill(0);
+        }
+        Step::Remove { path } => {
+            state.names.remove(path);
+        }
+        // Directories are what is in them.
+        Step::MakeDir { .. } => {}
+        Step::RemoveDir { path } => state.names.retain(|name, _| !name.starts_with(path)),
+    }
+    Ok(())
 }

@@ -24,6 +24,48 @@ async fn replaces_and_keeps(files: Disk) {
     assert_eq!(names, ["file", "file.1"], "nothing is left behind");
 }
 
+/// Room is reserved and given back, on the disk there is.
+async fn reserves_and_removes(files: Disk) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let folder = directory.path().join("p");
+    let path = folder.join("file");
+    let bytes = ZEROS_BYTES as u64 + 3 * 4096;
+    let reserve = Step::Reserve { path: path.clone(), bytes, zeroed: true, direct: false };
+    files.apply(&reserve).await.expect_err("no such directory");
+    files.apply(&Step::MakeDir { path: folder.clone() }).await.expect("made");
+    files.apply(&Step::MakeDir { path: folder.clone() }).await.expect("there already");
+    files.apply(&reserve).await.expect("there is room");
+    assert_eq!(std::fs::read(&path).expect("read"), vec![0; usize::try_from(bytes).expect("small")]);
+    std::fs::write(&path, [7; 8192]).expect("written");
+    files.apply(&Step::Blank { path: path.clone(), direct: false }).await.expect("blanked");
+    let read = std::fs::read(&path).expect("read");
+    assert!(read.len() == 8192 && read[..4096] == [0; 4096] && read[4096..] == [7; 4096]);
+    let how = Opening { write: false, direct: false };
+    assert!(matches!(files.open(&path, how).await, Ok(FileHandle::Fd { direct: false, .. })));
+    for _ in 0..2 {
+        files.apply(&Step::Remove { path: path.clone() }).await.expect("removed, or gone already");
+    }
+    files.open(&path, how).await.expect_err("gone");
+    for _ in 0..2 {
+        files.apply(&Step::RemoveDir { path: folder.clone() }).await.expect("removed, or gone already");
+    }
+    assert!(!folder.exists());
+}
+
+#[test]
+fn blocking_disk_reserves_and_removes() {
+    run(reserves_and_removes(Disk::Blocking));
+}
+
+#[cfg(feature = "uring")]
+#[test]
+fn uring_disk_reserves_and_removes() {
+    match tokio_uring::Runtime::new(&tokio_uring::builder()) {
+        Ok(runtime) => runtime.block_on(reserves_and_removes(Disk::Uring)),
+        Err(error) => eprintln!("skipped: no io_uring here: {error}"),
+    }
+}
+
 #[test]
 fn blocking_disk_replaces_and_keeps() {
     run(replaces_and_keeps(Disk::Blocking));
@@ -43,8 +85,8 @@ fn keeping_twice_what_is_the_same_file_leaves_nothing_behind() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (from, to) = (directory.path().join("a"), directory.path().join("b"));
     std::fs::write(&from, b"x").expect("write");
-    keep(&from, &to).expect("keep");
-    keep(&from, &to).expect("keep again");
+    blocking::keep(&from, &to).expect("keep");
+    blocking::keep(&from, &to).expect("keep again");
     assert_eq!(std::fs::read_dir(directory.path()).expect("list").count(), 2);
 }
 

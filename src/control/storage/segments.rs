@@ -1,0 +1,117 @@
+//! How a segment's file comes to be, and how it goes: sequences of file steps that a crash may end anywhere.
+//!
+//! A name that ends in `.seg` is durable before a shard writes to the file. What is half-made is called `.new`, what
+//! waits to be used again `.free`: neither is ever read as a segment, and both are taken away at the next start.
+
+use std::path::{Path, PathBuf};
+
+use super::super::files::{FileError, Files, Opening, Step, apply_all, with_suffix};
+use super::shelf::Shelf;
+use crate::commit_log::format::LogFile;
+use crate::io::FileHandle;
+
+/// A file that was begun and is not whole.
+pub(super) const HALF_MADE: &str = ".new";
+/// A file that waits to be used again.
+pub(super) const FREE: &str = ".free";
+
+/// How the files of a log are made and opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Making {
+    /// Past the page cache.
+    pub direct: bool,
+    /// Zeros are written into new files: later writes to them cost less.
+    pub zeroed: bool,
+}
+
+/// A segment's file, wanted in a folder.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub folder: PathBuf,
+    pub sequence: u64,
+    pub bytes: u64,
+    /// A free file of that length.
+    pub recycled: Option<PathBuf>,
+}
+
+/// Makes the file, durable by name, and opens it.
+///
+/// # Errors
+/// The step that failed; what was half-made is removed, where that is possible.
+pub(super) async fn make<F: Files>(
+    files: &F,
+    wanted: &Wanted,
+    making: Making,
+) -> Result<FileHandle, FileError> {
+    let path = wanted.folder.join(LogFile::Segment(wanted.sequence).name());
+    let Making { direct, zeroed } = making;
+    let (beside, first) = match &wanted.recycled {
+        Some(free) => (free.clone(), Step::Blank { path: free.clone(), direct }),
+        None => {
+            let beside = with_suffix(&path, HALF_MADE);
+            let step = Step::Reserve { path: beside.clone(), bytes: wanted.bytes, zeroed, direct };
+            (beside, step)
+        }
+    };
+    let steps = [
+        first,
+        Step::Rename { from: beside.clone(), to: path.clone() },
+        Step::SyncDir { path: wanted.folder.clone() },
+    ];
+    if let Err(error) = apply_all(files, &steps).await {
+        // Room that a half-made file takes would be missed by others. What cannot be removed now is at the next start.
+        let _ = files.apply(&Step::Remove { path: beside }).await;
+        return Err(error);
+    }
+    open(files, &path, true, direct).await
+}
+
+/// Opens a segment's file for a shard.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) async fn open<F: Files>(
+    files: &F,
+    path: &Path,
+    write: bool,
+    direct: bool,
+) -> Result<FileHandle, FileError> {
+    let opened = files.open(path, Opening { write, direct }).await;
+    opened.map_err(|source| FileError { doing: "open", path: path.to_owned(), source })
+}
+
+/// A file that is there already for a segment that was never begun: cleared as a recycled one is, and opened.
+///
+/// # Errors
+/// The step that failed.
+pub(super) async fn take_up<F: Files>(
+    files: &F,
+    path: &Path,
+    folder: &Path,
+    direct: bool,
+) -> Result<FileHandle, FileError> {
+    let steps = [Step::Blank { path: path.to_owned(), direct }, Step::SyncDir { path: folder.to_owned() }];
+    apply_all(files, &steps).await?;
+    open(files, path, true, direct).await
+}
+
+/// What becomes of a retired segment's file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Retirement {
+    pub steps: Vec<Step>,
+    /// It waits to be used again under this name.
+    pub free: Option<PathBuf>,
+}
+
+/// The steps that take a retired segment out of the partition. The index goes first: it is worth nothing alone.
+pub(super) fn retirement(shelf: &Shelf, sequence: u64, reuse: bool) -> Retirement {
+    let (segment, index) = (shelf.segment(sequence), shelf.index(sequence));
+    let mut steps = vec![Step::Remove { path: index }];
+    if !reuse {
+        steps.push(Step::Remove { path: segment });
+        return Retirement { steps, free: None };
+    }
+    let free = with_suffix(&segment, FREE);
+    steps.push(Step::Rename { from: segment, to: free.clone() });
+    Retirement { steps, free: Some(free) }
+}

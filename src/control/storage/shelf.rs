@@ -1,0 +1,113 @@
+//! One partition's files as control knows them: which segments are closed, which are free to be used again, and which
+//! have to go. Pure: no file is touched here.
+//!
+//! Invariants:
+//! 1. `closed` is in the order of the sequences; what is asked to be retired is a prefix of it, and stays in it until
+//!    the shard has let go.
+//! 2. The segment that is written to is never in `closed`, so retention never takes it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+
+use crate::commit_log::format::LogFile;
+use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo, block_up};
+use crate::ids::ShardId;
+use crate::topic::LogSettings;
+
+/// Files of a partition that wait to be used again, at most.
+pub(super) const FREE_MAX: usize = 2;
+
+/// A segment that takes no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Closed {
+    pub sequence: u64,
+    pub base: LogPoint,
+    pub end: LogPoint,
+    /// Append time of its last batch.
+    pub last_time_ns: u64,
+}
+
+impl Closed {
+    pub(super) fn of(info: &SegmentInfo) -> Closed {
+        Closed { sequence: info.sequence, base: info.base, end: info.end, last_time_ns: info.last_time_ns }
+    }
+
+    /// Bytes of its file that hold something.
+    pub(super) fn used_bytes(&self) -> u64 {
+        BLOCK_BYTES + block_up(self.end.position) - self.base.position
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    /// The topic's name, for the log.
+    pub topic: String,
+    pub shard: ShardId,
+    pub folder: PathBuf,
+    pub settings: LogSettings,
+    /// Length of files made now.
+    pub file_bytes: u64,
+    pub closed: VecDeque<Closed>,
+    /// Length of each segment's file, by sequence, whether it is closed, written to, or waits for its turn.
+    pub files: BTreeMap<u64, u64>,
+    /// Files that nobody uses, with their lengths.
+    pub free: Vec<(PathBuf, u64)>,
+    /// The shard has been asked to let go of what is below.
+    pub retiring: Option<u64>,
+    /// Nothing below may go now: a backup copies it.
+    pub held_from: Option<u64>,
+}
+
+impl Shelf {
+    pub(super) fn segment(&self, sequence: u64) -> PathBuf {
+        self.folder.join(LogFile::Segment(sequence).name())
+    }
+
+    pub(super) fn index(&self, sequence: u64) -> PathBuf {
+        self.folder.join(LogFile::Index(sequence).name())
+    }
+
+    /// A segment has been closed.
+    pub(super) fn sealed(&mut self, info: &SegmentInfo) {
+        debug_assert!(self.closed.back().is_none_or(|last| last.sequence < info.sequence));
+        self.closed.push_back(Closed::of(info));
+    }
+
+    /// Segments below this number have to go, if that is news.
+    pub(super) fn to_retire(&self, now_ns: u64) -> Option<u64> {
+        let mut bytes: u64 = self.closed.iter().map(Closed::used_bytes).sum();
+        let mut below = None;
+        for closed in &self.closed {
+            let age_ns = now_ns.saturating_sub(closed.last_time_ns);
+            let old = self.settings.retention_ms > 0 && age_ns / 1_000_000 > self.settings.retention_ms;
+            if bytes <= self.settings.retention_bytes && !old {
+                break;
+            }
+            if self.held_from.is_some_and(|held| closed.sequence >= held) {
+                break;
+            }
+            bytes -= closed.used_bytes();
+            below = Some(closed.sequence + 1);
+        }
+        below.filter(|below| self.retiring.is_none_or(|asked| asked < *below))
+    }
+
+    /// The shard has let go of what is below: those segments, with their files' lengths.
+    pub(super) fn retired(&mut self, below: u64) -> Vec<(u64, u64)> {
+        if self.retiring.is_some_and(|asked| asked <= below) {
+            self.retiring = None;
+        }
+        while self.closed.front().is_some_and(|closed| closed.sequence < below) {
+            self.closed.pop_front();
+        }
+        let kept = self.files.split_off(&below);
+        std::mem::replace(&mut self.files, kept).into_iter().collect()
+    }
+
+    /// A free file of the right length, to be used again.
+    pub(super) fn take_free(&mut self) -> Option<PathBuf> {
+        let at = self.free.iter().position(|(_, bytes)| *bytes == self.file_bytes)?;
+        Some(self.free.swap_remove(at).0)
+    }
+}

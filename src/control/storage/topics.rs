@@ -1,0 +1,145 @@
+//! The logs of a topic, from its making (or the server's start) to its deletion.
+
+use std::rc::Rc;
+
+use super::segments::take_up;
+use super::shelf::Shelf;
+use super::{Control, refused, segment_file};
+use crate::control::catalogue::TopicEntry;
+use crate::control::files::{FileError, Step, apply_all};
+use crate::control::{ApiError, Degraded, journal};
+use crate::ids::PartitionId;
+use crate::limits::LOG_ZEROED_AT_ONCE_BYTES;
+use crate::log::Level;
+use crate::proto::code::Code;
+use crate::shard::messages::{LogCommand, SegmentFile, SegmentRefused};
+use crate::topic::Topic;
+
+/// The first file of a partition, or why there is none.
+pub(in crate::control) struct First {
+    partition: PartitionId,
+    sequence: u64,
+    result: Result<SegmentFile, SegmentRefused>,
+}
+
+impl Control {
+    /// Makes the folders of a new topic's partitions and the first segment's file of each. Nothing for other kinds.
+    ///
+    /// # Errors
+    /// There is no room, or no way; nothing is left then.
+    pub(in crate::control) async fn make_logs(&self, entry: &TopicEntry) -> Result<Vec<First>, ApiError> {
+        let Some(settings) = entry.log else { return Ok(Vec::new()) };
+        let file_bytes = self.config.borrow().segment_bytes(settings.segment_bytes);
+        let zeroed = file_bytes.saturating_mul(entry.partitions.len() as u64) <= LOG_ZEROED_AT_ONCE_BYTES;
+        let mut made = Vec::with_capacity(entry.partitions.len());
+        for partition in &entry.partitions {
+            let id = PartitionId(partition.id);
+            let shelf = Shelf {
+                topic: entry.name.clone(),
+                shard: self.registry.borrow().owner(id),
+                folder: self.storage.folder(id),
+                settings,
+                file_bytes,
+                closed: Default::default(),
+                files: Default::default(),
+                free: Vec::new(),
+                retiring: None,
+                held_from: None,
+            };
+            let result = self.make_log(id, shelf, zeroed).await;
+            match result {
+                Ok(file) => made.push(First { partition: id, sequence: 0, result: Ok(file) }),
+                Err(why) => {
+                    drop(made);
+                    self.remove_logs(entry).await;
+                    return Err(no_log(why));
+                }
+            }
+        }
+        if let Some(Degraded { key, detail }) = self.storage.indirect.clone()
+            && self.degraded_by(key, detail.clone())
+        {
+            journal::note(Level::Warn, key, &detail);
+        }
+        Ok(made)
+    }
+
+    async fn make_log(
+        &self,
+        id: PartitionId,
+        shelf: Shelf,
+        zeroed: bool,
+    ) -> Result<SegmentFile, SegmentRefused> {
+        let folder = shelf.folder.clone();
+        let steps = [
+            // Left by a topic that was never confirmed.
+            Step::RemoveDir { path: folder.clone() },
+            Step::MakeDir { path: folder },
+            Step::SyncDir { path: self.storage.dir.clone() },
+        ];
+        apply_all(&self.disk, &steps).await.map_err(|error: FileError| refused(&error))?;
+        self.storage.state.borrow_mut().shelves.insert(id, shelf);
+        let made = self.make_segment(id, 0, zeroed).await;
+        made.unwrap_or_else(|| Err(SegmentRefused::Failed("the topic is being deleted".into())))
+    }
+
+    /// The first file of each partition of a topic that exists since before the start. What has none goes on trying.
+    pub(in crate::control) async fn first_segments(&self, topic: &Topic) -> Vec<First> {
+        let mut made = Vec::new();
+        for partition in &topic.partitions {
+            let Some(log) = &partition.log else { continue };
+            let (id, sequence) = (partition.id, log.next_sequence);
+            let there = self.storage.with_shelf(id, |shelf| {
+                let bytes = shelf.files.get(&sequence).copied()?;
+                Some((shelf.segment(sequence), shelf.folder.clone(), bytes, bytes == shelf.file_bytes))
+            });
+            let result = match there.flatten() {
+                Some((path, folder, bytes, true)) => {
+                    let taken = take_up(&self.disk, &path, &folder, self.storage.direct).await;
+                    taken.map_err(|error| refused(&error)).and_then(|file| segment_file(file, bytes))
+                }
+                there => {
+                    if let Some((_, _, bytes, _)) = there {
+                        self.storage.with_shelf(id, |shelf| shelf.files.remove(&sequence));
+                        self.storage.give_back(bytes);
+                    }
+                    let made = self.make_segment(id, sequence, true).await;
+                    made.unwrap_or_else(|| Err(SegmentRefused::Failed("the topic is gone".into())))
+                }
+            };
+            made.push(First { partition: id, sequence, result });
+        }
+        made
+    }
+
+    /// Sends the first files to the shards that own the partitions. For a partition that has none, control goes on
+    /// trying.
+    pub(in crate::control) fn send_first(self: &Rc<Self>, firsts: Vec<First>) {
+        for First { partition, sequence, result } in firsts {
+            if result.is_ok() {
+                self.tell_owner(partition, LogCommand::Segment { partition, sequence, result });
+            } else {
+                let control = Rc::clone(self);
+                tokio::task::spawn_local(async move { control.want_segment(partition, sequence).await });
+            }
+        }
+    }
+
+    /// Every shard has let go of the topic (or never knew it): its logs go.
+    pub(in crate::control) async fn remove_logs(&self, entry: &TopicEntry) {
+        for partition in entry.partitions.iter().filter(|_| entry.log.is_some()) {
+            let id = PartitionId(partition.id);
+            let Some(shelf) = self.storage.state.borrow_mut().shelves.remove(&id) else { continue };
+            self.unstick(id);
+            let bytes = shelf.files.values().chain(shelf.free.iter().map(|(_, bytes)| bytes)).sum();
+            self.remove_folder(&shelf.folder, bytes).await;
+        }
+    }
+}
+
+fn no_log(why: SegmentRefused) -> ApiError {
+    match why {
+        SegmentRefused::NoSpace(detail) => ApiError::new(507, Code::DiskFull.name(), detail),
+        SegmentRefused::Failed(detail) => ApiError::new(500, "log_not_made", detail),
+    }
+}

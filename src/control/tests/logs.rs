@@ -1,0 +1,203 @@
+//! Topics of kind `log`: their files, as the shards ask for them.
+
+use super::*;
+use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo};
+use crate::io::FileHandle;
+use crate::limits::{LOG_RING_BYTES_MIN, LOG_SEGMENT_BYTES_MIN};
+use crate::shard::messages::{LogReport, SegmentFile, SegmentRefused};
+
+const SEGMENT: u64 = 1 << 20;
+const _: () = assert!(SEGMENT == LOG_SEGMENT_BYTES_MIN);
+
+fn logs() -> Config {
+    let mut config = small();
+    config.topics.log_ring_bytes = LOG_RING_BYTES_MIN;
+    config.storage.segment_bytes = SEGMENT;
+    config.storage.retention_bytes = 2 * SEGMENT;
+    config
+}
+
+impl Rig {
+    fn log(&self, shard: usize, report: LogReport) {
+        self.poke(shard, Poke::Report(Report::Log(report)));
+    }
+
+    /// The next command about a log, whatever else the shard is told.
+    fn log_seen(&self, shard: usize) -> LogCommand {
+        loop {
+            if let Seen::Log(command) = self.seen(shard) {
+                return command;
+            }
+        }
+    }
+
+    fn segment(&self, shard: usize, sequence: u64) -> Result<SegmentFile, SegmentRefused> {
+        match self.log_seen(shard) {
+            LogCommand::Segment { sequence: of, result, .. } if of == sequence => result,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The only partition of the first topic, on shard 1.
+const FIRST: PartitionId = PartitionId(1);
+
+fn folder(directory: &Path, partition: u32) -> std::path::PathBuf {
+    directory.join("log").join(format!("p{partition:08}"))
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).map(|all| all.map(|one| one.expect("an entry").file_name()));
+    let mut names: Vec<_> =
+        entries.into_iter().flatten().map(|name| name.into_string().expect("ASCII")).collect();
+    names.sort();
+    names
+}
+
+fn info(sequence: u64) -> Box<SegmentInfo> {
+    let base = LogPoint { position: sequence * (SEGMENT - BLOCK_BYTES), offset: sequence };
+    let end = LogPoint { position: base.position + SEGMENT - BLOCK_BYTES, offset: sequence + 1 };
+    let (index, quarantined) = (Vec::new(), Vec::new());
+    let times = (1, 1);
+    Box::new(SegmentInfo {
+        sequence,
+        nonce: 1,
+        base,
+        end,
+        first_time_ns: times.0,
+        last_time_ns: times.1,
+        index,
+        quarantined,
+    })
+}
+
+#[test]
+fn segments_are_made_opened_recycled_and_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let rig = Rig::start(directory.path(), logs(), 0);
+    let (status, made) =
+        rig.call("POST", "/v1/topics", r#"{"name":"kept","kind":"log","durability":"written"}"#);
+    assert_eq!(status, 201, "{made}");
+    assert_eq!((&made["durability"], &made["retention_bytes"]), (&json!("written"), &json!(2 * SEGMENT)));
+    assert_eq!((&made["segment_bytes"], &made["retention_ms"]), (&json!(SEGMENT), &json!(0)));
+    let folder = folder(directory.path(), 1);
+    let first = rig.segment(1, 0).expect("the first is there with the topic");
+    assert_eq!(first.bytes, SEGMENT);
+    let mut nonces = vec![first.nonce];
+    let partition = FIRST;
+    for sequence in 1..=4 {
+        rig.log(1, LogReport::WantSegment { partition, sequence });
+        nonces.push(rig.segment(1, sequence).expect("there is room").nonce);
+    }
+    nonces.dedup();
+    assert_eq!(nonces.len(), 5, "no nonce comes twice");
+    assert_eq!(files(&folder).len(), 5);
+    let length = |name: &str| std::fs::metadata(folder.join(name)).expect("a file").len();
+    assert!(files(&folder).iter().all(|name| length(name) == SEGMENT));
+    rig.log(1, LogReport::WantOpen { partition, sequence: 0 });
+    let LogCommand::Opened { sequence: 0, result: Ok(file), .. } = rig.log_seen(1) else { panic!("opened") };
+    assert!(matches!(file, FileHandle::Fd { .. }));
+    rig.log(1, LogReport::Close { file });
+    rig.log(1, LogReport::WantOpen { partition, sequence: 77 });
+    assert!(matches!(rig.log_seen(1), LogCommand::Opened { sequence: 77, result: Err(_), .. }));
+    // Two are kept: with the third closed the first goes.
+    for sequence in 0..3 {
+        rig.log(1, LogReport::Sealed { partition, info: info(sequence) });
+    }
+    assert!(matches!(rig.log_seen(1), LogCommand::Retire { below: 1, .. }));
+    assert_eq!(files(&folder).len(), 5, "nothing goes while the shard reads it");
+    std::fs::write(folder.join(format!("{:020}.seg", 0)), vec![7; 1 << 20]).expect("written");
+    rig.log(1, LogReport::Retired { partition, below: 1 });
+    let free = format!("{:020}.seg.free", 0);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !files(&folder).contains(&free) {
+        assert!(Instant::now() < deadline, "{:?}", files(&folder));
+        std::thread::yield_now();
+    }
+    rig.log(1, LogReport::WantSegment { partition, sequence: 5 });
+    rig.segment(1, 5).expect("the file of the first");
+    let recycled = std::fs::read(folder.join(format!("{:020}.seg", 5))).expect("read");
+    assert!(recycled[..4096] == [0; 4096] && recycled[4096..].iter().all(|byte| *byte == 7));
+    assert_eq!(files(&folder).len(), 5);
+    assert_eq!(rig.call("DELETE", "/v1/topics/kept", "").0, 200);
+    assert_eq!(files(&directory.path().join("log")), ["format", "lock"]);
+    assert_eq!(rig.stop(), exit::CLEAN);
+}
+
+#[test]
+fn what_has_no_room_is_refused_and_goes_on_when_there_is_some() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut config = logs();
+    config.storage.budget_bytes = Some(3 * SEGMENT);
+    let rig = Rig::start(directory.path(), config, 0);
+    let wanted = |name: &str, partitions: u32| {
+        let body = format!(r#"{{"name":"{name}","kind":"log","partitions":{partitions}}}"#);
+        rig.call("POST", "/v1/topics", &body)
+    };
+    let (status, error) = wanted("wide", 4);
+    assert_eq!((status, &error["error"]["code"]), (507, &json!("disk_full")), "{error}");
+    assert_eq!(files(&directory.path().join("log")), ["format", "lock"], "nothing is left");
+    assert_eq!(rig.call("GET", "/v1/topics", "").1, json!({ "topics": [] }));
+    // Ids are used once: the four are gone.
+    assert_eq!((wanted("a", 1).0, wanted("b", 1).0), (201, 201));
+    let (a, b) = (PartitionId(5), PartitionId(6));
+    let (shard_a, shard_b) = (5 % usize::from(SHARDS), 6 % usize::from(SHARDS));
+    rig.segment(shard_a, 0).expect("the first of a");
+    rig.segment(shard_b, 0).expect("the first of b");
+    rig.log(shard_a, LogReport::WantSegment { partition: a, sequence: 1 });
+    rig.segment(shard_a, 1).expect("the third file");
+    rig.log(shard_b, LogReport::WantSegment { partition: b, sequence: 1 });
+    let refused = rig.segment(shard_b, 1).expect_err("there is no room");
+    assert!(
+        matches!(&refused, SegmentRefused::NoSpace(why) if why.contains("storage.budget_bytes")),
+        "{refused:?}"
+    );
+    let full = |ready: &Value| {
+        ready["degraded"].as_array().is_some_and(|all| all.iter().any(|one| one["key"] == "log_disk_full"))
+    };
+    rig.until("/readyz", |_, ready| full(ready));
+    assert_eq!(rig.call("DELETE", "/v1/topics/a", "").0, 200);
+    rig.segment(shard_b, 1).expect("room was made");
+    rig.until("/readyz", |_, ready| !full(ready));
+    assert_eq!(rig.stop(), exit::CLEAN);
+}
+
+#[test]
+fn a_directory_of_another_is_refused_and_what_is_foreign_stays() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = Config { data: directory.path().to_owned(), shards: SHARDS, ..logs() };
+    let mut catalogue = catalogue::Catalogue::default();
+    let opened = open_storage(&config, &mut catalogue).expect("a new one");
+    let log = directory.path().join("log");
+    assert!(matches!(open_storage(&config, &mut catalogue), Err(LogError::Locked(_))));
+    drop(opened);
+    for (text, newer) in [("uringest log 2\n", true), ("something else", false)] {
+        std::fs::write(log.join("format"), text).expect("written");
+        let error = open_storage(&config, &mut catalogue).err().expect("refused");
+        assert_eq!(matches!(error, LogError::Newer { found: 2, .. }), newer, "{error}");
+        assert_eq!(matches!(error, LogError::NotALog(_)), !newer, "{error}");
+    }
+    std::fs::write(log.join("format"), "uringest log 1\n").expect("written");
+    std::fs::write(log.join("notes.txt"), "mine").expect("written");
+    // Of a later life of this server, and of one before.
+    std::fs::create_dir(log.join("p00000009")).expect("made");
+    std::fs::create_dir(log.join("p00000001")).expect("made");
+    catalogue.next_partition_id = 5;
+    drop(open_storage(&config, &mut catalogue).expect("opened"));
+    assert_eq!(files(&log), ["format", "lock", "notes.txt", "p00000009"]);
+    assert_eq!(catalogue.next_partition_id, 10, "nobody gets the folder that nobody knows");
+}
+
+#[test]
+fn a_log_that_is_missing_is_not_made_anew() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let rig = Rig::start(directory.path(), logs(), 0);
+    assert_eq!(rig.call("POST", "/v1/topics", r#"{"name":"kept","kind":"log"}"#).0, 201);
+    rig.poke(1, Poke::Report(Report::LogEnds { shard: ShardId(1), ends: vec![(FIRST, 3)] }));
+    assert_eq!(rig.stop(), exit::CLEAN);
+    std::fs::remove_dir_all(folder(directory.path(), 1)).expect("removed");
+    let config = Config { data: directory.path().to_owned(), shards: SHARDS, ..logs() };
+    let mut catalogue = DataDir::open(directory.path()).expect("a directory").load().expect("a catalogue");
+    let error = open_storage(&config, &mut catalogue).err().expect("refused");
+    assert!(matches!(&error, LogError::Missing { topic, .. } if topic == "kept"), "{error}");
+}
