@@ -153,6 +153,13 @@ const STORM_CPU: Reading = (
 );
 const STORM_RATE: Reading =
     ("storm.handshakes_per_s", |outcome| Some(outcome.storm.as_ref()?.handshakes_per_s), false);
+const CATCHUP_CPU: Reading = (
+    "catchup.server_cpu_ns_per_record",
+    |outcome| Some(outcome.catchup.as_ref()?.server_cpu_ns_per_record),
+    true,
+);
+const RECOVERY: Reading =
+    ("recovery.bytes_per_s", |outcome| Some(outcome.recovery.as_ref()?.bytes_per_s), false);
 const STORM_P99: Reading = ("storm.p99_over_calm", |outcome| outcome.storm.as_ref()?.p99_over_calm, true);
 
 fn figures(rounds: &[(Outcome, Outcome)]) -> Vec<Figure> {
@@ -162,7 +169,9 @@ fn figures(rounds: &[(Outcome, Outcome)]) -> Vec<Figure> {
         Drive::Idle => &[IDLE_BYTES, IDLE_CPU],
         Drive::Storm => &[P99, STORM_CPU, STORM_RATE, STORM_P99],
         Drive::Step => &[KNEE, cpu, P50, P99],
-        Drive::Saturate | Drive::Crossing => &[cpu, P99, RATE],
+        Drive::Saturate | Drive::Crossing | Drive::Durable => &[cpu, P99, RATE],
+        Drive::Catchup => &[CATCHUP_CPU, cpu, RATE],
+        Drive::Recovery => &[RECOVERY],
         Drive::Rounds | Drive::Open | Drive::Soak => &[cpu, P50, P99],
     };
     readings.iter().filter_map(|reading| figure(reading, rounds)).collect()

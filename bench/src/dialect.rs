@@ -44,8 +44,12 @@ pub struct Role {
     pub batch_bytes: usize,
     /// Most units that are encoded for one write.
     pub units_at_once: usize,
+    /// Most units on their way or unanswered, where the server's protocol has answers.
+    pub in_flight: u64,
     /// When units are to be acknowledged.
     pub acks: AckPace,
+    /// A consumer begins with the oldest record kept, and not with the next one.
+    pub from_start: bool,
     /// The connection is to live on the shard that does not own the topic's partition.
     pub crossed: bool,
 }

@@ -123,7 +123,9 @@ impl<D: Dialect> Session<D> {
                 payload_bytes: work.flows[flow].payload_bytes,
                 batch_bytes: work.flows[flow].batch_bytes,
                 units_at_once: at_once,
+                in_flight: work.in_flight,
                 acks: work.acks,
+                from_start: work.from_start,
                 crossed,
             }
         };
@@ -203,6 +205,13 @@ impl<D: Dialect> Session<D> {
         lanes.map(|lane| lane.producer.sent() * lane.producer.unit_bytes()).sum()
     }
 
+    /// Records of all batches sent so far.
+    #[must_use]
+    pub fn sent_records(&self) -> u64 {
+        let lanes = self.teams.iter().flat_map(|team| &team.lanes);
+        lanes.map(|lane| lane.producer.sent() * lane.producer.unit_records()).sum()
+    }
+
     fn pace(&self, flow: usize, window: &Window, hours: team::Hours) -> Pace {
         let rate = window.rates_per_s[flow];
         let records = self.teams.iter().find_map(|team| team.unit_records(flow)).unwrap_or(1);
@@ -217,7 +226,7 @@ impl<D: Dialect> Session<D> {
 impl Drive {
     /// Whether a write takes as many batches as fit, and not one.
     fn sends_at_will(self) -> bool {
-        matches!(self, Drive::Saturate | Drive::Crossing)
+        matches!(self, Drive::Saturate | Drive::Crossing) || self.is_about_the_log()
     }
 }
 

@@ -14,6 +14,7 @@
 //! | [`link`] | a connection of the load: its socket, and [`tls`] where that is asked for |
 //! | [`mod@measure`] | a work done on a subject: the [`outcome::Outcome`] |
 //! | [`limit`] | the ceiling: bare programs that move the same bytes |
+//! | [`disk`] | what the disk does by itself, beside a log on it |
 //! | [`records`] | what records of TLS cost by themselves |
 //! | [`outcome`] | the JSON of a run, field by field |
 //! | [`compare`] | two subjects in turns |
@@ -29,6 +30,7 @@ pub mod cli;
 pub mod compare;
 pub mod cpus;
 pub mod dialect;
+pub mod disk;
 pub mod engine;
 pub mod failure;
 pub mod histogram;

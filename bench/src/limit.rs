@@ -30,10 +30,12 @@ const SECONDS_MIN: f64 = 0.5;
 /// No bare program does such a work.
 pub fn role(work: &Work) -> Result<Role, Failure> {
     match work.drive {
-        Drive::Idle | Drive::Crossing | Drive::Storm => Err(Failure::Unsupported(format!(
-            "`{}` has no limit: a bare program has no sessions to keep or begin, and no shards to cross",
-            work.scenario
-        ))),
+        Drive::Idle | Drive::Crossing | Drive::Storm | Drive::Durable | Drive::Catchup | Drive::Recovery => {
+            Err(Failure::Unsupported(format!(
+                "`{}` has no limit: a bare program has no sessions to keep or begin, no shards to cross and no log",
+                work.scenario
+            )))
+        }
         _ if work.flows.iter().any(|flow| flow.consumers > 0) => Ok(Role::Relay),
         _ if work.acks.every_batches <= 1 => Ok(Role::Answer),
         _ => Ok(Role::Sink),

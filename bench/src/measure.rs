@@ -1,10 +1,13 @@
 //! A work done on a subject: connections, windows, and what they come to.
 
 mod assemble;
+mod catchup;
 mod crossing;
+mod durable;
 mod idle;
 mod judge;
 mod plain;
+mod recovery;
 mod soak;
 mod step;
 mod storm;
@@ -15,7 +18,9 @@ use crate::host::{Placement, allow_open_files};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::scenario::{Drive, Work};
-use crate::subject::Subject;
+use crate::subject::{Log, Subject};
+
+pub use recovery::recovery;
 
 /// Files that the server has open besides its connections, and the load besides its own.
 const OPEN_FILES_BESIDES: u64 = 512;
@@ -38,6 +43,12 @@ pub fn measure<S: Subject>(
         Drive::Crossing => crossing::measure(&run, progress)?,
         Drive::Idle => idle::measure(&run, progress)?,
         Drive::Storm => storm::measure(&run, progress)?,
+        Drive::Durable => durable::measure(&run, progress)?,
+        Drive::Catchup => catchup::measure(&run, progress)?,
+        Drive::Recovery => {
+            let what = "recovery starts the server again, which only `run` does".into();
+            return Err(Failure::Unsupported(what));
+        }
     };
     outcome.tls = subject.tls();
     outcome.judge();
@@ -63,6 +74,12 @@ struct Run<'a, S> {
 }
 
 impl<S: Subject> Run<'_, S> {
+    /// The subject's log.
+    fn log(&self) -> Result<&Log, Failure> {
+        let none = || Failure::Unsupported(format!("{} keeps no log here", self.subject.identity().name));
+        self.subject.log().ok_or_else(none)
+    }
+
     fn load_cpus(&self) -> &CpuList {
         &self.placement.load_cpus
     }

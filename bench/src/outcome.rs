@@ -4,6 +4,7 @@
 //! nothing to say about are `null` (or, where they are lists, empty), never missing, so that a reader need not
 //! guess. Times are in the unit that the name ends in.
 
+mod log;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::Machine;
 use crate::scenario::Drive;
 
+pub use log::{CatchupOutcome, DurableOutcome, RecoveryOutcome};
 #[cfg(test)]
 pub(crate) use sample::sample;
 
@@ -242,9 +244,9 @@ pub struct Outcome {
     pub io: String,
     /// TLS of all connections; `null` where they are in plaintext.
     pub tls: Option<TlsOutcome>,
-    /// Kind of the topics: `live` or `memory`.
+    /// Kind of the topics: `live`, `memory` or `log`.
     pub kind: String,
-    /// What an acknowledgement meant: `received`; `none` where the subject does not answer.
+    /// What an acknowledgement meant: `received`, `written`, `durable`; `none` where the subject does not answer.
     pub ack: String,
     /// An acknowledgement after this many batches of a connection ...
     pub ack_every_batches: u32,
@@ -333,6 +335,12 @@ pub struct Outcome {
     pub idle: Vec<IdleOutcome>,
     /// `storm`: what came beside the load. The run's own figures are those in the storm.
     pub storm: Option<StormOutcome>,
+    /// `durable`: the commits, and the disk by itself.
+    pub durable: Option<DurableOutcome>,
+    /// `catchup`: beside delivery at the tail, which the run's own figures are of.
+    pub catchup: Option<CatchupOutcome>,
+    /// `recovery`: the start. The run's own figures are of what was published before.
+    pub recovery: Option<RecoveryOutcome>,
     /// The bare loop beside it.
     pub limit: Option<LimitOutcome>,
     /// What to know before believing the figures.

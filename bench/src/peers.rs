@@ -23,7 +23,7 @@ use crate::limit::{self, BareIo};
 use crate::measure::{measure, prepare};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
-use crate::scenario::{Drive, Work};
+use crate::scenario::{Drive, Kind, Work};
 use crate::subject::{Uringest, UringestOptions};
 
 pub use contest::{Contest, Entry, Skipped, hold};
@@ -88,6 +88,9 @@ impl Entrant {
             Entrant::Nats | Entrant::Redis(_) => {
                 if work.drive == Drive::Crossing {
                     return skipped("it has no shards to cross".into(), None);
+                }
+                if work.kind == Kind::Log {
+                    return skipped("it is not set up to keep records on disk here".into(), None);
                 }
                 if work.tls {
                     return skipped("it is not set up for TLS here".into(), None);

@@ -13,11 +13,12 @@ mod work;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use uringest::proto::header::AckLevel;
 
 pub use work::{AckPace, Work};
 
 /// The scenarios built in, in the order in which they are listed and reported.
-const BUILT_IN: [&str; 11] = [
+const BUILT_IN: [&str; 14] = [
     include_str!("../scenarios/ingest.toml"),
     include_str!("../scenarios/deliver.toml"),
     include_str!("../scenarios/fanout.toml"),
@@ -29,6 +30,9 @@ const BUILT_IN: [&str; 11] = [
     include_str!("../scenarios/crossing.toml"),
     include_str!("../scenarios/idle.toml"),
     include_str!("../scenarios/storm.toml"),
+    include_str!("../scenarios/durable.toml"),
+    include_str!("../scenarios/catchup.toml"),
+    include_str!("../scenarios/recovery.toml"),
 ];
 
 /// How the load is applied.
@@ -53,6 +57,21 @@ pub enum Drive {
     Idle,
     /// `open`, by itself and while many connections come.
     Storm,
+    /// `saturate` on a log, beside what the disk does by itself.
+    Durable,
+    /// `saturate` on a log with consumers at its end, then one that begins at its start.
+    Catchup,
+    /// A server's start on a log that was filled by `saturate`.
+    Recovery,
+}
+
+impl Drive {
+    /// Whether it is about files: it needs topics of kind `log`, a directory on a disk, and the server itself. Reports
+    /// leave it out, as the disk is not part of the machine's name.
+    #[must_use]
+    pub const fn is_about_the_log(self) -> bool {
+        matches!(self, Drive::Durable | Drive::Catchup | Drive::Recovery)
+    }
 }
 
 /// What kind of topic takes the records.
@@ -64,6 +83,8 @@ pub enum Kind {
     Live,
     /// Kept in the partition's ring.
     Memory,
+    /// Written to files.
+    Log,
 }
 
 impl Kind {
@@ -73,6 +94,37 @@ impl Kind {
         match self {
             Kind::Live => "live",
             Kind::Memory => "memory",
+            Kind::Log => "log",
+        }
+    }
+}
+
+/// What producers ask an acknowledgement to promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Ack {
+    /// In the server's memory.
+    Received,
+    /// In the log's file.
+    Written,
+    /// On the disk.
+    Durable,
+}
+
+impl Ack {
+    /// As the server and the JSON spell it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.level().name()
+    }
+
+    /// As the protocol has it.
+    #[must_use]
+    pub const fn level(self) -> AckLevel {
+        match self {
+            Ack::Received => AckLevel::Received,
+            Ack::Written => AckLevel::Written,
+            Ack::Durable => AckLevel::Durable,
         }
     }
 }
@@ -108,7 +160,7 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_bytes: Option<usize>,
     /// Most bytes of a batch, header included; 0 for one record at a time.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, alias = "batch", value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_bytes: Option<usize>,
     /// Producers of each flow, each on a connection of its own (`idle`: idle connections).
@@ -127,6 +179,14 @@ pub struct Overrides {
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
+    /// What an acknowledgement has to promise; written and durable are for topics of kind log.
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack: Option<Ack>,
+    /// Batches of a connection that are on their way or unanswered, at most 64.
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u64>,
     /// One acknowledgement for every batch, at once, instead of acknowledgements far apart.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,7 +236,14 @@ pub struct Scenario {
     /// Shards of the server.
     #[serde(default = "one")]
     pub shards: u16,
-    /// Memory of each topic, which is what the server can promise its producers room in; 0 for its default.
+    /// What an acknowledgement has to promise; without it what the topic's kind has by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack: Option<Ack>,
+    /// Batches of a connection that are on their way or unanswered, at most.
+    #[serde(default = "most_in_flight")]
+    pub in_flight: u64,
+    /// Memory of each topic, which is what the server can promise its producers room in (`log`: bytes it keeps on
+    /// disk); 0 for its default.
     #[serde(default)]
     pub retention_bytes: u64,
     /// An acknowledgement after this many batches of a connection ...
@@ -214,6 +281,13 @@ pub struct Scenario {
 
 const fn one() -> u16 {
     1
+}
+
+/// What the protocol allows, as an acknowledgement every so many batches has to be reached.
+pub(crate) const IN_FLIGHT_MAX: u64 = 64;
+
+const fn most_in_flight() -> u64 {
+    IN_FLIGHT_MAX
 }
 
 /// Why there is no such scenario, or none that can be run.

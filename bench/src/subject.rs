@@ -3,6 +3,7 @@
 //! A subject owns its process: dropped, the process is killed and its scratch directory removed. Server programs
 //! differ in how they are started and spoken to; the engine sees them all through [`Subject`].
 
+mod log;
 mod process;
 mod uringest;
 
@@ -10,6 +11,7 @@ use crate::dialect::Dialect;
 use crate::failure::Failure;
 use crate::outcome::TlsOutcome;
 
+pub use log::{Log, LogCounters};
 pub use process::{Process, end_all_on_signal};
 pub use uringest::{Uringest, UringestOptions};
 
@@ -44,6 +46,11 @@ pub trait Subject {
 
     /// TLS of the connections so far; `None` where they are in plaintext.
     fn tls(&self) -> Option<TlsOutcome> {
+        None
+    }
+
+    /// Its log, where it keeps one.
+    fn log(&self) -> Option<&Log> {
         None
     }
 

@@ -44,6 +44,9 @@ pub(super) struct AbArguments {
     /// The server's program; by default `uringest` beside this one.
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
+    /// Directory in which the servers' own are made; by default the one for temporary files.
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
     /// A further setting of the servers, as in memory.bulk_regions=8; may be given more than once.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     settings: Vec<String>,
@@ -104,6 +107,7 @@ fn sides(arguments: &AbArguments) -> Result<(Side, Side), Failure> {
             io: io.to_owned(),
             io_tier: arguments.io_tier.filter(|_| io == "uring"),
             server: server.cloned(),
+            data: arguments.data.clone(),
             settings: arguments.settings.clone(),
             tls: tls.wish(arguments.tls_record_bytes),
         },

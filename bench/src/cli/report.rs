@@ -59,6 +59,7 @@ pub(super) fn report(arguments: &ReportArguments) -> Result<(), Failure> {
     let mut subjects = Subjects {
         options: UringestOptions {
             server: arguments.server.clone(),
+            data: None,
             settings: arguments.settings.clone(),
             ..UringestOptions::default()
         },

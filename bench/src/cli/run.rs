@@ -3,10 +3,10 @@
 use crate::failure::Failure;
 use crate::host::Placement;
 use crate::limit;
-use crate::measure::{measure, prepare};
+use crate::measure::{measure, prepare, recovery};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
-use crate::scenario::{Overrides, Scenario, Work};
+use crate::scenario::{Drive, Overrides, Scenario, Work};
 use crate::subject::{Uringest, UringestOptions};
 use crate::tls::TlsFlags;
 
@@ -63,6 +63,9 @@ pub(super) fn once(
     placement: &Placement,
     label: &str,
 ) -> Result<Outcome, Failure> {
+    if work.drive == Drive::Recovery {
+        return recovery(options, work, placement, &mut Progress::new(label));
+    }
     prepare(work)?;
     let server = Uringest::start(options, work, placement)?;
     measure(work, placement, &server, &mut Progress::new(label))

@@ -1,5 +1,7 @@
 //! Outcomes for people and for programs.
 
+mod log;
+
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -218,6 +220,7 @@ fn special(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     if let Some(found) = &outcome.storm {
         storm(out, found)?;
     }
+    log::lines(out, outcome)?;
     if let Some(limit) = &outcome.limit {
         writeln!(
             out,

@@ -160,7 +160,17 @@ mod tests {
 
     fn role(payload_bytes: usize, batch_bytes: usize, units_at_once: usize) -> Role {
         let acks = AckPace::EACH;
-        Role { flow: 0, number: 0, payload_bytes, batch_bytes, units_at_once, acks, crossed: false }
+        Role {
+            flow: 0,
+            number: 0,
+            payload_bytes,
+            batch_bytes,
+            units_at_once,
+            acks,
+            in_flight: 64,
+            from_start: false,
+            crossed: false,
+        }
     }
 
     #[test]

@@ -8,10 +8,11 @@ mod tests;
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use uringest::proto::control::{Hello, Open, Opened, Refusal, Start, Subscribe};
-use uringest::proto::header::{FrameHeader, Kind};
+use uringest::proto::header::{AckLevel, FrameHeader, Kind};
 
 use super::{Dialect, Role};
 use crate::link::Link;
@@ -33,6 +34,10 @@ pub struct UringestDialect {
     address: SocketAddr,
     topics: Vec<Place>,
     tls: Option<LoadTls>,
+    /// What an acknowledgement has to promise; `None`: what the topic's kind has by default.
+    level: Option<AckLevel>,
+    /// Producers so far.
+    producers: AtomicU64,
     /// Those made so far: one for each length of frame.
     tables: Mutex<Vec<Arc<Tables>>>,
 }
@@ -52,7 +57,20 @@ impl UringestDialect {
     /// For a server at `address` and the topic and partition of each flow; with TLS where its port speaks that.
     #[must_use]
     pub fn new(address: SocketAddr, topics: Vec<Place>, tls: Option<LoadTls>) -> UringestDialect {
-        UringestDialect { address, topics, tls, tables: Mutex::default() }
+        UringestDialect {
+            address,
+            topics,
+            tls,
+            level: None,
+            producers: AtomicU64::new(0),
+            tables: Mutex::default(),
+        }
+    }
+
+    /// Has producers ask for this level.
+    #[must_use]
+    pub fn acknowledged_as(self, level: Option<AckLevel>) -> UringestDialect {
+        UringestDialect { level, ..self }
     }
 
     /// TLS of all connections.
@@ -85,8 +103,38 @@ impl UringestDialect {
     /// The server is not there, or refuses.
     pub fn owner(&self, topic: &str, partition: u32) -> io::Result<u16> {
         let mut stream = self.connect(0)?;
-        let (_, opened) = open(&mut stream, topic, partition, u64::MAX, &AckPace::EACH)?;
+        let (_, opened) = self.open(&mut stream, topic, partition, u64::MAX, &AckPace::EACH)?;
         Ok(opened.shard)
+    }
+
+    /// Another one for each channel, never 0, also in a later session: the server remembers.
+    fn producer_id(&self) -> u64 {
+        self.producers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A producer's channel.
+    fn open(
+        &self,
+        stream: &mut Link,
+        topic: &str,
+        partition: u32,
+        producer_id: u64,
+        acks: &AckPace,
+    ) -> io::Result<(FrameHeader, Opened)> {
+        let open = Open {
+            topic: topic.to_owned(),
+            partition,
+            producer_id,
+            ack_level: self.level,
+            ack_every_batches: acks.every_batches,
+            ack_every_us: acks.every_us,
+        };
+        let (header, body) = ask(stream, &open.frame(1), Kind::Opened)?;
+        let opened = Opened::decode(&body).map_err(|code| io::Error::other(code.name()))?;
+        if self.level.is_some_and(|level| level != opened.ack_level) {
+            return Err(io::Error::other(format!("the server acknowledges as {}", opened.ack_level.name())));
+        }
+        Ok((header, opened))
     }
 
     /// Ties the connection to the shard that does not own the partition.
@@ -95,7 +143,7 @@ impl UringestDialect {
         let Some(elsewhere) = place.elsewhere else {
             return Err(io::Error::other("there is no partition on another shard"));
         };
-        open(stream, &place.topic, elsewhere, producer_id(role) | 1 << 32, &role.acks).map(|_| ())
+        self.open(stream, &place.topic, elsewhere, self.producer_id(), &role.acks).map(|_| ())
     }
 }
 
@@ -109,9 +157,9 @@ impl Dialect for UringestDialect {
             self.cross(&mut stream, role)?;
         }
         let place = &self.topics[role.flow];
-        let (header, opened) =
-            open(&mut stream, &place.topic, place.partition, producer_id(role), &role.acks)?;
-        let batch = producer::batch(role, producer_id(role), header.channel);
+        let id = self.producer_id();
+        let (header, opened) = self.open(&mut stream, &place.topic, place.partition, id, &role.acks)?;
+        let batch = producer::batch(role, id, header.channel);
         let tables = self.tables(batch.0.len());
         Ok((stream, UringestProducer::new(role, batch, tables, opened.credit)))
     }
@@ -125,7 +173,7 @@ impl Dialect for UringestDialect {
         let subscribe = Subscribe {
             topic: place.topic.clone(),
             partition: place.partition,
-            start: Start::Latest,
+            start: if role.from_start { Start::Earliest } else { Start::Latest },
             credit: consumer::CREDIT_BYTES,
             ..Subscribe::default()
         };
@@ -136,31 +184,6 @@ impl Dialect for UringestDialect {
     fn idler(&self, number: usize) -> io::Result<Link> {
         self.connect(number)
     }
-}
-
-/// A producer id for each connection, never 0, and others for connections that cross: the server remembers.
-fn producer_id(role: &Role) -> u64 {
-    0x1000 + role.number as u64 + (u64::from(role.crossed) << 24)
-}
-
-fn open(
-    stream: &mut Link,
-    topic: &str,
-    partition: u32,
-    producer_id: u64,
-    acks: &AckPace,
-) -> io::Result<(FrameHeader, Opened)> {
-    let open = Open {
-        topic: topic.to_owned(),
-        partition,
-        producer_id,
-        ack_every_batches: acks.every_batches,
-        ack_every_us: acks.every_us,
-        ..Open::default()
-    };
-    let (header, body) = ask(stream, &open.frame(1), Kind::Opened)?;
-    let opened = Opened::decode(&body).map_err(|code| io::Error::other(code.name()))?;
-    Ok((header, opened))
 }
 
 /// Sends a request on a socket that blocks, and reads until its answer.

@@ -107,7 +107,7 @@ impl Outcome {
     }
 
     fn unfair(&self) -> Option<String> {
-        let greedy = matches!(self.drive, Drive::Saturate | Drive::Rounds | Drive::Crossing);
+        let greedy = matches!(self.drive, Drive::Saturate | Drive::Rounds | Drive::Crossing | Drive::Durable);
         (greedy && self.fairness < UNFAIR).then(|| {
             format!("the slowest connection got {:.0} % of what the fastest got", self.fairness * 100.0)
         })

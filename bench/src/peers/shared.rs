@@ -113,6 +113,7 @@ fn kind_warning(kind: Kind, keeps: bool) -> Option<String> {
             Some("it keeps nothing, and uringest's topic keeps records in memory".into())
         }
         (Kind::Live, true) => Some("it keeps records in memory, and uringest's topic keeps nothing".into()),
+        (Kind::Log, _) => Some("it keeps nothing on disk, and uringest's topic does".into()),
         (Kind::Memory, true) | (Kind::Live, false) => None,
     }
 }

@@ -218,6 +218,8 @@ impl Page {
             Drive::Crossing => self.paragraph(special::crossing(&own)),
             Drive::Idle => self.paragraph(special::idle(&own)),
             Drive::Storm => self.paragraph(special::storm(&own)),
+            // Not in the plan of a report.
+            Drive::Durable | Drive::Catchup | Drive::Recovery => {}
         }
     }
 }

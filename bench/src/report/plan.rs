@@ -111,7 +111,13 @@ impl Cell {
             Drive::Crossing => window * CROSSING_WINDOWS,
             Drive::Storm => window + STORM_S,
             Drive::Idle => window * work.idle_connections.len() as f64 + CONNECTING_S,
-            Drive::Saturate | Drive::Rounds | Drive::Open | Drive::Soak => window,
+            Drive::Catchup => window * 2.0 + CONNECTING_S,
+            Drive::Saturate
+            | Drive::Rounds
+            | Drive::Open
+            | Drive::Soak
+            | Drive::Durable
+            | Drive::Recovery => window,
         };
         measured + OVERHEAD_S + if who.is_uringest() { COUNTERS_S } else { 0.0 }
     }

@@ -4,11 +4,18 @@ use super::*;
 fn every_built_in_scenario_is_read_and_written_unchanged() {
     let names = Scenario::names();
     let expected = [
-        "ingest", "deliver", "fanout", "swarm", "latency", "mix", "step", "soak", "crossing", "idle", "storm",
+        "ingest", "deliver", "fanout", "swarm", "latency", "mix", "step", "soak", "crossing", "idle",
+        "storm", "durable", "catchup", "recovery",
     ];
     assert_eq!(names, expected);
     for (scenario, text) in Scenario::built_in().iter().zip(BUILT_IN) {
-        assert!(!scenario.variants.is_empty(), "{}: a report has something to run", scenario.name);
+        let reported = !scenario.drive.is_about_the_log();
+        assert_eq!(
+            !scenario.variants.is_empty(),
+            reported,
+            "{}: a report has something to run",
+            scenario.name
+        );
         assert!(scenario.description.ends_with('.'), "{}", scenario.description);
         let again = Scenario::parse("again", &scenario.to_toml()).expect("what is written can be read");
         assert_eq!(&again, scenario);
@@ -46,6 +53,9 @@ fn what_cannot_be_done_is_refused() {
         ("drive = \"saturate\"", "drive = \"storm\"", "handshakes"),
         ("drive = \"saturate\"", "drive = \"saturate\"\nhandshakes = 5", "handshakes"),
         ("drive = \"saturate\"", "drive = \"crossing\"", "shards"),
+        ("drive = \"saturate\"", "drive = \"durable\"", "kind log"),
+        ("drive = \"saturate\"", "drive = \"saturate\"\nack = \"written\"", "more than received"),
+        ("drive = \"saturate\"", "drive = \"catchup\"\nkind = \"log\"", "at least one"),
         ("drive = \"saturate\"", "drive = \"faster\"", "expected one of"),
         ("seconds = 5.0", "seconds = 0.0", "seconds"),
         ("payload_bytes = 128\n", "payload_bytes = 4\n", "payload"),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Drive, Flow, Kind, Overrides, Scenario, ScenarioError};
+use super::{Ack, Drive, Flow, IN_FLIGHT_MAX, Kind, Overrides, Scenario, ScenarioError};
 
 /// When producers are acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,7 +27,13 @@ pub struct Work {
     pub drive: Drive,
     /// Kind of the topics.
     pub kind: Kind,
-    /// Memory of each topic; 0 for the server's default.
+    /// What an acknowledgement has to promise.
+    pub ack: Option<Ack>,
+    /// Batches of a connection that are on their way or unanswered, at most.
+    pub in_flight: u64,
+    /// Consumers begin with the oldest record kept, and not with the next one.
+    pub from_start: bool,
+    /// Memory of each topic (`log`: bytes kept on disk); 0 for the server's default.
     pub retention_bytes: u64,
     /// Shards of the server.
     pub shards: u16,
@@ -74,6 +80,9 @@ impl Scenario {
             scenario: self.name.clone(),
             drive: self.drive,
             kind: with.kind.unwrap_or(self.kind),
+            ack: with.ack.or(self.ack),
+            in_flight: with.in_flight.unwrap_or(self.in_flight),
+            from_start: false,
             retention_bytes: self.retention_bytes,
             shards: self.shards,
             acks: AckPace { every_batches: self.ack_every_batches, every_us: self.ack_every_us },
@@ -145,6 +154,23 @@ impl Work {
         if self.handshakes_at_once > AT_ONCE_MAX {
             return Err(format!("at most {AT_ONCE_MAX} handshakes at once: each is a thread of the load"));
         }
+        if !(1..=IN_FLIGHT_MAX).contains(&self.in_flight) {
+            return Err(format!("1 to {IN_FLIGHT_MAX} batches in flight"));
+        }
+        if u64::from(self.acks.every_batches) > self.in_flight {
+            return Err(
+                "an acknowledgement every so many batches is never reached with as few in flight".into()
+            );
+        }
+        if self.drive.is_about_the_log() && self.kind != Kind::Log {
+            return Err("this drive is about topics of kind log".into());
+        }
+        if self.kind != Kind::Log && self.ack.is_some_and(|ack| ack != Ack::Received) {
+            return Err("only topics of kind log (--kind log) acknowledge more than received".into());
+        }
+        if self.drive == Drive::Catchup && self.flows.iter().any(|flow| flow.consumers == 0) {
+            return Err("catching up is compared with consumers at the tail: at least one".into());
+        }
         if self.drive == Drive::Crossing && self.shards != 2 {
             return Err("crossing needs shards = 2".into());
         }
@@ -171,7 +197,9 @@ impl Work {
         if timed && flow.rate_per_s == 0 {
             return Err("this drive needs a rate (rate_per_s, --rate)".into());
         }
-        if matches!(self.drive, Drive::Saturate | Drive::Crossing) && flow.rate_per_s != 0 {
+        let at_will =
+            matches!(self.drive, Drive::Saturate | Drive::Crossing) || self.drive.is_about_the_log();
+        if at_will && flow.rate_per_s != 0 {
             return Err("this drive sends as much as it can: it has no rate".into());
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use crate::cpus::CpuList;
 use crate::failure::Failure;
@@ -87,10 +88,51 @@ impl Process {
     /// # Errors
     /// It has ended.
     pub fn rss_bytes(&self) -> Result<u64, Failure> {
+        self.status_bytes("VmRSS:")
+    }
+
+    fn status_bytes(&self, field: &str) -> Result<u64, Failure> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
         kib.map(|kib| kib * 1024).ok_or_else(|| self.ended("it has ended".into()))
+    }
+
+    /// The most memory that was ever resident.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn peak_rss_bytes(&self) -> Result<u64, Failure> {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub fn end(&mut self, patience: Duration) -> Result<(), Failure> {
+        let id = libc::pid_t::try_from(self.child.id()).expect("process ids are positive and 32 bits");
+        // SAFETY: sends a signal to a child that was not waited for yet, so that the id is its.
+        unsafe { libc::kill(id, libc::SIGTERM) };
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err(self.ended(format!("it did not end within {} s of SIGTERM", patience.as_secs())))
+    }
+
+    /// The same program again, on what it left in its directory, which is removed with the new process.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn again(&mut self, command: &mut Command, cpus: &CpuList) -> Result<(), Failure> {
+        let new = Process::start(&self.name, command, cpus, self.scratch.clone())?;
+        self.scratch = None;
+        *self = new;
+        Ok(())
     }
 
     /// That it still runs.

@@ -7,19 +7,25 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Identity, Process, Subject};
+use super::{Identity, Log, Process, Subject};
+use crate::cpus::CpuList;
 use crate::dialect::uringest::{Place, UringestDialect};
+use crate::disk;
 use crate::failure::Failure;
 use crate::host::{CONGESTION_CONTROL, Placement};
 use crate::http;
 use crate::limit::BareIo;
 use crate::outcome::TlsOutcome;
-use crate::scenario::{Drive, Work};
+use crate::scenario::{Ack, Drive, Kind, Work};
 use crate::socket::free_address;
 use crate::tls::{Certificates, LoadTls, TlsWish};
 
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// And how long an end may, with what is still to be written, and a start that has a log to read.
+const LONG_PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks whether it is ready.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// The shards publish what they copied once a second.
 const COUNTERS_SETTLE: Duration = Duration::from_millis(1_100);
 const NAME: &str = "uringest";
@@ -36,6 +42,9 @@ pub struct UringestOptions {
     /// The server's program; by default `uringest` beside this one.
     #[arg(long, value_name = "PATH")]
     pub server: Option<PathBuf>,
+    /// Directory in which the server's own is made; by default the one for temporary files.
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
     /// A further setting of the server, as in memory.bulk_regions=8; may be given more than once.
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub settings: Vec<String>,
@@ -94,6 +103,10 @@ pub struct Uringest {
     identity: Identity,
     dialect: UringestDialect,
     admin: SocketAddr,
+    log: Option<Log>,
+    /// How it was started, to start it again.
+    command: Command,
+    cpus: CpuList,
 }
 
 impl Uringest {
@@ -103,9 +116,10 @@ impl Uringest {
     /// The program is not there, does not start, or refuses.
     pub fn start(options: &UringestOptions, work: &Work, placement: &Placement) -> Result<Uringest, Failure> {
         let program = options.program()?;
-        let Started { mut process, data, admin, tls } = spawn(options, &program, work, placement)?;
-        await_ready(&mut process, admin)?;
-        let identity = identify(&program, admin)?;
+        let Started { mut process, data, admin, tls, command, scratch } =
+            spawn(options, &program, work, placement)?;
+        await_ready(&mut process, admin, PATIENCE)?;
+        let identity = identify(&program, admin, work, &scratch)?;
         let partitions = if work.drive == Drive::Crossing { 2 } else { 1 };
         for flow in 0..work.flows.len() {
             let mut topic =
@@ -120,7 +134,8 @@ impl Uringest {
             partition: 0,
             elsewhere: (partitions == 2).then_some(1),
         });
-        let dialect = UringestDialect::new(data, places.collect(), tls);
+        let level = work.ack.map(Ack::level);
+        let dialect = UringestDialect::new(data, places.collect(), tls).acknowledged_as(level);
         if partitions == 2 {
             let owner = |partition| dialect.owner(&topic(0), partition).map_err(Failure::Load);
             if owner(0)? == owner(1)? {
@@ -128,7 +143,23 @@ impl Uringest {
                 return Err(Failure::Server { name: NAME.into(), what });
             }
         }
-        Ok(Uringest { process, identity, dialect, admin })
+        let log = (work.kind == Kind::Log).then(|| Log::new(scratch.join("log"), admin));
+        let cpus = placement.server_cpus.clone();
+        Ok(Uringest { process, identity, dialect, admin, log, command, cpus })
+    }
+
+    /// Ends the server in good order and starts it again on what it left, after `between`; how long it took from the
+    /// start of the process until it was ready.
+    ///
+    /// # Errors
+    /// It does not end, or not start, or `between` fails.
+    pub fn restart(&mut self, between: impl FnOnce() -> Result<(), Failure>) -> Result<Duration, Failure> {
+        self.process.end(LONG_PATIENCE)?;
+        between()?;
+        let begun = Instant::now();
+        self.process.again(&mut self.command, &self.cpus)?;
+        await_ready(&mut self.process, self.admin, LONG_PATIENCE)?;
+        Ok(begun.elapsed())
     }
 }
 
@@ -142,6 +173,8 @@ struct Started {
     data: SocketAddr,
     admin: SocketAddr,
     tls: Option<LoadTls>,
+    command: Command,
+    scratch: PathBuf,
 }
 
 fn spawn(
@@ -155,7 +188,7 @@ fn spawn(
             .map_err(|source| Failure::Host { what: "there is no free port on loopback".into(), source })
     };
     let (data, admin) = (port()?, port()?);
-    let scratch = scratch(data)?;
+    let scratch = scratch(options, data)?;
     let mut command = Command::new(program);
     command.arg("serve").args(["--listen", &data.to_string(), "--admin", &admin.to_string()]);
     command.arg("--data").arg(&scratch).args(["--io", &options.io, "--shards", &work.shards.to_string()]);
@@ -171,8 +204,8 @@ fn spawn(
     {
         command.env_remove(name);
     }
-    let process = Process::start(NAME, &mut command, &placement.server_cpus, Some(scratch))?;
-    Ok(Started { process, data, admin, tls })
+    let process = Process::start(NAME, &mut command, &placement.server_cpus, Some(scratch.clone()))?;
+    Ok(Started { process, data, admin, tls, command, scratch })
 }
 
 /// Has the server show a certificate that is made for it.
@@ -183,24 +216,28 @@ fn secure(command: &mut Command, scratch: &Path, wish: TlsWish) -> Result<LoadTl
     LoadTls::new(&files.authority, wish)
 }
 
-/// A new directory for the server's catalogue, named after its port, which is free of other servers.
-fn scratch(data: SocketAddr) -> Result<PathBuf, Failure> {
-    let path = std::env::temp_dir().join(format!("uringest-bench-{}-{}", std::process::id(), data.port()));
-    let what = format!("{} cannot be made: set TMPDIR to a directory that can be written to", path.display());
+/// A new directory for the server's files, named after its port, which is free of other servers.
+fn scratch(options: &UringestOptions, data: SocketAddr) -> Result<PathBuf, Failure> {
+    let within = options.data.clone().unwrap_or_else(std::env::temp_dir);
+    let path = within.join(format!("uringest-bench-{}-{}", std::process::id(), data.port()));
+    let what = format!(
+        "{} cannot be made: name a directory that can be written to (--data, or TMPDIR)",
+        path.display()
+    );
     std::fs::create_dir_all(&path).map_err(|source| Failure::Host { what, source })?;
     Ok(path)
 }
 
-fn await_ready(process: &mut Process, admin: SocketAddr) -> Result<(), Failure> {
-    let deadline = Instant::now() + PATIENCE;
+fn await_ready(process: &mut Process, admin: SocketAddr, patience: Duration) -> Result<(), Failure> {
+    let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
         process.check()?;
         if http::request(admin, "GET", "/readyz", "").is_ok() {
             return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(LOOK_EVERY);
     }
-    Err(Failure::NotReady { name: NAME.into(), waited: PATIENCE })
+    Err(Failure::NotReady { name: NAME.into(), waited: patience })
 }
 
 fn ask(admin: SocketAddr, method: &str, path: &str, body: &str) -> Result<String, Failure> {
@@ -208,7 +245,7 @@ fn ask(admin: SocketAddr, method: &str, path: &str, body: &str) -> Result<String
     http::request(admin, method, path, body).map_err(failed)
 }
 
-fn identify(program: &Path, admin: SocketAddr) -> Result<Identity, Failure> {
+fn identify(program: &Path, admin: SocketAddr, work: &Work, scratch: &Path) -> Result<Identity, Failure> {
     let status: Value = serde_json::from_str(&ask(admin, "GET", "/v1/server", "")?).unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut warnings = Vec::new();
@@ -222,10 +259,18 @@ fn identify(program: &Path, admin: SocketAddr) -> Result<Identity, Failure> {
     for degraded in status["degraded"].as_array().into_iter().flatten() {
         warnings.push(format!("the server is degraded: {}", text(&degraded["detail"])));
     }
+    if work.kind == Kind::Log && disk::is_in_memory(scratch) {
+        warnings.push(format!(
+            "{} is in memory (tmpfs): nothing is written to a disk; name a directory on one with --data",
+            scratch.display()
+        ));
+    }
+    // What a producer gets that asks for nothing.
+    let by_kind = if work.kind == Kind::Log { Ack::Durable } else { Ack::Received };
     Ok(Identity {
         name: NAME.into(),
         version: format!("{} ({})", text(&status["version"]), text(&status["commit"])),
-        ack: "received".into(),
+        ack: work.ack.unwrap_or(by_kind).name().into(),
         io: text(&status["shards"][0]["backend"]),
         warnings,
     })
@@ -244,6 +289,10 @@ impl Subject for Uringest {
 
     fn dialect(&self) -> &UringestDialect {
         &self.dialect
+    }
+
+    fn log(&self) -> Option<&Log> {
+        self.log.as_ref()
     }
 
     fn tls(&self) -> Option<TlsOutcome> {

@@ -4,7 +4,17 @@ use super::*;
 use crate::dialect::pieces::feed;
 
 fn role(batch_bytes: usize, acks: AckPace) -> Role {
-    Role { flow: 3, number: 0, payload_bytes: 16, batch_bytes, units_at_once: 1000, acks, crossed: false }
+    Role {
+        flow: 3,
+        number: 0,
+        payload_bytes: 16,
+        batch_bytes,
+        units_at_once: 1000,
+        acks,
+        in_flight: 64,
+        from_start: false,
+        crossed: false,
+    }
 }
 
 fn lead(consumers: usize) -> Arc<Lead> {

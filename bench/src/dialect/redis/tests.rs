@@ -10,7 +10,17 @@ const PIECES: [usize; 7] = [1, 2, 7, 31, 64, 200, 100_000];
 
 fn role(batch_bytes: usize) -> Role {
     let acks = AckPace { every_batches: 16, every_us: 1_000 };
-    Role { flow: 0, number: 0, payload_bytes: 16, batch_bytes, units_at_once: 9, acks, crossed: false }
+    Role {
+        flow: 0,
+        number: 0,
+        payload_bytes: 16,
+        batch_bytes,
+        units_at_once: 9,
+        acks,
+        in_flight: 64,
+        from_start: false,
+        crossed: false,
+    }
 }
 
 fn lead(consumers: usize) -> Arc<Lead> {

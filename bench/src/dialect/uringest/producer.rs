@@ -12,10 +12,10 @@ use uringest::wire::batch::BatchBuilder;
 use super::patch::{Patch, Tables};
 use super::{FRAME_BYTES_MAX, HEADER, refused};
 use crate::dialect::{Producer, Role, WRITE_BYTES};
+use crate::scenario::IN_FLIGHT_MAX;
 
-/// Batches in flight: the protocol's bound, as an acknowledgement every 64 batches has to be reached.
-const IN_FLIGHT: usize = 64;
-const IN_FLIGHT_MAX: u64 = IN_FLIGHT as u64;
+#[allow(clippy::cast_possible_truncation)] // a small number
+const IN_FLIGHT: usize = IN_FLIGHT_MAX as usize;
 
 /// See the module.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct UringestProducer {
     frame_bytes: usize,
     patch: Patch,
     records: u64,
+    /// Most batches in flight.
+    in_flight_max: u64,
     /// Bytes of `frames` that the last encoding is.
     encoded: usize,
     /// Batches encoded, which is the last one's sequence.
@@ -79,6 +81,7 @@ impl UringestProducer {
             frames: frame.repeat(fit),
             frame_bytes: frame.len(),
             records,
+            in_flight_max: role.in_flight,
             encoded: 0,
             sequence: 0,
             out: 0,
@@ -98,7 +101,7 @@ impl UringestProducer {
         let by_credit = self.limit.saturating_sub(self.used) / self.frame_bytes as u64;
         // A channel with nothing in flight may always send one frame.
         let by_credit = if in_flight == 0 { by_credit.max(1) } else { by_credit };
-        by_credit.min(IN_FLIGHT_MAX - in_flight)
+        by_credit.min(self.in_flight_max.saturating_sub(in_flight))
     }
 
     /// Takes note of a batch that was refused for want of room, and of those behind it. When all of them are

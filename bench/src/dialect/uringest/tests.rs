@@ -9,7 +9,17 @@ use crate::dialect::{Consumer, Producer, Tally};
 
 fn producer(payload_bytes: usize, batch_bytes: usize, units_at_once: usize) -> UringestProducer {
     let acks = AckPace::EACH;
-    let role = Role { flow: 0, number: 3, payload_bytes, batch_bytes, units_at_once, acks, crossed: false };
+    let role = Role {
+        flow: 0,
+        number: 3,
+        payload_bytes,
+        batch_bytes,
+        units_at_once,
+        acks,
+        in_flight: 64,
+        from_start: false,
+        crossed: false,
+    };
     let batch = producer::batch(&role, 0x1003, 7);
     let tables = Arc::new(Tables::new(batch.0.len()));
     UringestProducer::new(&role, batch, tables, u64::MAX)
