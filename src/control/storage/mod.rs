@@ -21,7 +21,6 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::files::{FileError, Step, apply_all, with_suffix};
 use super::{Control, Degraded, journal, wall_ns};
-use crate::commit_log::SegmentInfo;
 use crate::commit_log::format::partition_folder;
 use crate::ids::PartitionId;
 use crate::io::FileHandle;
@@ -29,6 +28,7 @@ use crate::limits::{LOG_FILES_AT_ONCE, LOG_RETENTION_LOOK_MS, LOG_SPACE_RETRY_MS
 use crate::log::Level;
 use crate::shard::messages::{Command, LogCommand, LogReport, SegmentFile, SegmentRefused};
 
+mod beside;
 mod segments;
 mod shelf;
 pub(crate) mod start;
@@ -156,7 +156,13 @@ impl Control {
                 // The last close of a file that has no name any more gives its room back, which takes time.
                 drop(tokio::task::spawn_blocking(move || drop(file)));
             }
-            LogReport::Snapshot { .. } | LogReport::Rolled { .. } | LogReport::Fenced { .. } => {}
+            LogReport::Snapshot { partition, snapshot } => {
+                self.log_task(|control| async move { control.keep_snapshot(partition, snapshot).await });
+            }
+            LogReport::Fenced { partition, durable, reason } => {
+                self.log_task(|control| control.fenced(partition, durable, reason));
+            }
+            LogReport::Rolled { .. } => {}
         }
     }
 
@@ -297,11 +303,6 @@ impl Control {
             journal::note(Level::Error, "log_not_readable", error);
         }
         self.tell_owner(partition, LogCommand::Opened { partition, sequence, result });
-    }
-
-    async fn sealed(&self, partition: PartitionId, info: SegmentInfo) {
-        self.storage.with_shelf(partition, |shelf| shelf.sealed(&info));
-        self.retain(partition);
     }
 
     /// Asks the shard to let go of what retention takes.

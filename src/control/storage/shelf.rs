@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
 use crate::commit_log::format::LogFile;
-use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo, block_up};
+use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo, Snapshot, block_up};
 use crate::ids::ShardId;
 use crate::topic::LogSettings;
 
@@ -57,9 +57,37 @@ pub(super) struct Shelf {
     pub retiring: Option<u64>,
     /// Nothing below may go now: a backup copies it.
     pub held_from: Option<u64>,
+    /// To be kept next.
+    pub snapshot: Option<Box<Snapshot>>,
+    /// One is being kept.
+    pub saving: bool,
 }
 
 impl Shelf {
+    /// Of a partition without a file.
+    pub(super) fn new(
+        topic: String,
+        shard: ShardId,
+        folder: PathBuf,
+        settings: LogSettings,
+        file_bytes: u64,
+    ) -> Shelf {
+        Shelf {
+            topic,
+            shard,
+            folder,
+            settings,
+            file_bytes,
+            closed: VecDeque::new(),
+            files: BTreeMap::new(),
+            free: Vec::new(),
+            retiring: None,
+            held_from: None,
+            snapshot: None,
+            saving: false,
+        }
+    }
+
     pub(super) fn segment(&self, sequence: u64) -> PathBuf {
         self.folder.join(LogFile::Segment(sequence).name())
     }

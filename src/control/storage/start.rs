@@ -3,7 +3,7 @@
 //! Nothing is changed before the directory is known to be this server's and of a format it knows. What does not belong
 //! to a log stays where it is and is named in the server's log; what this server left half-made is taken away.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -345,18 +345,7 @@ fn shelf(
     let file_bytes = config.segment_bytes(settings.segment_bytes);
     let shard =
         ShardId(u16::try_from(partition.id % u32::from(config.shards)).expect("less than the shards"));
-    let mut shelf = Shelf {
-        topic: topic.name.clone(),
-        shard,
-        folder: folder.clone(),
-        settings,
-        file_bytes,
-        closed: Default::default(),
-        files: BTreeMap::new(),
-        free: Vec::new(),
-        retiring: None,
-        held_from: None,
-    };
+    let mut shelf = Shelf::new(topic.name.clone(), shard, folder.clone(), settings, file_bytes);
     let mut foreign = Vec::new();
     for name in names(&folder)? {
         let path = folder.join(&name);

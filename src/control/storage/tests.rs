@@ -78,23 +78,13 @@ fn a_recycled_file_is_blank_before_it_has_a_segments_name() {
 }
 
 fn shelf(retention_bytes: u64, retention_ms: u64) -> Shelf {
-    Shelf {
-        topic: "t".into(),
-        shard: ShardId(0),
-        folder: FOLDER.into(),
-        settings: LogSettings {
-            durability: AckLevel::Received,
-            retention_bytes,
-            retention_ms,
-            segment_bytes: BYTES as u64,
-        },
-        file_bytes: BYTES as u64,
-        closed: Default::default(),
-        files: Default::default(),
-        free: Vec::new(),
-        retiring: None,
-        held_from: None,
-    }
+    let settings = LogSettings {
+        durability: AckLevel::Received,
+        retention_bytes,
+        retention_ms,
+        segment_bytes: BYTES as u64,
+    };
+    Shelf::new("t".into(), ShardId(0), FOLDER.into(), settings, BYTES as u64)
 }
 
 fn info(sequence: u64, last_time_ns: u64) -> SegmentInfo {

@@ -34,18 +34,8 @@ impl Control {
         let mut made = Vec::with_capacity(entry.partitions.len());
         for partition in &entry.partitions {
             let id = PartitionId(partition.id);
-            let shelf = Shelf {
-                topic: entry.name.clone(),
-                shard: self.registry.borrow().owner(id),
-                folder: self.storage.folder(id),
-                settings,
-                file_bytes,
-                closed: Default::default(),
-                files: Default::default(),
-                free: Vec::new(),
-                retiring: None,
-                held_from: None,
-            };
+            let shard = self.registry.borrow().owner(id);
+            let shelf = Shelf::new(entry.name.clone(), shard, self.storage.folder(id), settings, file_bytes);
             let result = self.make_log(id, shelf, zeroed).await;
             match result {
                 Ok(file) => made.push(First { partition: id, sequence: 0, result: Ok(file) }),

@@ -1,7 +1,7 @@
 //! Topics of kind `log`: their files, as the shards ask for them.
 
 use super::*;
-use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo};
+use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo, Snapshot, index, snapshot};
 use crate::io::FileHandle;
 use crate::limits::{LOG_RING_BYTES_MIN, LOG_SEGMENT_BYTES_MIN};
 use crate::shard::messages::{LogReport, SegmentFile, SegmentRefused};
@@ -52,6 +52,10 @@ fn files(folder: &Path) -> Vec<String> {
         entries.into_iter().flatten().map(|name| name.into_string().expect("ASCII")).collect();
     names.sort();
     names
+}
+
+fn segments(folder: &Path) -> Vec<String> {
+    files(folder).into_iter().filter(|name| name.ends_with(".seg")).collect()
 }
 
 fn info(sequence: u64) -> Box<SegmentInfo> {
@@ -105,7 +109,7 @@ fn segments_are_made_opened_recycled_and_removed() {
         rig.log(1, LogReport::Sealed { partition, info: info(sequence) });
     }
     assert!(matches!(rig.log_seen(1), LogCommand::Retire { below: 1, .. }));
-    assert_eq!(files(&folder).len(), 5, "nothing goes while the shard reads it");
+    assert_eq!(segments(&folder).len(), 5, "nothing goes while the shard reads it");
     std::fs::write(folder.join(format!("{:020}.seg", 0)), vec![7; 1 << 20]).expect("written");
     rig.log(1, LogReport::Retired { partition, below: 1 });
     let free = format!("{:020}.seg.free", 0);
@@ -118,7 +122,7 @@ fn segments_are_made_opened_recycled_and_removed() {
     rig.segment(1, 5).expect("the file of the first");
     let recycled = std::fs::read(folder.join(format!("{:020}.seg", 5))).expect("read");
     assert!(recycled[..4096] == [0; 4096] && recycled[4096..].iter().all(|byte| *byte == 7));
-    assert_eq!(files(&folder).len(), 5);
+    assert_eq!(segments(&folder).len(), 5);
     assert_eq!(rig.call("DELETE", "/v1/topics/kept", "").0, 200);
     assert_eq!(files(&directory.path().join("log")), ["format", "lock"]);
     assert_eq!(rig.stop(), exit::CLEAN);
@@ -160,6 +164,45 @@ fn what_has_no_room_is_refused_and_goes_on_when_there_is_some() {
     rig.segment(shard_b, 1).expect("room was made");
     rig.until("/readyz", |_, ready| !full(ready));
     assert_eq!(rig.stop(), exit::CLEAN);
+}
+
+#[test]
+fn what_the_shards_say_is_on_disk_when_the_server_has_ended() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let rig = Rig::start(directory.path(), logs(), 0);
+    assert_eq!(rig.call("POST", "/v1/topics", r#"{"name":"kept","kind":"log"}"#).0, 201);
+    let partition = FIRST;
+    let at = |block: u64| LogPoint { position: block * BLOCK_BYTES, offset: block };
+    rig.log(1, LogReport::Sealed { partition, info: info(0) });
+    let snapshots: Vec<_> = (0..20)
+        .map(|number| Snapshot {
+            sequence: 1,
+            at: at(number),
+            chain: 7,
+            last_append_ns: 1,
+            first_time_ns: 1,
+            index: Vec::new(),
+            producers: Vec::new(),
+        })
+        .collect();
+    for snapshot in &snapshots {
+        rig.log(1, LogReport::Snapshot { partition, snapshot: Box::new(snapshot.clone()) });
+    }
+    rig.log(1, LogReport::Fenced { partition, durable: at(9), reason: "a sync failed: EIO".into() });
+    rig.until("/readyz", |_, ready| {
+        let degraded = ready["degraded"].as_array().into_iter().flatten();
+        degraded
+            .into_iter()
+            .any(|one| one["key"] == "partition_fenced" && one["detail"].to_string().contains("EIO"))
+    });
+    assert_eq!(rig.stop(), exit::CLEAN);
+    let folder = folder(directory.path(), 1);
+    let read = |name: &str| std::fs::read(folder.join(name)).expect(name);
+    assert_eq!(index::decode(partition, &read(&format!("{:020}.idx", 0))), Ok(*info(0)));
+    assert_eq!(snapshot::decode(partition, &read("snapshot")).as_ref(), Ok(&snapshots[19]), "the newest");
+    let before = snapshot::decode(partition, &read("snapshot.1")).expect("the one before");
+    assert!(snapshots[..19].contains(&before));
+    assert_eq!(snapshot::decode_fence(partition, &read("fence")), Ok(at(9)));
 }
 
 #[test]

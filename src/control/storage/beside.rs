@@ -1,0 +1,92 @@
+//! What is kept beside the segments: an index of each closed one, snapshots of the partition's small state, and the
+//! fence of a partition whose disk failed.
+//!
+//! An index and a snapshot save the next start work and nothing else: one that cannot be written is a warning. A fence
+//! is written until it is durable, because the next start has to cut the log there.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::super::files::replace;
+use super::super::{Control, journal};
+use crate::commit_log::format::LogFile;
+use crate::commit_log::{LogPoint, SegmentInfo, Snapshot, index, snapshot};
+use crate::ids::PartitionId;
+use crate::limits::LOG_SPACE_RETRY_MS;
+use crate::log::Level;
+
+/// A degradation: a partition takes nothing until the next start.
+const FENCED: &str = "partition_fenced";
+/// What could not be kept.
+const NOT_WRITTEN: &str = "log_file_not_written";
+
+impl Control {
+    /// A segment takes no more: retention may take it, and its index is written.
+    pub(super) async fn sealed(&self, partition: PartitionId, info: SegmentInfo) {
+        let path = self.storage.with_shelf(partition, |shelf| {
+            shelf.sealed(&info);
+            shelf.index(info.sequence)
+        });
+        let Some(path) = path else { return };
+        let bytes = index::encode(partition, &info);
+        if let Err(error) = replace(&self.disk, &path, bytes, None).await {
+            journal::note(Level::Warn, NOT_WRITTEN, &error.to_string());
+        }
+        self.retain(partition);
+    }
+
+    /// Keeps the newest of the snapshots that have come.
+    pub(super) async fn keep_snapshot(&self, partition: PartitionId, newest: Box<Snapshot>) {
+        let begins = self.storage.with_shelf(partition, |shelf| {
+            shelf.snapshot = Some(newest);
+            !std::mem::replace(&mut shelf.saving, true)
+        });
+        if begins != Some(true) {
+            // Whoever saves one takes the next too.
+            return;
+        }
+        loop {
+            let next = self.storage.with_shelf(partition, |shelf| {
+                let next = shelf.snapshot.take();
+                shelf.saving = next.is_some();
+                next.map(|next| (next, shelf.folder.clone()))
+            });
+            let Some((next, folder)) = next.flatten() else { return };
+            let bytes = snapshot::encode(partition, &next);
+            let [path, previous] = [0, 1].map(|age| folder.join(LogFile::Snapshot(age).name()));
+            if let Err(error) = replace(&self.disk, &path, bytes, Some(&previous)).await {
+                journal::note(Level::Warn, NOT_WRITTEN, &error.to_string());
+            }
+        }
+    }
+
+    /// The partition's disk has failed: says so, and where the next start has to cut.
+    pub(super) async fn fenced(self: Rc<Self>, partition: PartitionId, durable: LogPoint, reason: String) {
+        let named = self
+            .storage
+            .with_shelf(partition, |shelf| (shelf.topic.clone(), shelf.folder.join(LogFile::Fence.name())));
+        let Some((topic, path)) = named else { return };
+        let LogPoint { offset, .. } = durable;
+        let detail = format!(
+            "topic {topic} (partition {partition}): {reason}; it takes nothing until the server starts again, and goes \
+             on from offset {offset} then; look at the disk first"
+        );
+        journal::note(Level::Error, FENCED, &detail);
+        self.degraded_by(FENCED, detail);
+        let mut said = false;
+        loop {
+            let bytes = snapshot::encode_fence(partition, durable);
+            match replace(&self.disk, &path, bytes, None).await {
+                Ok(()) => return,
+                Err(error) if !std::mem::replace(&mut said, true) => {
+                    journal::note(Level::Error, NOT_WRITTEN, &error.to_string());
+                }
+                Err(_) => {}
+            }
+            if self.storage.with_shelf(partition, |_| ()).is_none() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(LOG_SPACE_RETRY_MS)).await;
+        }
+    }
+}
