@@ -46,6 +46,16 @@ impl<N: Copy> Regions<N> {
         self.by_id[id.index()].take().expect("a region is detached once").note
     }
 
+    /// Bytes of a region's addresses.
+    ///
+    /// # Panics
+    /// When it is not attached.
+    #[cfg(feature = "uring")]
+    pub(super) fn bytes(&self, id: RegionId) -> u64 {
+        let region = self.by_id.get(id.index()).and_then(Option::as_ref);
+        region.expect("an attached region").mapping.address_bytes() as u64
+    }
+
     /// Address of a span's first byte, and what was noted of its region.
     ///
     /// # Panics

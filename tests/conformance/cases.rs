@@ -24,7 +24,7 @@ macro_rules! conformance {
             each_direction_ends_alone resets_at_each_step);
         crate::cases::conformance!(cancels, $backend: cancels_accepts cancels_receives cancels_polls
             cancels_what_never_waits buffers_are_short_for_all a_torrent_leaves_others_their_turn);
-        crate::cases::conformance!(files, $backend: what_is_written_is_there spans_cross_a_rings_end
+        crate::cases::conformance!(files, $backend: what_is_written_is_there spans_cross_a_rings_end large_rings
             many_file_operations files_come_and_go files_end_where_they_end faults_of_files_are_told
             files_beside_sockets cancels_of_files_wait dropped_with_files_in_flight);
         #[test]

@@ -207,6 +207,45 @@ pub fn spans_cross_a_rings_end<B: Backend>() {
     world.all_given_up();
 }
 
+/// Wherever in a ring a transfer lies, and however large it is.
+pub fn large_rings<B: Backend>() {
+    const RING: usize = 64 << 20;
+    const LARGE: RegionId = RegionId(4);
+    let mut world = log_world!(B);
+    let ring = Arc::new(Mapping::mirrored(RING, Pages::Small).expect("memory for a test"));
+    let folder = folder();
+    let file = file_of(folder.path(), "file", BLOCK, true);
+    let file = world.attach_file(file);
+    for round in 0..2 {
+        // Attached anew it is another region, of whatever was known of the one before.
+        world.io.attach_region(LARGE, &ring, false);
+        world.buffers.memory.attach(LARGE, Arc::clone(&ring));
+        let half = RING / 2;
+        for (number, (at, bytes)) in (1u64..).zip([
+            (0, BLOCK),
+            (half - BLOCK, 2 * BLOCK),
+            (half - 2 * BLOCK, 1 << 20),
+            (half - BLOCK, 6 << 20),
+            (RING - BLOCK, 1 << 20),
+            (RING - BLOCK, 6 << 20),
+            (RING + half, 1 << 20),
+            (2 * RING - BLOCK, BLOCK),
+        ]) {
+            let content = pattern(number + 100 * round, bytes);
+            let from = span(LARGE, at, bytes);
+            world.put(from, &content);
+            world.written(file, 0, from);
+            assert!(world.got(file, 0, from) == content, "{bytes} bytes at {at}");
+            let other = span(LARGE, (at + 8 * BLOCK) % RING, bytes);
+            assert!(world.got(file, 0, other) == content, "{bytes} bytes at {at}, read to elsewhere");
+        }
+        world.io.detach_region(LARGE);
+        world.buffers.memory.detach(LARGE);
+    }
+    drop(world.detach_file(file));
+    world.all_given_up();
+}
+
 /// More than the queues hold, of several files, in no particular order.
 pub fn many_file_operations<B: Backend>() {
     const FILES: usize = 4;

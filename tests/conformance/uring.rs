@@ -1,13 +1,17 @@
 //! The io_uring backend: both tiers, and each with what some kernels lack taken away.
 
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 
-use uringest::buf::Mapping;
-use uringest::ids::RegionId;
+use uringest::buf::{Mapping, Pages, Span};
+use uringest::ids::{FileId, RegionId};
 use uringest::io::uring::{Features, UringIo, UringSpec};
+use uringest::io::{FileHandle, Io, Op, Outcome, TokenKind};
 use uringest::limits::SHARED_RING_BYTES;
 
-use crate::world::{Backend, Shape};
+use crate::world::{Backend, Shape, World};
+
+const LARGE: RegionId = RegionId(5);
 
 fn make(
     shape: Shape,
@@ -75,10 +79,11 @@ backend!(
     Tier2, tier_2, 2, |all| all
 );
 backend!(
-    /// Whole buffers, descriptors, and event descriptors for waking: 6.1.
+    /// Whole buffers, descriptors, event descriptors for waking, and memory registered for files alone: 6.1.
     Tier2Plain, tier_2_plain, 2, |all| Features {
         incremental_buffers: false,
         direct_descriptors: false,
+        registered_buffers: false,
         ring_messages: false,
         no_sqarray: false,
         ..all
@@ -93,6 +98,7 @@ backend!(
     Tier1Bare, tier_1_bare, 1, |all| Features {
         ext_arg: false,
         multishot_poll: false,
+        buffer_updates: false,
         registered_buffers: false,
         skip_success: false,
         ..all
@@ -110,4 +116,65 @@ fn this_kernel() {
     assert!(!features.incremental_buffers || features.multishot_receive);
     assert!(!features.multishot_receive || features.buffer_ring);
     assert!(!features.defer_taskrun || features.single_issuer);
+}
+
+/// A world with a large ring, and a file in memory.
+fn large() -> Option<(World<Tier2>, FileId)> {
+    let mut world = World::<Tier2>::new(Shape::default())?;
+    let ring = Arc::new(Mapping::mirrored(64 << 20, Pages::Small).expect("memory for a test"));
+    world.io.attach_region(LARGE, &ring, false);
+    // SAFETY: a valid name; the descriptor is new and nobody else's.
+    let file =
+        unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"conformance".as_ptr(), libc::MFD_CLOEXEC)) };
+    let file = world.io.attach_file(FileHandle::Fd { fd: file, direct: false }).expect("room for a file");
+    Some((world, file))
+}
+
+fn write_from(world: &mut World<Tier2>, file: FileId, at: u64) {
+    let from = Span { region: LARGE, at, bytes: 4096 };
+    let token = world.submit(Op::WriteFile { file, at: 0, from }, TokenKind::FileWrite, 0);
+    world.ends(token, Outcome::Written { bytes: 4096 });
+}
+
+/// Memory is registered where files meet it, piece by piece, and no longer when its region goes.
+#[test]
+fn file_memory_is_registered_in_pieces() {
+    let Some((mut world, file)) = large() else { return };
+    if !world.io.features().buffer_updates {
+        return println!("SKIPPED: this kernel registers all buffers at once");
+    }
+    assert_eq!(world.io.stats().file_pieces, 0);
+    for (at, pieces) in [(0, 1), (31 << 20, 1), (32 << 20, 2), (33 << 20, 2), (64 << 20, 3), (4096, 3)] {
+        write_from(&mut world, file, at);
+        assert_eq!(world.io.stats().file_pieces, pieces, "after a write from {at}");
+    }
+    world.io.detach_region(LARGE);
+    assert_eq!(world.io.stats().file_pieces, 0);
+    drop(world.io.detach_file(file));
+    world.settled();
+}
+
+/// Where no more memory may be locked files are written all the same, and it is said.
+#[test]
+fn file_memory_that_may_not_be_locked() {
+    if !crate::races::alone(concat!(module_path!(), "::file_memory_that_may_not_be_locked")) {
+        return;
+    }
+    let limit = libc::rlimit { rlim_cur: 4 << 20, rlim_max: 4 << 20 };
+    // SAFETY: `limit` is readable; the case is alone in its process.
+    let limited = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) == 0 };
+    // SAFETY: no memory is involved. Whoever may lock what it likes gives that up; for others it changes nothing.
+    unsafe { libc::setresuid(65534, 65534, 65534) };
+    assert!(limited);
+    let Some((mut world, file)) = large() else { return };
+    if !world.io.features().buffer_updates {
+        return println!("SKIPPED: this kernel registers all buffers at once");
+    }
+    write_from(&mut world, file, 0);
+    write_from(&mut world, file, 40 << 20);
+    assert_eq!(world.io.stats().file_pieces, 0, "4 MiB is not enough");
+    assert!(uringest::log::degradations().contains(&"file_memory_not_registered"));
+    world.io.detach_region(LARGE);
+    drop(world.io.detach_file(file));
+    world.settled();
 }

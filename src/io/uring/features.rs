@@ -42,7 +42,9 @@ pub struct Features {
     pub no_sqarray: bool,
     /// Sockets by index, and let go of when taken out (6.13; before, closed ones linger).
     pub direct_descriptors: bool,
-    /// Buffers are registered one by one, and `READ_FIXED` reads a socket without waiting for it (6.4).
+    /// Buffers are registered one by one (5.13).
+    pub buffer_updates: bool,
+    /// And `READ_FIXED` reads a socket without waiting for it (6.4).
     pub registered_buffers: bool,
     /// It needs `RWF_NOWAIT` for that; without, the socket being non-blocking is enough.
     pub nowait_flag: bool,
@@ -85,6 +87,7 @@ impl Features {
             defer_taskrun: self.defer_taskrun && limit.defer_taskrun,
             no_sqarray: self.no_sqarray && limit.no_sqarray,
             direct_descriptors: self.direct_descriptors && limit.direct_descriptors,
+            buffer_updates: self.buffer_updates && limit.buffer_updates,
             registered_buffers: self.registered_buffers && limit.registered_buffers,
             nowait_flag: self.nowait_flag,
             ring_messages: self.ring_messages && limit.ring_messages,
@@ -147,6 +150,7 @@ pub(super) fn try_all() -> io::Result<Features> {
     found.multishot_receive = found.buffer_ring && tried(|| try_multishot_receive(false));
     found.incremental_buffers = found.multishot_receive && tried(|| try_multishot_receive(true));
     found.direct_descriptors = found.multishot_poll && tried(try_direct_descriptors);
+    found.buffer_updates = tried(|| registered_page().map(|_| true));
     found.nowait_flag = tried(|| try_registered_buffers(true));
     found.registered_buffers = found.nowait_flag || tried(|| try_registered_buffers(false));
     found.ring_messages = tried(try_ring_messages);
@@ -414,14 +418,21 @@ fn try_direct_descriptors() -> io::Result<bool> {
 
 /// A read of a socket that has nothing must say so at once. Some kernels wait for a non-blocking socket too,
 /// unless the request says not to; others do not know that flag for sockets.
-fn try_registered_buffers(nowait_flag: bool) -> io::Result<bool> {
-    let flags = if nowait_flag { libc::RWF_NOWAIT } else { 0 };
+/// A ring with a table of four buffers, the third of which is registered.
+fn registered_page() -> io::Result<(Scratch, Mapping)> {
     let memory = Mapping::plain(4096, Pages::Small).map_err(io::Error::other)?;
-    let mut scratch = Scratch::new(false)?;
+    let scratch = Scratch::new(false)?;
     register_empty_buffers(&scratch.ring, 4)?;
     let iovec = libc::iovec { iov_base: memory.base().cast(), iov_len: memory.bytes() };
-    // SAFETY: the mapping was made before the ring, so it is dropped after it.
+    // SAFETY: the kernel holds on to the page by itself, in whatever order these two go; only the caller has anything read
+    // into it.
     unsafe { scratch.ring.submitter().register_buffers_update(2, &[iovec], None)? };
+    Ok((scratch, memory))
+}
+
+fn try_registered_buffers(nowait_flag: bool) -> io::Result<bool> {
+    let flags = if nowait_flag { libc::RWF_NOWAIT } else { 0 };
+    let (mut scratch, memory) = registered_page()?;
     let (near, far) = pair()?;
     let fd = types::Fd(near.as_raw_fd());
     let read = || opcode::ReadFixed::new(fd, memory.base(), 64, 2).rw_flags(flags).build();

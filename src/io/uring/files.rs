@@ -36,32 +36,29 @@ impl UringIo {
     }
 
     /// The request an operation on a file is.
-    pub(super) fn file_request(&self, index: u32) -> Option<squeue::Entry> {
+    pub(super) fn file_request(&mut self, index: u32) -> Option<squeue::Entry> {
         let op = &self.ops[index];
+        let (kind, argument, by_worker) = (op.kind, op.argument, op.by_worker);
         let fd = types::Fd(self.files.fd(op.sock));
-        let entry = match (op.kind, op.argument) {
-            (Kind::WriteFile | Kind::WriteFileDurably, OpArgument::InFile { at, span }) => {
-                let (address, registered) = self.regions.address(span);
-                let flags = if op.kind == Kind::WriteFileDurably { libc::RWF_DSYNC } else { 0 };
-                match registered {
-                    Some(slot) => opcode::WriteFixed::new(fd, address, span.bytes, slot)
-                        .offset(at)
-                        .rw_flags(flags)
-                        .build(),
-                    None => opcode::Write::new(fd, address, span.bytes).offset(at).rw_flags(flags).build(),
-                }
-            }
-            (Kind::ReadFile, OpArgument::InFile { at, span }) => {
-                let (address, registered) = self.regions.address(span);
-                match registered {
-                    Some(slot) => opcode::ReadFixed::new(fd, address, span.bytes, slot).offset(at).build(),
-                    None => opcode::Read::new(fd, address, span.bytes).offset(at).build(),
-                }
-            }
-            (Kind::SyncFile, _) => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
-            _ => return None,
+        let entry = match argument {
+            OpArgument::InFile { at, span } => self.transfer(kind, fd, at, span),
+            _ => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
         };
-        Some(if op.by_worker { entry.flags(squeue::Flags::ASYNC) } else { entry })
+        Some(if by_worker { entry.flags(squeue::Flags::ASYNC) } else { entry })
+    }
+
+    fn transfer(&mut self, kind: Kind, fd: types::Fd, at: u64, span: Span) -> squeue::Entry {
+        let (address, registered) = self.regions.address(span);
+        let durably = if kind == Kind::WriteFileDurably { libc::RWF_DSYNC } else { 0 };
+        let bytes = span.bytes;
+        match (kind == Kind::ReadFile, registered.or_else(|| self.file_buffer(span))) {
+            (true, Some(slot)) => opcode::ReadFixed::new(fd, address, bytes, slot).offset(at).build(),
+            (true, None) => opcode::Read::new(fd, address, bytes).offset(at).build(),
+            (false, Some(slot)) => {
+                opcode::WriteFixed::new(fd, address, bytes, slot).offset(at).rw_flags(durably).build()
+            }
+            (false, None) => opcode::Write::new(fd, address, bytes).offset(at).rw_flags(durably).build(),
+        }
     }
 
     pub(super) fn file_completed(&mut self, index: u32, result: i32, out: &mut Completions) {

@@ -38,6 +38,7 @@ mod buffer_ring;
 mod complete;
 mod emulate;
 mod features;
+mod file_memory;
 mod files;
 mod ops;
 pub mod probe;
@@ -51,6 +52,7 @@ pub use setup::UringSpec;
 
 use buffer_ring::BufferRing;
 use emulate::Emulated;
+use file_memory::FileMemory;
 use ops::{Kind, NONE, OpArgument, Ops, Part, Tag};
 use ring::{Entered, Ring};
 use sockets::Sockets;
@@ -80,6 +82,8 @@ pub struct UringStats {
     pub sockets: u32,
     /// Files attached now.
     pub files: u32,
+    /// Pieces of memory registered for files now.
+    pub file_pieces: u32,
 }
 
 /// How received bytes reach the shared ring's mapping.
@@ -106,8 +110,9 @@ pub struct UringIo {
     ready: VecDeque<Completion>,
     /// Operations whose next request found the submission queue full, by tag.
     unarmed: VecDeque<u64>,
-    /// Registered-buffer indices not in use; `None` when regions are not registered.
+    /// Registered-buffer indices not in use; `None` when no memory is registered.
     region_slots: Option<Vec<u16>>,
+    file_memory: FileMemory,
     event: Arc<OwnedFd>,
     /// Rings messages were sent to: their event descriptor, and whether messages still arrive.
     peers: Vec<Peer>,
@@ -160,7 +165,8 @@ impl UringIo {
     #[must_use]
     pub fn stats(&self) -> UringStats {
         let (sockets, files) = (self.sockets.open(), self.files.open());
-        UringStats { outstanding: self.ops.live(), sockets, files, ..self.stats }
+        let file_pieces = self.file_memory.registered();
+        UringStats { outstanding: self.ops.live(), sockets, files, file_pieces, ..self.stats }
     }
 
     /// Span lists not in flight; all of them when nothing is being sent.
@@ -404,6 +410,9 @@ impl UringIo {
     }
 
     fn register_region(&mut self, mapping: &Mapping) -> Option<u16> {
+        if !self.features.registered_buffers {
+            return None;
+        }
         let slot = self.region_slots.as_mut()?.pop()?;
         let iovec = libc::iovec { iov_base: mapping.base().cast(), iov_len: mapping.address_bytes() };
         // SAFETY: the mapping is kept alive by the region table until `detach_region` has taken the buffer out
@@ -596,14 +605,8 @@ impl Io for UringIo {
     }
 
     fn detach_region(&mut self, id: RegionId) {
-        let Some(slot) = self.regions.detach(id) else { return };
-        let none = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        // SAFETY: an empty buffer names no memory.
-        let cleared =
-            unsafe { self.ring.submitter().register_buffers_update(u32::from(slot), &[none], None) };
-        if let (Ok(()), Some(slots)) = (cleared, self.region_slots.as_mut()) {
-            slots.push(slot);
-        }
+        let registered = self.regions.detach(id);
+        self.unregister_region(id, registered);
     }
 
     fn clock(&mut self) -> Clock {

@@ -20,6 +20,7 @@ use crate::limits::{
 use super::buffer_ring::BufferRing;
 use super::emulate::Emulated;
 use super::features::{self, Features};
+use super::file_memory::FileMemory;
 use super::ops::Ops;
 use super::ring::{Ring, RingShape};
 use super::sockets::Sockets;
@@ -31,8 +32,8 @@ const CQ_ENTRIES_MAX: u32 = 64 * 1024;
 const SOCKETS_SLACK: u32 = 64;
 /// Operations a connection may have outstanding at once: receive, send, two polls, a read, cancels.
 const OPS_PER_CONNECTION: u32 = 6;
-/// Regions registered with the kernel.
-const REGISTERED_REGIONS: u16 = 64;
+/// Regions registered with the kernel to be received into, and pieces of those that files are written from.
+const REGISTERED_REGIONS: u16 = 64 + 4096;
 
 /// What a `UringIo` is made for.
 #[derive(Debug, Clone)]
@@ -138,7 +139,7 @@ pub(super) fn build(spec: UringSpec) -> Result<UringIo, SetupError> {
         tier,
         incremental_buffers: tier == 1 || features.incremental_buffers,
         shared_buffers: buffers,
-        registered_regions: region_slots.is_some(),
+        registered_regions: region_slots.is_some() && features.registered_buffers,
         ring_messages: features.ring_messages,
         direct_descriptors: direct,
     };
@@ -158,6 +159,7 @@ pub(super) fn build(spec: UringSpec) -> Result<UringIo, SetupError> {
         ready: VecDeque::with_capacity(READY_MAX + COMPLETIONS_PER_TICK),
         unarmed: VecDeque::with_capacity(COMPLETIONS_PER_TICK),
         region_slots,
+        file_memory: FileMemory::default(),
         event: Arc::new(event),
         peers: Vec::with_capacity(SHARDS_MAX),
         timeout: types::Timespec::new(),
@@ -263,12 +265,16 @@ fn register_region_table(
              (Linux 6.4 or newer)"
                 .to_owned(),
         );
+    }
+    if !features.buffer_updates {
         return None;
     }
     match features::register_empty_buffers(ring, u32::from(REGISTERED_REGIONS)) {
         Ok(()) => Some((0..REGISTERED_REGIONS).rev().collect()),
         Err(error) => {
-            degradations.push(format!("no table of registered regions ({error}): they are read with RECV"));
+            degradations.push(format!(
+                "no table of registered regions ({error}): they are read with RECV, and files written page by page"
+            ));
             None
         }
     }

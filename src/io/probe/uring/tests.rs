@@ -18,6 +18,7 @@ pub(in crate::io::probe) fn good() -> UringReport {
         defer_taskrun: true,
         no_sqarray: true,
         direct_descriptors: true,
+        buffer_updates: true,
         registered_buffers: true,
         nowait_flag: true,
         ring_messages: true,
