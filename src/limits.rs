@@ -64,6 +64,12 @@ pub const PRODUCERS_PER_PARTITION: u32 = 4096;
 pub const INFLIGHT_BATCHES_MAX: u32 = 64;
 /// Batches each producer's deduplication entry remembers.
 pub const DEDUP_WINDOW: u32 = 64;
+/// Batches of one partition that may wait for their level.
+pub const LOG_ACKS_WAITING_MAX: usize = 64 * 1024;
+/// Bytes read from a log at once for one lagging consumer, unless one frame is larger.
+pub const LOG_READ_BYTES: u32 = 256 * KIB;
+/// Such reads of one shard at once.
+pub const LOG_READERS: usize = 16;
 /// Entries of one segment's sparse index: as much is searched in memory as a segment's length by this.
 pub const SEGMENT_INDEX_ENTRIES: usize = 128;
 /// Committed offsets one partition keeps by consumer name.
@@ -123,6 +129,13 @@ pub const INDEX_GRANULE_BYTES_MIN: u64 = 16 * 1024;
 pub const INDEX_ENTRIES_MAX: u64 = 4096;
 /// Runs of frames a `live` partition holds at once.
 pub const LIVE_RUNS_MAX: usize = 1024;
+
+/// Bytes of a flush of the log, unless one frame is larger.
+pub const FLUSH_BYTES_MAX: u64 = 1024 * KIB as u64;
+/// Writes of one partition's log in flight.
+pub const LOG_WRITES_IN_FLIGHT: usize = 4;
+/// Bytes of one shard's memory for small flushes on their way to the disk.
+pub const LOG_WRITE_MEMORY_BYTES: u32 = 2 * 1024 * KIB;
 
 /// Operations of one tick before they are submitted.
 pub const SUBMISSIONS_PER_TICK: u32 = 1024;
@@ -229,7 +242,7 @@ const _: () = {
     // The shared ring holds a partial frame of the largest size and still receives for others.
     assert!(SHARED_RING_BYTES >= 4 * FRAME_BYTES_MAX_DEFAULT);
     assert!(SHARED_RING_BYTES.is_multiple_of(SHARED_BUFFERS_PLAIN as u32));
-    assert!(REGIONS_MAX >= PARTITIONS_MAX as usize + SHARDS_MAX * (5 + 2 * BULK_REGIONS_MAX as usize));
+    assert!(REGIONS_MAX >= PARTITIONS_MAX as usize + SHARDS_MAX * (6 + 2 * BULK_REGIONS_MAX as usize));
     assert!(FILES_PER_SHARD >= 4 * PARTITIONS_MAX as usize);
     assert!(SEND_MEMORY_BYTES >= 2 * FRAME_BYTES_MAX_CEILING + SEND_BYTES_MAX);
     assert!(STRADDLE_BLOCK_BYTES_MIN.is_power_of_two());

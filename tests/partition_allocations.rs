@@ -74,6 +74,7 @@ fn allocations(kind: TopicKind) -> u64 {
         ring_bytes: RING_BYTES as u64,
         first_offset: 0,
         committed: Vec::new(),
+        log: None,
     });
     let slot = partition.open_producer(1, 1).expect("room").slot;
     let fast = partition.subscribe(&buffers, Start::Latest, "fast", false, u64::MAX, 1).expect("room").id;

@@ -19,17 +19,21 @@ pub enum CopyReason {
     Crossing = 4,
     /// A connection changed shards, or was promoted or demoted, with a partial frame pending.
     Moved = 5,
+    /// Into a disk block of its own: a `log` partition's flush that is smaller than one, so that its ring can go on
+    /// behind it.
+    Block = 6,
 }
 
 impl CopyReason {
     /// Every reason, in the order of its number.
-    pub const ALL: [CopyReason; 6] = [
+    pub const ALL: [CopyReason; 7] = [
         CopyReason::Retain,
         CopyReason::Straddle,
         CopyReason::Lagging,
         CopyReason::Gather,
         CopyReason::Crossing,
         CopyReason::Moved,
+        CopyReason::Block,
     ];
 
     /// The reason as metrics and tables spell it.
@@ -42,6 +46,7 @@ impl CopyReason {
             CopyReason::Gather => "gather",
             CopyReason::Crossing => "crossing",
             CopyReason::Moved => "moved",
+            CopyReason::Block => "block",
         }
     }
 

@@ -92,6 +92,17 @@ counters! {
     PromotedOpen, "promoted_connections", Gauge, None, "Connections that have a receive region of their own.";
     BulkReads, "bulk_reads", Counter, None, "Reads into such regions.";
     // Kept.
+    LogWrites, "log_writes", Counter, None, "Writes to segments' files that have completed.";
+    LogWrittenBytes, "log_written_bytes", Counter, Bytes, "Bytes of them: frames, headers and padding.";
+    LogSyncs, "log_syncs", Counter, None, "Syncs of segments' files that have completed.";
+    LogSyncNs, "log_sync_seconds", Counter, Seconds, "Time from the submission of each of them to its completion.";
+    LogReads, "log_reads", Counter, None, "Reads of segments' files for consumers that lag.";
+    LogReadBytes, "log_read_bytes", Counter, Bytes, "Bytes of them.";
+    LogReadsDamaged, "log_reads_damaged", Counter, None, "Reads that found damage: what it covers is skipped, and consumers are told.";
+    LogSegmentsClosed, "log_segments_closed", Counter, None, "Segments that take no more and are durable.";
+    LogPartitionsFenced, "log_partitions_fenced", Gauge, None, "Partitions whose files have failed: they take nothing until the server starts again.";
+    LogPartitionsFull, "log_partitions_full", Gauge, None, "Partitions that refuse batches because the disk, or the log's share of it, is full.";
+    LogMemoryInUseBytes, "log_memory_in_use_bytes", Gauge, Bytes, "Memory in use for small flushes and for what lagging consumers read.";
     RetainedBytes, "retained_bytes", Gauge, Bytes, "Frame bytes kept in the partitions' rings.";
     EvictedRecords, "evicted_records", Counter, None, "Records that left a ring to make room.";
     EvictedBytes, "evicted_bytes", Counter, Bytes, "Frame bytes that left a ring to make room.";

@@ -9,13 +9,14 @@ use crate::proto::code::Code;
 use crate::tls::Reason;
 
 /// Every reason with its label on the metrics page.
-pub const COPY_REASONS: [(CopyReason, &str); 6] = [
+pub const COPY_REASONS: [(CopyReason, &str); CopyReason::ALL.len()] = [
     (CopyReason::Retain, "retain"),
     (CopyReason::Straddle, "straddle"),
     (CopyReason::Lagging, "lagging"),
     (CopyReason::Gather, "gather"),
     (CopyReason::Crossing, "crossing"),
     (CopyReason::Moved, "moved"),
+    (CopyReason::Block, "block"),
 ];
 
 const CODE_NUMBERS: usize = 128;

@@ -1,9 +1,11 @@
 //! The log's window: positions, offsets, and where each position's bytes are.
 
+use super::holes::Holes;
 use super::index::Index;
 use super::live::HeldRuns;
 use super::small;
 use crate::buf::{Buffers, CopyReason, Memory, Span};
+use crate::commit_log::BLOCK_BYTES;
 use crate::ids::RegionId;
 use crate::limits;
 use crate::topic::TopicKind;
@@ -12,11 +14,7 @@ use crate::topic::TopicKind;
 pub(super) const HEADER_BYTES: u32 = limits::HEADER_BYTES_U32;
 
 /// Where a frame begins (or the log ends), and the offset of the record that is (or will be) first there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Boundary {
-    pub(super) position: u64,
-    pub(super) offset: u64,
-}
+pub(super) use crate::commit_log::LogPoint as Boundary;
 
 /// What a stamped header says.
 #[derive(Debug, Clone, Copy)]
@@ -35,12 +33,19 @@ pub(super) struct Log {
     index: Index,
     /// What lies in receive memory instead of the ring.
     pub(super) held: HeldRuns,
+    /// What lies between the frames of a `log` partition.
+    pub(super) holes: Holes,
 }
 
 impl Log {
-    pub(super) fn new(region: RegionId, ring_bytes: u64, first_offset: u64, kind: TopicKind) -> Log {
+    pub(super) fn new(region: RegionId, ring_bytes: u64, start: Boundary, kind: TopicKind) -> Log {
         assert!(ring_bytes >= 2 * u64::from(HEADER_BYTES), "a ring holds frames");
-        let start = Boundary { position: 0, offset: first_offset };
+        let holes = match kind {
+            TopicKind::Log => {
+                Holes::with_capacity(usize::try_from(ring_bytes / BLOCK_BYTES + 2).expect("a ring"))
+            }
+            TopicKind::Live | TopicKind::Memory => Holes::default(),
+        };
         Log {
             region,
             ring_bytes,
@@ -48,6 +53,7 @@ impl Log {
             end: start,
             index: Index::new(ring_bytes),
             held: HeldRuns::new(kind == TopicKind::Live),
+            holes,
         }
     }
 
@@ -68,7 +74,7 @@ impl Log {
 
     /// The ring's place for these positions.
     #[inline]
-    fn ring_span(&self, position: u64, bytes: u32) -> Span {
+    pub(super) fn ring_span(&self, position: u64, bytes: u32) -> Span {
         Span { region: self.region, at: position % self.ring_bytes, bytes }
     }
 
@@ -76,7 +82,10 @@ impl Log {
     #[inline]
     pub(super) fn span_from(&self, position: u64, end: u64) -> Span {
         match self.held.at_or_after(position) {
-            None => self.ring_span(position, small(end - position)),
+            None => {
+                let end = self.holes.next(position).map_or(end, |hole| end.min(hole.from));
+                self.ring_span(position, small(end - position))
+            }
             Some(run) if run.position > position => {
                 self.ring_span(position, small(end.min(run.position) - position))
             }
@@ -132,6 +141,17 @@ impl Log {
         debug_assert!(self.end.position - self.start.position <= self.ring_bytes);
     }
 
+    /// `log`: the next frame begins at `to`; what lies between the end and it holds none.
+    pub(super) fn leave_hole(&mut self, to: u64) {
+        if self.end.position == self.start.position {
+            // The window is empty: it begins behind the hole.
+            self.start.position = to;
+        } else {
+            self.holes.push(self.end.position, to);
+        }
+        self.end.position = to;
+    }
+
     /// Records that nobody keeps: only while the window is empty.
     pub(super) fn skip(&mut self, records: u32) {
         assert!(self.start.position == self.end.position, "offsets in the window have no holes");
@@ -144,7 +164,12 @@ impl Log {
     /// The position the window has to start at for `bytes` more; `None` when there is room.
     #[inline]
     pub(super) fn start_needed(&self, bytes: u64) -> Option<u64> {
-        let end = self.end.position + bytes;
+        self.start_needed_for(self.end.position + bytes)
+    }
+
+    /// The same for a log that ends at `end`.
+    #[inline]
+    pub(super) fn start_needed_for(&self, end: u64) -> Option<u64> {
         (end - self.start.position > self.ring_bytes).then(|| end - self.ring_bytes)
     }
 
@@ -169,6 +194,7 @@ impl Log {
     pub(super) fn trim(&mut self, buffers: &mut Buffers, start: Boundary) {
         debug_assert!(self.start.position <= start.position && start.position <= self.end.position);
         self.held.trim(buffers, start.position);
+        self.holes.trim(start.position);
         self.index.trim(start.position);
         self.start = start;
     }
@@ -188,7 +214,7 @@ impl Log {
     pub(super) fn after(&self, memory: &Memory, at: Boundary) -> Boundary {
         let frame = self.frame_at(memory, at.position);
         Boundary {
-            position: at.position + u64::from(frame.bytes),
+            position: self.holes.over(at.position + u64::from(frame.bytes)),
             offset: at.offset + u64::from(frame.records),
         }
     }

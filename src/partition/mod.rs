@@ -15,8 +15,11 @@
 //! - Bytes that are taken and not yet accounted for by `sent` stay where they are.
 //! - A frame that was begun on a socket is finished before anything else, whatever credit or overflow say.
 
+mod catchup;
 mod committed;
 mod credit;
+mod durable;
+mod holes;
 mod index;
 mod live;
 mod log;
@@ -30,18 +33,22 @@ mod totals;
 mod tests;
 
 use crate::buf::{Buffers, CopyReason, Span};
+use crate::commit_log::RecoveredLog;
 use crate::ids::{PartitionId, RegionId, SubscriberId};
 use crate::proto::code::Code;
 use crate::proto::control::Start;
-use crate::proto::header::{FrameHeader, GapReason, stamp};
+use crate::proto::header::{AckLevel, FrameHeader, GapReason, stamp};
 use crate::topic::{Overflow, TopicKind};
 
+pub use catchup::{ReadDone, ReadPlan};
+pub use durable::{LogEvent, LogStatus, LogWrite, NextSegment, NoSegment, Wrote};
 pub use producers::{Admission, OpenedProducer, ProducerSlot};
 pub use status::{ConsumerStatus, PartitionStatus};
 
 use committed::Committed;
 use credit::CreditPool;
 pub use credit::CreditRoom;
+use durable::Durable;
 use log::{Boundary, HEADER_BYTES, Log};
 use producers::{Producers, Remembered};
 use subscribers::{Subscriber, Subscribers};
@@ -74,6 +81,19 @@ pub struct PartitionSpec {
     pub first_offset: u64,
     /// Committed offsets by consumer name, as recovered.
     pub committed: Vec<(String, u64)>,
+    /// Kind `log`, and no other.
+    pub log: Option<LogSpec>,
+}
+
+/// See [`PartitionSpec::log`].
+#[derive(Debug, Clone)]
+pub struct LogSpec {
+    /// What its files hold.
+    pub recovered: RecoveredLog,
+    /// What records have to have reached before consumers get them; `Received` counts as `Written`.
+    pub durability: AckLevel,
+    /// Bytes of log between two snapshots of the small state.
+    pub snapshot_bytes: u64,
 }
 
 /// Whose memory a frame to append lies in.
@@ -110,6 +130,9 @@ pub struct Taken {
 pub struct NewSubscription {
     /// Its name in every later call; reused after `unsubscribe`.
     pub id: SubscriberId,
+    /// The first offset is looked for in the files: it is known when `read_done` or `seek_in_ring` say so, and nothing
+    /// comes before.
+    pub seeking: bool,
     /// The first offset asked for that it will get; the batch around it comes whole, and its reader skips.
     pub start_offset: u64,
     /// The oldest offset kept.
@@ -154,6 +177,8 @@ pub struct Partition {
     first_offset: u64,
     last_append_ns: u64,
     log: Log,
+    /// Kind `log`.
+    durable: Option<Box<Durable>>,
     subscribers: Subscribers,
     producers: Producers,
     committed: Committed,
@@ -169,18 +194,34 @@ impl Partition {
     /// When the ring has no room for two headers.
     #[must_use]
     pub fn new(spec: PartitionSpec) -> Partition {
+        assert_eq!(spec.log.is_some(), spec.kind == TopicKind::Log, "a log has files, and nothing else has");
+        let mut producers = Producers::default();
+        let (mut start, mut first_offset) =
+            (Boundary { position: 0, offset: spec.first_offset }, spec.first_offset);
+        let (mut last_append_ns, mut overflow, mut credited) = (0, spec.overflow, spec.ring_bytes);
+        let durable = spec.log.map(|mut log| {
+            let recovered = &mut log.recovered;
+            producers.recover(&std::mem::take(&mut recovered.producers));
+            start = recovered.end;
+            first_offset = recovered.segments.first().map_or(recovered.end.offset, |first| first.base.offset);
+            last_append_ns = recovered.last_append_ns;
+            // Slow consumers read from the files. Headers and padding take their part of the ring.
+            (overflow, credited) = (Overflow::Block, spec.ring_bytes - spec.ring_bytes / 4);
+            Box::new(Durable::new(spec.id, log))
+        });
         Partition {
             id: spec.id,
             kind: spec.kind,
-            overflow: spec.overflow,
+            overflow,
             state: State::Active,
-            first_offset: spec.first_offset,
-            last_append_ns: 0,
-            log: Log::new(spec.ring, spec.ring_bytes, spec.first_offset, spec.kind),
+            first_offset,
+            last_append_ns,
+            log: Log::new(spec.ring, spec.ring_bytes, start, spec.kind),
+            durable,
             subscribers: Subscribers::default(),
-            producers: Producers::default(),
+            producers,
             committed: Committed::new(spec.committed),
-            credit: CreditPool::new(spec.overflow, spec.ring_bytes),
+            credit: CreditPool::new(overflow, credited),
             counters: PartitionCounters::default(),
         }
     }
@@ -200,7 +241,8 @@ impl Partition {
     /// The oldest offset kept; for `live`, of what is queued.
     #[must_use]
     pub fn log_start_offset(&self) -> u64 {
-        self.log.start().offset
+        let first = self.durable.as_ref().and_then(|durable| durable.first());
+        first.unwrap_or(self.log.start()).offset.min(self.log.start().offset)
     }
 
     /// The offset the next record gets.
@@ -235,6 +277,9 @@ impl Partition {
     /// the connection cannot go on.
     pub fn delete(&mut self, buffers: &mut Buffers) {
         self.state = State::Deleted;
+        if self.durable.is_some() {
+            self.fence("the topic was deleted", false);
+        }
         for slot in 0..self.subscribers.slots() {
             if self.subscribers.slot(slot).is_some_and(|subscriber| !subscriber.in_flight()) {
                 self.let_go(buffers, slot);
@@ -339,8 +384,9 @@ impl Partition {
         }
         let appended =
             Appended { offset: self.log.end().offset, append_time_ns: self.last_append_ns.max(wall_ns) };
-        let kept = self.kind != TopicKind::Live || !self.subscribers.is_empty();
-        if kept {
+        if self.durable.is_some() {
+            self.append_to_log(buffers, pieces, source, header, appended)?;
+        } else if self.kind == TopicKind::Memory || !self.subscribers.is_empty() {
             self.make_room(buffers, bytes)?;
             self.place(buffers, pieces, source, header, appended)?;
         } else {
@@ -369,9 +415,8 @@ impl Partition {
         appended: Appended,
     ) -> Result<(), Code> {
         let at_rest = match (self.kind, source) {
-            (TopicKind::Memory | TopicKind::Log, _) => {
-                self.log.copy_to_end(&mut buffers.memory, pieces, CopyReason::Retain)
-            }
+            (TopicKind::Memory, _) => self.log.copy_to_end(&mut buffers.memory, pieces, CopyReason::Retain),
+            (TopicKind::Log, _) => unreachable!("it has its own way"),
             (TopicKind::Live, Source::Foreign) => {
                 self.log.copy_to_end(&mut buffers.memory, pieces, CopyReason::Crossing)
             }
@@ -469,12 +514,18 @@ impl Partition {
         if subscriber.position == begun {
             return Ok(0);
         }
-        let frame = self.log.frame_at(&buffers.memory, begun);
-        let (_, rest) = self.log.span_at(begun, frame.bytes).split_at(small(subscriber.position - begun));
+        let (rest, records) = match subscriber.rest_in_window(&buffers.memory) {
+            Some(rest) => rest,
+            None => {
+                let frame = self.log.frame_at(&buffers.memory, begun);
+                let sent = small(subscriber.position - begun);
+                (self.log.span_at(begun, frame.bytes).split_at(sent).1, frame.records)
+            }
+        };
         let block = buffers.receive.block(rest.bytes).ok_or(Code::BackPressure)?;
         buffers.memory.copy(rest, block, CopyReason::Lagging);
-        subscriber.finish_from(block, frame.records);
-        Ok(frame.records)
+        subscriber.finish_from(block, records);
+        Ok(records)
     }
 
     /// Moves the log's start up, counted as eviction.
@@ -537,18 +588,24 @@ impl Partition {
             return Err(Code::BadName);
         }
         let committed = if resume { self.committed.offset_of(name) } else { None };
-        let (boundary, asked) = self.start_boundary(buffers, committed.map_or(start, Start::Offset));
+        let start = committed.map_or(start, Start::Offset);
+        let behind = self.begin_behind(start);
+        let ((boundary, asked), catchup) = match behind {
+            Some((boundary, asked, catchup)) => ((boundary, asked), catchup),
+            None => (self.start_boundary(buffers, start), None),
+        };
         let mut subscriber = Subscriber::new(boundary, name, home, credit);
-        if asked < boundary.offset && boundary.offset == self.log.start().offset {
-            let reason = if asked < self.first_offset && boundary.offset == self.first_offset {
-                GapReason::Restart
-            } else {
-                GapReason::Retention
-            };
+        let seeks = catchup.is_some();
+        subscriber.catchup = catchup.map(Box::new);
+        if asked < boundary.offset && boundary.offset == self.log_start_offset() {
+            let restarted = asked < self.first_offset && boundary.offset == self.first_offset;
+            let reason =
+                if restarted && self.durable.is_none() { GapReason::Restart } else { GapReason::Retention };
             subscriber.gap = Some(Gap { from: asked, records: boundary.offset - asked, reason });
         }
         let id = self.subscribers.insert(subscriber).ok_or(Code::TooManySubscriptions)?;
         Ok(NewSubscription {
+            seeking: seeks && matches!(start, Start::TimeNs(_)),
             id,
             start_offset: asked.max(boundary.offset),
             log_start_offset: self.log_start_offset(),
@@ -615,6 +672,12 @@ impl Partition {
         self.subscribers.iter().map(|(id, subscriber)| (id, subscriber.home))
     }
 
+    /// What `subscribe` was told of its home.
+    #[must_use]
+    pub fn home_of(&self, id: SubscriberId) -> u64 {
+        self.subscribers.at(id).home
+    }
+
     /// How many subscribers there are.
     #[must_use]
     pub fn subscriber_count(&self) -> usize {
@@ -653,8 +716,11 @@ impl Partition {
         self.credit.room(protected)
     }
 
-    /// Bytes that some subscriber has yet to receive.
+    /// Bytes that some subscriber has yet to receive; of a log, those that are not written.
     fn protected(&mut self) -> u64 {
+        if let Some(durable) = &self.durable {
+            return durable.unwritten();
+        }
         let end = self.log.end().position;
         self.subscribers.slowest().map_or(0, |slowest| end - slowest.position)
     }

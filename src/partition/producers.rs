@@ -6,6 +6,7 @@
 //! longest ago gives up its place. The ids stand side by side, so that `open` searches them in order.
 
 use super::Appended;
+use crate::commit_log::{ProducerEntry, ProducerState};
 use crate::limits::{DEDUP_WINDOW, PRODUCERS_PER_PARTITION};
 use crate::proto::code::Code;
 
@@ -99,6 +100,8 @@ const WINDOW: usize = DEDUP_WINDOW as usize;
 struct Producer {
     owner: Option<u64>,
     generation: u16,
+    /// From the log, which does not tell sequences that were refused: the next one may be beyond the expected.
+    recovered: bool,
     /// Sequence 1 has not been seen: whatever else it sends belongs to a producer that was forgotten.
     fresh: bool,
     next_sequence: u64,
@@ -110,8 +113,39 @@ struct Producer {
 impl Producer {
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // taken modulo the window
+    fn place(sequence: u64) -> usize {
+        sequence as usize % WINDOW
+    }
+
+    #[inline]
     fn entry(&mut self, sequence: u64) -> &mut Remembered {
-        &mut self.window[sequence as usize % WINDOW]
+        &mut self.window[Producer::place(sequence)]
+    }
+
+    /// What became of a sequence of the window; `None` where that is not known (it was used up before the log was
+    /// recovered).
+    fn state_of(&self, sequence: u64) -> Option<ProducerEntry> {
+        let entry = &self.window[Producer::place(sequence)];
+        let code = || u16::try_from(entry.checksum).ok().and_then(Code::from_number);
+        let refused = if entry.span == 0 { Some(code()?) } else { None };
+        Some(ProducerEntry {
+            sequence,
+            body_checksum: if refused.is_some() { 0 } else { entry.checksum },
+            offset: entry.offset,
+            records: entry.span,
+            append_time_ns: entry.append_time_ns,
+            refused,
+        })
+    }
+
+    /// The sequences up to this one were used up by batches that were refused, before the log was recovered.
+    fn skip_to(&mut self, sequence: u64) {
+        let first = self.next_sequence.max(sequence.saturating_sub(u64::from(DEDUP_WINDOW)));
+        for skipped in first..sequence {
+            *self.entry(skipped) = Remembered::default();
+        }
+        self.next_sequence = sequence;
+        self.recovered = false;
     }
 
     #[inline]
@@ -120,6 +154,7 @@ impl Producer {
         *self.entry(sequence) = entry;
         self.next_sequence += 1;
         self.fresh = false;
+        self.recovered = false;
     }
 }
 
@@ -161,6 +196,7 @@ impl Producers {
                 owner: None,
                 generation: 0,
                 fresh: true,
+                recovered: false,
                 next_sequence: 1,
                 used: 0,
                 window: Box::new([Remembered::default(); WINDOW]),
@@ -177,8 +213,50 @@ impl Producers {
         self.ids[index] = producer_id;
         producer.generation = producer.generation.wrapping_add(1);
         producer.fresh = true;
+        producer.recovered = false;
         producer.next_sequence = 1;
         Ok(index)
+    }
+
+    /// As the log remembers them.
+    pub(super) fn recover(&mut self, states: &[ProducerState]) {
+        for state in states.iter().take(PRODUCERS_PER_PARTITION as usize) {
+            let mut window = Box::new([Remembered::default(); WINDOW]);
+            for entry in &state.entries {
+                window[Producer::place(entry.sequence)] = match entry.refused {
+                    Some(code) => Remembered::refused(code),
+                    None => Remembered {
+                        checksum: entry.body_checksum,
+                        span: entry.records,
+                        offset: entry.offset,
+                        append_time_ns: entry.append_time_ns,
+                    },
+                };
+            }
+            self.ids.push(state.producer_id);
+            self.table.push(Producer {
+                owner: None,
+                generation: 0,
+                fresh: false,
+                recovered: true,
+                next_sequence: state.next_sequence,
+                used: 0,
+                window,
+            });
+        }
+    }
+
+    /// For a snapshot: all that have used up a sequence.
+    pub(super) fn states(&self) -> Vec<ProducerState> {
+        let known = self.ids.iter().zip(&self.table).filter(|(_, producer)| producer.next_sequence > 1);
+        known
+            .map(|(&producer_id, producer)| {
+                let next = producer.next_sequence;
+                let first = next.saturating_sub(u64::from(DEDUP_WINDOW)).max(1);
+                let entries = (first..next).filter_map(|sequence| producer.state_of(sequence)).collect();
+                ProducerState { producer_id, next_sequence: next, entries }
+            })
+            .collect()
     }
 
     pub(super) fn close(&mut self, slot: ProducerSlot, owner: u64) {
@@ -215,6 +293,10 @@ impl Producers {
         let next = producer.next_sequence;
         if sequence == next {
             producer.fresh = false;
+            return Admission::New;
+        }
+        if sequence > next && producer.recovered {
+            producer.skip_to(sequence);
             return Admission::New;
         }
         if sequence > next {

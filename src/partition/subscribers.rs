@@ -1,5 +1,6 @@
 //! The subscribers' cursors: a slab, and which of them is slowest.
 
+use super::catchup::Catchup;
 use super::log::Boundary;
 use super::{Gap, small};
 use crate::buf::{ReceiveMemory, Span};
@@ -34,10 +35,12 @@ pub(super) struct Subscriber {
     pub(super) position: u64,
     /// Bytes from `position` on that are given out.
     pub(super) taken_bytes: u32,
-    /// The offset where they end.
-    pub(super) taken_end_offset: u64,
+    /// Where they end.
+    pub(super) taken_end: Boundary,
     /// To be sent before anything else.
     pub(super) finish: Option<Finish>,
+    /// What it reads from a log's files.
+    pub(super) catchup: Option<Box<Catchup>>,
     /// To be told next; its records end where `boundary` is.
     pub(super) gap: Option<Gap>,
     /// Absolute limit of frame bytes.
@@ -58,8 +61,9 @@ impl Subscriber {
             boundary,
             position: boundary.position,
             taken_bytes: 0,
-            taken_end_offset: boundary.offset,
+            taken_end: boundary,
             finish: None,
+            catchup: None,
             gap: None,
             credit_limit,
             sent_bytes: 0,
@@ -69,6 +73,11 @@ impl Subscriber {
             home,
             name: name.into(),
         }
+    }
+
+    #[inline]
+    pub(super) fn has_window(&self) -> bool {
+        self.catchup.as_ref().is_some_and(|catchup| catchup.has_window())
     }
 
     #[inline]
@@ -268,9 +277,7 @@ impl Subscribers {
             .iter()
             .flatten()
             .filter(|subscriber| {
-                subscriber.taken_bytes > 0
-                    && subscriber.position < to
-                    && subscriber.position + u64::from(subscriber.taken_bytes) > from
+                subscriber.taken_bytes > 0 && subscriber.position < to && subscriber.taken_end.position > from
             })
             .map(|subscriber| subscriber.boundary.position.max(from))
             .min()

@@ -1,7 +1,7 @@
 //! Delivery: what a subscriber gets next, and what became of it.
 
 use super::log::Boundary;
-use super::{Partition, State, Taken, small};
+use super::{Partition, State, Taken};
 use crate::buf::{Buffers, Span};
 use crate::ids::SubscriberId;
 
@@ -18,8 +18,23 @@ impl Partition {
         if self.state == State::Deleted {
             return subscriber.finish.is_some();
         }
-        let waits = subscriber.gap.is_some() || subscriber.position < self.log.end().position;
+        if self.durable.is_some()
+            && subscriber.finish.is_none()
+            && let Some(works) = self.has_work_behind(subscriber)
+        {
+            return works;
+        }
+        let waits = subscriber.gap.is_some() || subscriber.position < self.visible().position;
         subscriber.in_frame() || (waits && subscriber.credit_left() > 0)
+    }
+
+    /// What subscribers may get: all of the log, or what is written of it.
+    #[inline]
+    pub(super) fn visible(&self) -> Boundary {
+        match &self.durable {
+            None => self.log.end(),
+            Some(durable) => durable.visible(),
+        }
     }
 
     /// Gives out what comes next for a subscriber: whole frames (and the rest of one that was begun), at
@@ -38,7 +53,7 @@ impl Partition {
         out: &mut Vec<Span>,
     ) -> Taken {
         assert!(spans_max > 0, "room for a span");
-        let end = self.log.end();
+        let end = self.visible();
         let deleted = self.state == State::Deleted;
         let subscriber = self.subscribers.at_mut(id);
         assert!(!subscriber.in_flight(), "what was taken is accounted for first");
@@ -52,13 +67,28 @@ impl Partition {
         if deleted || (credit == 0 && !subscriber.in_frame()) {
             return Taken::default();
         }
+        if subscriber.has_window() {
+            return self.take_window(&buffers.memory, id, bytes_max, spans_max, out);
+        }
         let gap = subscriber.gap.take();
         if let Some(gap) = gap {
             subscriber.missed_records += gap.records;
             self.counters.gap_records += gap.records;
         }
+        if self.durable.is_some() && subscriber.position == subscriber.boundary.position {
+            // The end of a flush is where the next one's frames begin.
+            let first = self.log.start();
+            let at =
+                if subscriber.boundary.offset == first.offset { first.position } else { subscriber.position };
+            subscriber.position = self.log.holes.over(at);
+            subscriber.boundary.position = subscriber.position;
+            if subscriber.boundary.offset < first.offset {
+                // Only the gap: the rest is read from the files.
+                return Taken { gap, ..Taken::default() };
+            }
+        }
         let (position, boundary) = (subscriber.position, subscriber.boundary);
-        let waiting = end.position - position;
+        let waiting = end.position.saturating_sub(position);
         if waiting == 0 {
             return Taken { gap, ..Taken::default() };
         }
@@ -67,14 +97,15 @@ impl Partition {
         } else {
             self.take_end(buffers, position, boundary, u64::from(bytes_max), credit)
         };
-        let mut at = position;
+        let (mut at, mut bytes) = (position, 0);
         for _ in 0..spans_max {
-            if at == until.position {
+            if at >= until.position {
                 break;
             }
             let span = self.log.span_from(at, until.position);
             out.push(span);
-            at += u64::from(span.bytes);
+            bytes += span.bytes;
+            at = self.log.holes.over(at + u64::from(span.bytes));
         }
         if at < until.position {
             // Spans ran out: they end where one run does, and there a frame ends.
@@ -82,8 +113,8 @@ impl Partition {
             debug_assert_eq!(until.position, at, "runs are whole frames");
         }
         let subscriber = self.subscribers.at_mut(id);
-        subscriber.taken_bytes = small(until.position - position);
-        subscriber.taken_end_offset = until.offset;
+        subscriber.taken_bytes = bytes;
+        subscriber.taken_end = until;
         Taken { bytes: subscriber.taken_bytes, records: records(boundary.offset, until.offset), gap }
     }
 
@@ -106,6 +137,8 @@ impl Partition {
             by_credit = self.log.after(memory, by_credit);
         }
         let until = if by_bytes.position < by_credit.position { by_bytes } else { by_credit };
+        let visible = self.visible();
+        let until = if until.position > visible.position { visible } else { until };
         if until.position > position { until } else { self.log.after(memory, boundary) }
     }
 
@@ -143,11 +176,17 @@ impl Partition {
         if bytes == 0 {
             return 0;
         }
-        subscriber.position += u64::from(bytes);
-        let (before, position) = (subscriber.boundary, subscriber.position);
+        let before = subscriber.boundary;
         let boundary = if bytes == taken_bytes {
-            Boundary { position, offset: subscriber.taken_end_offset }
+            subscriber.position = subscriber.taken_end.position;
+            subscriber.taken_end
+        } else if let Some((position, boundary)) = self.sent_of_window(&buffers.memory, id, bytes) {
+            self.subscribers.at_mut(id).position = position;
+            boundary
         } else {
+            let position =
+                self.log.holes.over(self.log.holes.advance(self.subscribers.at(id).position, bytes.into()));
+            self.subscribers.at_mut(id).position = position;
             self.log.floor(&buffers.memory, before, position)
         };
         if boundary.position > before.position {

@@ -51,6 +51,7 @@ pub(super) fn spec(kind: TopicKind, overflow: Overflow) -> PartitionSpec {
         ring_bytes: RING_BYTES,
         first_offset: 0,
         committed: Vec::new(),
+        log: None,
     }
 }
 

@@ -6,8 +6,8 @@ use crate::control::api::{MemoryItem, MemoryPlan};
 use crate::ids::{RegionId, ShardId};
 use crate::io::host;
 use crate::limits::{
-    CHANNELS_PER_CONNECTION, CONTROL_BLOCK_BYTES, MESH_RING_MESSAGES, OPENED_RING_BYTES, SEND_MEMORY_BYTES,
-    SHARED_RING_BYTES, SUBSCRIPTIONS_PER_CONNECTION,
+    CHANNELS_PER_CONNECTION, CONTROL_BLOCK_BYTES, LOG_WRITE_MEMORY_BYTES, MESH_RING_MESSAGES,
+    OPENED_RING_BYTES, SEND_MEMORY_BYTES, SHARED_RING_BYTES, SUBSCRIPTIONS_PER_CONNECTION,
 };
 use crate::mesh::mesh_bytes;
 use crate::metrics::CounterPage;
@@ -58,6 +58,8 @@ pub(super) enum Region {
     Opened,
     /// Where records are sealed to.
     Sealed,
+    /// Small flushes of logs, and what lagging consumers read.
+    Log,
     Bulk(u16),
 }
 
@@ -118,6 +120,11 @@ impl ServerPlan {
         SEND_MEMORY_BYTES.max(8 * self.limits.frame_bytes_max.next_power_of_two())
     }
 
+    /// Bytes of each shard's memory for logs.
+    pub(super) fn log_bytes(&self) -> u32 {
+        LOG_WRITE_MEMORY_BYTES + self.limits.log_read_bytes
+    }
+
     /// The id of a shard's region; the same on every shard.
     pub(super) fn region(&self, shard: ShardId, region: Region) -> RegionId {
         let number = match region {
@@ -126,7 +133,8 @@ impl ServerPlan {
             Region::Control => 2,
             Region::Opened => 3,
             Region::Sealed => 4,
-            Region::Bulk(number) => 5 + u32::from(number),
+            Region::Log => 5,
+            Region::Bulk(number) => 6 + u32::from(number),
         };
         RegionId(u32::from(shard.0) * self.regions_of_a_shard() + number)
     }
@@ -137,7 +145,7 @@ impl ServerPlan {
     }
 
     fn regions_of_a_shard(&self) -> u32 {
-        5 + u32::from(self.bulk_regions())
+        6 + u32::from(self.bulk_regions())
     }
 
     fn items(&self, config: &Config) -> MemoryPlan {
@@ -156,6 +164,7 @@ impl ServerPlan {
             add("rings of opened records", shards, self.opened_bytes().into(), "limits.frame_bytes_max");
             add("memory for sealed records", shards, self.sealed_bytes().into(), "tls");
         }
+        add("memory for logs on their way", shards, self.log_bytes().into(), "limits.frame_bytes_max");
         let blocks = shards * u64::from(self.limits.control_blocks);
         add("blocks for control frames", blocks, CONTROL_BLOCK_BYTES.into(), "limits.connections_max");
         for table in tables(&self.limits) {

@@ -49,6 +49,7 @@ struct Receive {
     /// Only where TLS is spoken, like the next.
     opened: Option<(RegionId, Arc<Mapping>)>,
     sealed: Option<(RegionId, Arc<Mapping>)>,
+    log: (RegionId, Arc<Mapping>),
 }
 
 /// What a shard's thread takes along.
@@ -229,6 +230,7 @@ impl Seats<'_> {
             shared: mirrored(Region::Shared, plan.shared_bytes)?,
             straddle: plain(Region::Straddle, plan.straddle_bytes.into())?,
             control: plain(Region::Control, plan.control_bytes())?,
+            log: plain(Region::Log, plan.log_bytes().into())?,
             bulk: (0..plan.bulk_regions())
                 .map(|number| mirrored(Region::Bulk(number), plan.bulk_bytes))
                 .collect::<Result<_, _>>()?,
@@ -353,6 +355,7 @@ impl WithIo for Sitting<'_> {
             counters: parts.counters,
             census: parts.census,
             buffers,
+            log_memory: (seat.receive.log.0, seat.receive.log.1.bytes() as u64),
             control_region: seat.receive.control.0,
             listeners: parts.listeners,
             tls,
@@ -367,7 +370,9 @@ impl WithIo for Sitting<'_> {
 fn attach<I: Io>(io: &mut I, own: &Receive, others: &[Receive]) -> Buffers {
     let mut memory = Memory::new();
     memory.attach(own.shared.0, Arc::clone(&own.shared.1)); // the backend has it already
-    for (id, mapping) in [&own.straddle, &own.control].into_iter().chain(&own.opened).chain(&own.sealed) {
+    for (id, mapping) in
+        [&own.straddle, &own.control, &own.log].into_iter().chain(&own.opened).chain(&own.sealed)
+    {
         memory.attach(*id, Arc::clone(mapping));
         io.attach_region(*id, mapping, false);
     }
@@ -377,7 +382,7 @@ fn attach<I: Io>(io: &mut I, own: &Receive, others: &[Receive]) -> Buffers {
     }
     for other in others {
         for (id, mapping) in
-            [&other.shared, &other.straddle].into_iter().chain(&other.bulk).chain(&other.opened)
+            [&other.shared, &other.straddle, &other.log].into_iter().chain(&other.bulk).chain(&other.opened)
         {
             memory.attach(*id, Arc::clone(mapping));
             io.attach_region(*id, mapping, false);

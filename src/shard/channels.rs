@@ -10,6 +10,7 @@ use crate::proto::header::{AckLevel, FLAG_ACK_LEVEL_SHIFT, FLAG_DUPLICATE, Frame
 
 use super::conn::NONE;
 use super::demand::Demand;
+use super::messages::RemoteAck;
 use super::topics::PartitionSlot;
 
 /// Where a channel's partition is.
@@ -35,6 +36,20 @@ pub(super) struct AckPoint {
     pub span: u32,
     pub append_time_ns: u64,
     pub duplicate: bool,
+}
+
+impl AckPoint {
+    /// As its message says it.
+    pub(super) fn of(sequence: u64, ack: RemoteAck) -> AckPoint {
+        let RemoteAck { offset, span, append_time_ns, duplicate, waits: _ } = ack;
+        AckPoint { sequence, offset, span, append_time_ns, duplicate }
+    }
+
+    /// For its message.
+    pub(super) fn remote(self, waits: bool) -> RemoteAck {
+        let AckPoint { sequence: _, offset, span, append_time_ns, duplicate } = self;
+        RemoteAck { offset, span, append_time_ns, duplicate, waits }
+    }
 }
 
 /// One producer on one partition.
@@ -64,7 +79,9 @@ pub(super) struct Channel {
     pub listed: bool,
     /// Batches lent to the owner that have not come back.
     pub lent: u32,
-    /// Closed by the client while batches were lent; freed when they are back.
+    /// Batches that are stored and have not reached the channel's level.
+    pub waiting: u32,
+    /// Closed by the client while batches were lent or waiting; freed when none are.
     pub releasing: bool,
 }
 
@@ -78,7 +95,7 @@ impl Channel {
     /// A frame that is alone may be larger than what was granted.
     #[must_use]
     pub(super) fn spend(&mut self, frame_bytes: u32) -> Option<u32> {
-        let alone = self.unacked == 0 && self.lent == 0;
+        let alone = self.unacked == 0 && self.lent == 0 && self.waiting == 0;
         let granted = u32::try_from(self.available()).unwrap_or(u32::MAX).min(frame_bytes);
         if granted < frame_bytes && !alone {
             return None; // nothing is counted, so that all that was granted is given back with the channel
@@ -161,6 +178,7 @@ impl ChannelTable {
             turned_away: 0,
             listed: false,
             lent: 0,
+            waiting: 0,
             releasing: false,
         };
         if let Some(index) = self.free.pop() {

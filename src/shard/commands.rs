@@ -7,7 +7,7 @@ use crate::io::Io;
 use crate::lifecycle::State;
 use crate::limits::CONTROL_BLOCK_BYTES;
 use crate::metrics::Counter;
-use crate::partition::{Partition, PartitionSpec};
+use crate::partition::{LogSpec, Partition, PartitionSpec};
 use crate::proto::code::Code;
 use crate::proto::control::Refusal;
 use crate::proto::header::{FrameHeader, Kind};
@@ -47,7 +47,7 @@ impl<I: Io> Shard<I> {
                 self.report(Report::Done { ticket, shard });
             }
             Command::Describe { ticket, topic } => self.describe(ticket, topic),
-            Command::Log(_) => {}
+            Command::Log(command) => self.log_command(command),
             Command::PauseServer { paused } => {
                 // A server that drains stays with it; asked for twice, it stays as it is.
                 let _left = self.state.advance(if paused { State::Paused } else { State::Running });
@@ -96,6 +96,11 @@ impl<I: Io> Shard<I> {
             ring_bytes: topic.ring_bytes,
             first_offset: partition.first_offset,
             committed: partition.committed.clone(),
+            log: partition.log.clone().map(|recovered| LogSpec {
+                recovered,
+                durability: topic.durability,
+                snapshot_bytes: self.limits.log_snapshot_bytes,
+            }),
         };
         self.topics.own(Owned {
             partition: Partition::new(spec),
@@ -106,6 +111,7 @@ impl<I: Io> Shard<I> {
             pinning: false,
             credit: CreditQueue::new(self.limits.frame_bytes_max, topic.ring_bytes),
             reported_end: partition.first_offset,
+            log: partition.log.is_some().then(Box::default),
         });
     }
 
@@ -145,6 +151,7 @@ impl<I: Io> Shard<I> {
             if let Some(owned) = self.topics.get_mut(slot).filter(|owned| owned.topic == topic) {
                 owned.partition.delete(&mut self.buffers);
                 owned.credit.forget_local();
+                self.refuse_waiting(slot, Code::NoSuchTopicNow, "");
             }
         }
         let local: Vec<PartitionSlot> = ids.iter().filter_map(|&id| self.slot_of(id)).collect();
@@ -176,6 +183,11 @@ impl<I: Io> Shard<I> {
                 self.unsubscribe(id, index);
                 continue;
             }
+            if let Some((request, _)) = self.subscriptions[index].announce.take() {
+                self.refuse(id, request, Code::TopicDeleted, String::new());
+                self.unsubscribe(id, index);
+                continue;
+            }
             let detail = format!("partition {partition}");
             let refusal = Refusal { code: Code::TopicDeleted, retry_after_us: 0, record: None, detail };
             self.say(id, &refusal.frame(Kind::Error, partition.0, 0));
@@ -188,6 +200,13 @@ impl<I: Io> Shard<I> {
         let consumers = self.remote_consumers.iter();
         let of_topic = consumers.filter(|(_, consumer)| consumer.used && ids.contains(&consumer.partition));
         for index in of_topic.map(|(index, _)| index).collect::<Vec<_>>() {
+            let consumer = &mut self.remote_consumers[index];
+            if let Some((request, _)) = consumer.announce.take() {
+                let (to, partition, result) = (consumer.to, consumer.partition, Err(Code::TopicDeleted));
+                self.answer(to.shard, Message::RemoteSubscribed { to, request, partition, result });
+                self.remove_remote_consumer(index);
+                continue;
+            }
             self.say_whole(index);
         }
     }
@@ -212,13 +231,16 @@ impl<I: Io> Shard<I> {
         let subscribed = self.subscriptions.iter().any(|(_, entry)| {
             entry.conn.0 != NONE && of_topic(entry.partition) && !matches!(entry.feed, Feed::Nowhere)
         });
+        let writing = topic.partitions.iter().filter_map(|partition| self.slot_of(partition.id));
         subscribed
+            || writing.map(|slot| &self.topics[slot]).any(Owned::has_file_operations)
             || self.remote_consumers.iter().any(|(_, consumer)| consumer.used && of_topic(consumer.partition))
     }
 
     fn forget_partition(&mut self, partition: &TopicPartition) {
         if let Some(slot) = self.slot_of(partition.id) {
             self.forget_remote_producers(slot);
+            self.forget_log(slot);
             self.pinning.retain(|&pinning| pinning != slot);
             self.dirty_partitions.retain(|&dirty| dirty != slot);
             self.starving.retain(|&starving| starving != slot);
@@ -234,6 +256,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.drain_deadline_ns = Some(deadline_ns);
+        self.finish_logs();
         self.stop_accepting();
         for id in self.conns.ids() {
             if self.conns[id].phase == Phase::Open {
@@ -266,7 +289,8 @@ impl<I: Io> Shard<I> {
             if leftover == 0 {
                 self.say_delivered();
             }
-            let everywhere = leftover == 0 && self.delivered_elsewhere + 1 >= self.shards;
+            let everywhere =
+                leftover == 0 && self.delivered_elsewhere + 1 >= self.shards && self.logs_settled();
             if everywhere && self.all_quiet() || late {
                 self.drain_leftover = Some(leftover);
                 self.say_goodbye();
@@ -297,7 +321,11 @@ impl<I: Io> Shard<I> {
     fn all_quiet(&self) -> bool {
         let quiet = |conn: &Conn| {
             let owes = conn.secured.as_ref().is_some_and(|secured| secured.owes());
-            conn.outbox.is_empty() && conn.sending.is_none() && conn.lent == 0 && !owes
+            conn.outbox.is_empty()
+                && conn.sending.is_none()
+                && conn.lent == 0
+                && conn.waiting_acks == 0
+                && !owes
         };
         let asked = |feed: &Feed| matches!(feed, Feed::Asked { .. });
         self.conns.in_use().all(quiet) && !self.subscriptions.iter().any(|(_, entry)| asked(&entry.feed))
@@ -360,6 +388,7 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn every_second(&mut self) {
         self.report_log_ends();
+        self.logs_every_second();
         self.publish_copies();
         let mut retained = 0;
         let (mut evicted_records, mut evicted_bytes) = (0, 0);

@@ -142,6 +142,8 @@ pub(super) struct Conn {
     pub waiting: u32,
     /// Spans lent to other shards that have not come back.
     pub lent: u32,
+    /// Batches of its channels that are stored and have not reached the level they are acknowledged at.
+    pub waiting_acks: u32,
     /// Earliest time an acknowledgement held back for pacing is due; `u64::MAX` for none.
     pub ack_due_ns: u64,
     /// To be closed when the phase is over.
@@ -319,6 +321,7 @@ fn vacant() -> Conn {
         channel_count: 0,
         waiting: 0,
         lent: 0,
+        waiting_acks: 0,
         ack_due_ns: u64::MAX,
         doomed: false,
         close_when_sent: false,

@@ -1,6 +1,6 @@
 //! From a partition that has something new to the connections that want it.
 
-use crate::ids::PartitionId;
+use crate::ids::{PartitionId, SubscriberId};
 use crate::io::Io;
 use crate::limits::SPANS_PER_SEND;
 
@@ -39,6 +39,15 @@ impl<I: Io> Shard<I> {
                     self.mark_dirty(conn);
                 }
                 Place::Remote(index) => self.lend(index),
+            }
+        }
+        if self.topics[slot].partition.is_log() {
+            let partition = &self.topics[slot].partition;
+            let behind = partition.subscribers().filter(|&(subscriber, _)| partition.wants_read(subscriber));
+            wanted.extend(behind.map(|(subscriber, _)| u64::from(subscriber.0)));
+            for subscriber in wanted.drain(..) {
+                let subscriber = u32::try_from(subscriber).expect("it was one");
+                self.feed_from_log(slot, SubscriberId(subscriber));
             }
         }
         self.wanted = wanted;

@@ -16,6 +16,7 @@ use crate::wire::batch;
 use super::Shard;
 use super::channels::{AckPoint, Home};
 use super::conn::Phase;
+use super::credit::Waiter;
 use super::messages::BatchRefused;
 use super::topics::PartitionSlot;
 
@@ -157,6 +158,8 @@ impl<I: Io> Shard<I> {
         let owner = self.owner_key(id, handle);
         let result = self.store(slot, producer, owner, &[frame], Source::Local, header, verified);
         match result {
+            Ok(point)
+                if self.wait_for_level(slot, self.channels[handle].level, Waiter::Here(handle), point) => {}
             Ok(point) if point.duplicate => self.ack_now(id, handle, point),
             Ok(point) => self.ack_later(id, handle, point),
             Err(refused) => self.nack(id, handle, header.sequence, refused),
@@ -178,6 +181,13 @@ impl<I: Io> Shard<I> {
         let state = self.state;
         let owned = &mut self.topics[slot];
         let sequence = header.sequence;
+        if let Some(reason) = owned.partition.fenced() {
+            return Err(BatchRefused {
+                code: Code::PartitionFenced,
+                record: None,
+                detail: reason.to_owned(),
+            });
+        }
         match owned.partition.admit(producer, owner, sequence, header.body_checksum) {
             Admission::New => {}
             Admission::Duplicate { offset, span, append_time_ns } => {
@@ -197,6 +207,9 @@ impl<I: Io> Shard<I> {
             State::Paused => return Err(Code::TopicPaused.into()),
             _ => return Err(Code::Draining.into()),
         }
+        if owned.log.as_ref().is_some_and(|log| log.acks.is_full()) {
+            return Err(Code::BackPressure.into());
+        }
         let appended =
             owned.partition.append(&mut self.buffers, pieces, source, header, producer, self.clock.wall_ns);
         let appended = match appended {
@@ -205,9 +218,14 @@ impl<I: Io> Shard<I> {
                 if !code.retryable() {
                     owned.partition.consume_sequence(producer, owner, sequence, code);
                 }
-                return Err(code.into());
+                let detail = owned.why_not(code);
+                return Err(BatchRefused { code, record: None, detail });
             }
         };
+        if owned.partition.is_log() {
+            self.list_log(slot);
+        }
+        let owned = &mut self.topics[slot];
         if !owned.pinning && owned.partition.holds_receive_memory() {
             owned.pinning = true;
             self.pinning.push(slot);
@@ -235,7 +253,7 @@ impl<I: Io> Shard<I> {
         self.counters.refused(refused.code);
         // What was accepted before is acknowledged first, so that the client sees one order.
         self.ack_pending(id, handle);
-        let retry_after_us = if refused.code.retryable() { RETRY_AFTER_US } else { 0 };
+        let retry_after_us = retry_after_us(refused.code);
         let refusal =
             Refusal { code: refused.code, retry_after_us, record: refused.record, detail: refused.detail };
         let frame = refusal.frame(Kind::Nack, handle, sequence);
@@ -243,5 +261,12 @@ impl<I: Io> Shard<I> {
     }
 }
 
-/// A client told to try again waits at least this long.
-const RETRY_AFTER_US: u32 = 1_000;
+/// How long a client that is told to try again waits at least.
+const fn retry_after_us(code: Code) -> u32 {
+    match code {
+        // These end when somebody does something about them.
+        Code::DiskFull | Code::PartitionFenced => 1_000_000,
+        code if code.retryable() => 1_000,
+        _ => 0,
+    }
+}

@@ -15,7 +15,7 @@ use crate::partition::Gap;
 use crate::partition::PartitionStatus;
 use crate::proto::code::Code;
 use crate::proto::control::Start;
-use crate::proto::header::FrameHeader;
+use crate::proto::header::{AckLevel, FrameHeader};
 use crate::topic::Topic;
 
 /// A connection of some shard, named so that a late message for a former owner of the slot is recognised.
@@ -35,7 +35,14 @@ pub enum Message {
     /// A connection changes its shard before any record has flowed.
     Adopt(Box<Adoption>),
     /// A producer's channel on a partition of the receiving shard.
-    RemoteOpen { from: ConnRef, request: u64, channel: u32, partition: PartitionId, producer_id: u64 },
+    RemoteOpen {
+        from: ConnRef,
+        request: u64,
+        channel: u32,
+        partition: PartitionId,
+        producer_id: u64,
+        level: AckLevel,
+    },
     /// The answer; `Ok` has the owner's handle for the channel.
     RemoteOpened { to: ConnRef, request: u64, channel: u32, result: Result<RemoteChannel, Code> },
     /// A verified batch; `span` stays valid until `RemotePublished` gives it back.
@@ -59,6 +66,14 @@ pub enum Message {
         sequence: u64,
         result: Result<RemoteAck, Box<BatchRefused>>,
         credit: u64,
+    },
+    /// Batches of a channel have reached the level it acknowledges, or (by its sequence) one will not.
+    RemoteReached {
+        to: ConnRef,
+        channel: u32,
+        partition: PartitionId,
+        owner_slot: u32,
+        result: Result<RemoteReached, (u64, Box<BatchRefused>)>,
     },
     /// More credit for a channel.
     RemoteCredit { to: ConnRef, channel: u32, partition: PartitionId, owner_slot: u32, grant: u64 },
@@ -168,7 +183,7 @@ impl From<Code> for BatchRefused {
 }
 
 /// See [`Message::RemotePublished`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RemoteAck {
     /// Where the batch is.
     pub offset: u64,
@@ -178,6 +193,19 @@ pub struct RemoteAck {
     pub append_time_ns: u64,
     /// It had been stored before.
     pub duplicate: bool,
+    /// The channel's level is yet to be reached: `RemoteReached` tells when it is.
+    pub waits: bool,
+}
+
+/// Acknowledgements of one channel that have become due together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteReached {
+    /// How many.
+    pub batches: u32,
+    /// The last of them.
+    pub last: RemoteAck,
+    /// Its sequence.
+    pub sequence: u64,
 }
 
 /// See [`Message::RemoteSubscribe`].

@@ -2,7 +2,7 @@
 //! receive memory. It is generic over the world it runs in ([`Io`]) and never asks which.
 //!
 //! A tick reads the clock once and does bounded work in fixed phases:
-//! completions -> mesh -> handshakes -> timers -> bulk reads -> fan-out -> credit and acknowledgements -> sends -> recycling.
+//! completions -> mesh -> handshakes -> timers -> bulk reads -> logs -> fan-out -> credit and acknowledgements -> sends -> recycling.
 //!
 //! Invariants:
 //! 1. Receive memory named by a completion may be read until the end of the tick; what has to live longer
@@ -15,6 +15,7 @@
 mod accept;
 mod acks;
 mod bulk;
+mod catchup;
 mod channels;
 mod close;
 mod commands;
@@ -24,6 +25,8 @@ mod demand;
 mod fanout;
 mod ingest;
 mod list;
+mod log_acks;
+mod logs;
 pub mod messages;
 mod moving;
 mod open;
@@ -63,6 +66,7 @@ use crate::wire::batch::BatchLimits;
 use channels::ChannelTable;
 use conn::ConnTable;
 use list::List;
+use logs::Logs;
 use messages::{Message, Report};
 use outbox::BlockPool;
 use sealing::Sealing;
@@ -123,6 +127,8 @@ pub struct ShardSpec {
     pub census: Arc<Census>,
     /// Receive memory, attached.
     pub buffers: Buffers,
+    /// Memory of the logs, attached to `buffers` and to the backend.
+    pub log_memory: (RegionId, u64),
     /// Region of the control blocks, attached to `buffers` and to the backend.
     pub control_region: RegionId,
     /// Listening sockets.
@@ -171,6 +177,7 @@ pub struct Shard<I: Io> {
 
     tls: Option<ShardTls>,
     sealing: Sealing,
+    logs: Logs,
     /// Handshakes with something to go on with, in their turn.
     handshakes: VecDeque<ConnId>,
     /// Connections whose handshake goes on only to say no.
@@ -294,6 +301,7 @@ impl<I: Io> Shard<I> {
             shard_addresses: spec.shard_addresses,
             sessions: 0,
             sealing: Sealing::new(spec.tls.as_ref()),
+            logs: Logs::new(spec.log_memory, limits.frame_bytes_max),
             tls: spec.tls,
             handshakes: VecDeque::new(),
             refusing: 0,
@@ -380,6 +388,7 @@ impl<I: Io> Shard<I> {
         self.shake_hands();
         self.expire_timers();
         self.visit_bulk();
+        self.work_off_logs();
         self.fan_out();
         self.feed_starving();
         self.flush_acks();
@@ -397,7 +406,9 @@ impl<I: Io> Shard<I> {
         match token.kind() {
             TokenKind::Wake => self.counters.add(Counter::WakesReceived, 1),
             TokenKind::Accept => self.accepted(token.index(), completion),
-            TokenKind::FileWrite | TokenKind::FileSync | TokenKind::FileRead => {}
+            TokenKind::FileWrite => self.log_written(completion),
+            TokenKind::FileSync => self.log_synced(completion),
+            TokenKind::FileRead => self.log_read(completion),
             kind => {
                 // A completion whose slot has changed hands cannot be: a slot is freed at `ops == 0`.
                 let id =

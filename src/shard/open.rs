@@ -45,8 +45,8 @@ impl<I: Io> Shard<I> {
             return self.open_local(id, request, handle, partition, open.producer_id);
         }
         let from = self.conn_ref(id);
-        let message =
-            Message::RemoteOpen { from, request, channel: handle, partition, producer_id: open.producer_id };
+        let (producer_id, level) = (open.producer_id, self.channels[handle].level);
+        let message = Message::RemoteOpen { from, request, channel: handle, partition, producer_id, level };
         if self.try_send(usize::from(owner.0), message).is_err() {
             self.channels[handle].home = Home::Gone;
             self.end_channel(id, handle);
@@ -114,7 +114,7 @@ impl<I: Io> Shard<I> {
         let Some(channel) = self.channels.of(id, handle) else {
             return self.fail(id, Code::UnknownChannel, format!("release of channel {handle}"));
         };
-        let lent = channel.lent > 0;
+        let lent = channel.lent > 0 || channel.waiting > 0;
         channel.releasing = lent;
         self.ack_pending(id, handle);
         if !lent {
@@ -125,6 +125,10 @@ impl<I: Io> Shard<I> {
     /// Ends a channel: the partition forgets its credit and remembers its producer.
     pub(super) fn end_channel(&mut self, id: ConnId, handle: u32) {
         self.unlink_channel(id, handle);
+        self.conns[id].waiting_acks -= std::mem::take(&mut self.channels[handle].waiting);
+        if let Home::Local { slot, .. } = self.channels[handle].home {
+            self.stop_waiting(slot, Waiter::Here(handle));
+        }
         let channel = &self.channels[handle];
         let (home, unused, demand) = (channel.home, channel.available(), channel.demand);
         let owner = self.owner_key(id, handle);
@@ -226,8 +230,12 @@ impl<I: Io> Shard<I> {
                     log_start_offset: new.log_start_offset,
                     log_end_offset: new.log_end_offset,
                 };
-                let frame = subscribed.frame(request, partition.0);
-                self.say(id, &frame);
+                if new.seeking {
+                    self.subscriptions[index].announce = Some((request, subscribed));
+                } else {
+                    self.say(id, &subscribed.frame(request, partition.0));
+                }
+                self.feed_from_log(slot, new.id);
             }
             Err(code) => {
                 self.remove_subscription(id, index);
@@ -263,7 +271,10 @@ impl<I: Io> Shard<I> {
         };
         match self.subscriptions[index].feed {
             Feed::Local { slot, subscriber } => match self.topics[slot].partition.credit(subscriber, limit) {
-                Ok(()) => self.mark_dirty(id),
+                Ok(()) => {
+                    self.mark_dirty(id);
+                    self.feed_from_log(slot, subscriber);
+                }
                 Err(code) => self.fail(id, code, format!("partition {partition}, limit {limit}")),
             },
             Feed::Remote { .. } | Feed::Asked { .. } => {
@@ -398,6 +409,7 @@ impl<I: Io> Shard<I> {
         let feed = std::mem::replace(&mut entry.feed, Feed::Nowhere);
         match feed {
             Feed::Local { slot, subscriber } => {
+                self.stop_reading(slot, subscriber);
                 self.topics[slot].partition.unsubscribe(&mut self.buffers, subscriber);
             }
             Feed::Remote { shard, subscriber, lent } => {

@@ -14,7 +14,7 @@ use crate::limits::HEADER_BYTES_U32;
 use crate::partition::{ProducerSlot, Source};
 use crate::proto::code::Code;
 use crate::proto::control::Subscribed;
-use crate::proto::header::FrameHeader;
+use crate::proto::header::{AckLevel, FrameHeader};
 
 use super::Shard;
 use super::channels::{AckPoint, Home};
@@ -36,6 +36,8 @@ pub(super) struct RemoteProducer {
     pub channel: u32,
     pub slot: PartitionSlot,
     producer: ProducerSlot,
+    /// What it acknowledges.
+    level: AckLevel,
     pub used: bool,
     /// Granted to the channel and not used, wherever the grants are.
     pub granted: u64,
@@ -52,6 +54,7 @@ fn vacant_producer() -> RemoteProducer {
         channel: NONE,
         slot: PartitionSlot(NONE),
         producer: ProducerSlot(NONE),
+        level: AckLevel::Received,
         used: false,
         granted: 0,
         demand: Demand::default(),
@@ -63,8 +66,8 @@ impl<I: Io> Shard<I> {
     pub(super) fn message(&mut self, from: usize, message: Message) {
         match message {
             Message::Adopt(adoption) => self.adopt(*adoption),
-            Message::RemoteOpen { from, request, channel, partition, producer_id } => {
-                let result = self.remote_open(from, channel, partition, producer_id);
+            Message::RemoteOpen { from, request, channel, partition, producer_id, level } => {
+                let result = self.remote_open(from, channel, partition, producer_id, level);
                 self.answer(from.shard, Message::RemoteOpened { to: from, request, channel, result });
             }
             Message::RemoteOpened { to, request, channel, result } => {
@@ -85,6 +88,13 @@ impl<I: Io> Shard<I> {
             Message::RemotePublished { to, channel, span, sequence, result, credit } => {
                 self.buffers.receive.release(span);
                 self.remote_published(to, channel, sequence, result, credit);
+            }
+            Message::RemoteReached { to, channel, partition, owner_slot, result } => {
+                if let Some(id) = self.remote_channel(to, channel)
+                    && self.is_same_channel(channel, partition, owner_slot)
+                {
+                    self.remote_reached(id, channel, result);
+                }
             }
             Message::RemoteCredit { to, channel, partition, owner_slot, grant } => {
                 self.remote_credit(to, channel, partition, owner_slot, grant);
@@ -137,6 +147,7 @@ impl<I: Io> Shard<I> {
         channel: u32,
         partition: PartitionId,
         producer_id: u64,
+        level: AckLevel,
     ) -> Result<RemoteChannel, Code> {
         let slot = self.slot_of(partition).ok_or_else(|| self.topics.why_missing(partition))?;
         let owner = owner_key(from.shard, from.generation, channel);
@@ -146,6 +157,7 @@ impl<I: Io> Shard<I> {
             channel,
             slot,
             producer: opened.slot,
+            level,
             used: true,
             ..vacant_producer()
         };
@@ -195,11 +207,10 @@ impl<I: Io> Shard<I> {
                 stored
             }
         };
-        let result = result.map_err(Box::new).map(|point| RemoteAck {
-            offset: point.offset,
-            span: point.span,
-            append_time_ns: point.append_time_ns,
-            duplicate: point.duplicate,
+        let result = result.map_err(Box::new).map(|point| {
+            let entry = &self.remote_producers[owner_slot];
+            let (slot, level) = (entry.slot, entry.level);
+            point.remote(self.wait_for_level(slot, level, Waiter::Elsewhere(owner_slot), point))
         });
         let sequence = header.sequence;
         self.answer(
@@ -210,6 +221,7 @@ impl<I: Io> Shard<I> {
 
     fn remote_release(&mut self, from: ConnRef, channel: u32, owner_slot: u32, partition: PartitionId) {
         let Some((slot, producer)) = self.remote_producer(owner_slot, partition) else { return };
+        self.stop_waiting(slot, Waiter::Elsewhere(owner_slot));
         let account = self.remote_producers.remove(owner_slot, vacant_producer());
         let owned = &mut self.topics[slot];
         owned.partition.close_producer(producer, owner_key(from.shard, from.generation, channel));
@@ -325,14 +337,9 @@ impl<I: Io> Shard<I> {
         self.conns[id].lent -= 1;
         self.channels[handle].lent -= 1;
         match result {
+            Ok(ack) if ack.waits => self.count_waiting(handle),
             Ok(ack) => {
-                let point = AckPoint {
-                    sequence,
-                    offset: ack.offset,
-                    span: ack.span,
-                    append_time_ns: ack.append_time_ns,
-                    duplicate: ack.duplicate,
-                };
+                let point = AckPoint::of(sequence, ack);
                 if ack.duplicate {
                     self.ack_now(id, handle, point)
                 } else {
@@ -343,12 +350,7 @@ impl<I: Io> Shard<I> {
             Err(refused) => self.nack(id, handle, sequence, *refused),
         }
         self.extend_credit(id, handle, credit);
-        if self.channels[handle].releasing && self.channels[handle].lent == 0 {
-            self.ack_pending(id, handle);
-            self.end_channel(id, handle);
-        } else if self.conns[id].phase == Phase::Lingering && self.channels[handle].lent == 0 {
-            self.ack_pending(id, handle);
-        }
+        self.after_waiting(id, handle);
         self.nothing_to_send(id);
     }
 
@@ -362,9 +364,7 @@ impl<I: Io> Shard<I> {
     ) {
         let Some(id) = self.remote_channel(to, handle) else { return };
         // The handle may have been released and opened again meanwhile.
-        let same = matches!(self.channels[handle].home,
-            Home::Remote { partition: at, owner_slot: slot, .. } if at == partition && slot == owner_slot);
-        if same {
+        if self.is_same_channel(handle, partition, owner_slot) {
             self.extend_credit(id, handle, grant);
         }
     }
@@ -381,14 +381,22 @@ impl<I: Io> Shard<I> {
     fn remote_subscribe(&mut self, ask: RemoteSubscribe) {
         let (to, request, partition) = (ask.from, ask.request, ask.partition);
         let result = self.add_remote_consumer(ask);
-        let index = result.as_ref().ok().map(|new| new.subscriber);
-        self.answer(to.shard, Message::RemoteSubscribed { to, request, partition, result });
-        if let Some(index) = index {
-            self.lend(index);
+        let Ok((new, seeking)) = result else {
+            let result = result.map(|(new, _)| new);
+            return self.answer(to.shard, Message::RemoteSubscribed { to, request, partition, result });
+        };
+        let consumer = &mut self.remote_consumers[new.subscriber];
+        let (index, slot, subscriber) = (new.subscriber, consumer.slot, consumer.subscriber);
+        if seeking {
+            consumer.announce = Some((request, new));
+        } else {
+            self.answer(to.shard, Message::RemoteSubscribed { to, request, partition, result: Ok(new) });
         }
+        self.feed_from_log(slot, subscriber);
+        self.lend(index);
     }
 
-    fn add_remote_consumer(&mut self, ask: RemoteSubscribe) -> Result<RemoteSubscription, Code> {
+    fn add_remote_consumer(&mut self, ask: RemoteSubscribe) -> Result<(RemoteSubscription, bool), Code> {
         let slot = self.slot_of(ask.partition).ok_or_else(|| self.topics.why_missing(ask.partition))?;
         if self.state == State::Draining {
             // What it would be owed is counted already, and its own shard may be about to say goodbye.
@@ -407,12 +415,13 @@ impl<I: Io> Shard<I> {
         match partition.subscribe(&self.buffers, ask.start, &ask.name, ask.resume, ask.credit, home) {
             Ok(new) => {
                 self.remote_consumers[index].subscriber = new.id;
-                Ok(RemoteSubscription {
+                let subscription = RemoteSubscription {
                     subscriber: index,
                     start_offset: new.start_offset,
                     log_start_offset: new.log_start_offset,
                     log_end_offset: new.log_end_offset,
-                })
+                };
+                Ok((subscription, new.seeking))
             }
             Err(code) => {
                 self.remote_consumers.remove(index, RemoteConsumer::vacant());
@@ -439,6 +448,7 @@ impl<I: Io> Shard<I> {
         let owner = &mut self.topics[slot].partition;
         owner.sent(&mut self.buffers, subscriber, bytes);
         owner.set_blocked(subscriber, blocked);
+        self.feed_from_log(slot, subscriber);
         if self.remote_consumers[index].ending {
             self.remove_remote_consumer(index);
         } else if !blocked {
@@ -497,6 +507,7 @@ impl<I: Io> Shard<I> {
             if self.topics[slot].partition.credit(subscriber, limit).is_err() {
                 self.counters.refused(Code::ConsumerCreditInvalid);
             }
+            self.feed_from_log(slot, subscriber);
             self.lend(index);
         }
     }
@@ -514,6 +525,9 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn remove_remote_consumer(&mut self, index: u32) {
         let consumer = self.remote_consumers.remove(index, RemoteConsumer::vacant());
+        if self.topics.get(consumer.slot).is_some() {
+            self.stop_reading(consumer.slot, consumer.subscriber);
+        }
         if let Some(owned) = self.topics.get_mut(consumer.slot) {
             owned.partition.unsubscribe(&mut self.buffers, consumer.subscriber);
         }

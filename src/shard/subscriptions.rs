@@ -3,8 +3,9 @@
 use crate::ids::{ConnId, PartitionId, ShardId, SubscriberId};
 
 use super::conn::NONE;
-use super::messages::{ConnRef, RemoteDeliver};
+use super::messages::{ConnRef, RemoteDeliver, RemoteSubscription};
 use super::topics::PartitionSlot;
+use crate::proto::control::Subscribed;
 
 /// Where a subscription's bytes come from.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(super) struct Subscription {
     pub ending: bool,
     /// Tell the client when it has ended.
     pub echo: bool,
+    /// The answer to the request, which waits until the first offset is found.
+    pub announce: Option<(u64, Subscribed)>,
 }
 
 /// A table whose slots are reused; it grows to its bound once.
@@ -118,6 +121,7 @@ impl Subscription {
             in_flight: false,
             ending: false,
             echo: false,
+            announce: None,
         }
     }
 }
@@ -135,6 +139,8 @@ pub(super) struct RemoteConsumer {
     pub loan: Option<Box<RemoteDeliver>>,
     /// Unsubscribed while bytes were lent.
     pub ending: bool,
+    /// The answer to the request, which waits until the first offset is found.
+    pub announce: Option<(u64, RemoteSubscription)>,
     /// The slot is in use.
     pub used: bool,
 }
@@ -152,6 +158,7 @@ impl RemoteConsumer {
             lent: false,
             loan: None,
             ending: false,
+            announce: None,
             used: false,
         }
     }

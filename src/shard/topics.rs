@@ -13,6 +13,7 @@ use crate::proto::code::Code;
 use crate::topic::Topic;
 
 use super::credit::CreditQueue;
+use super::logs::OwnedLog;
 
 /// Index of a partition this shard owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +34,24 @@ pub(super) struct Owned {
     pub credit: CreditQueue,
     /// Log end when it was last reported to control.
     pub reported_end: u64,
+    /// Kind `log`.
+    pub log: Option<Box<OwnedLog>>,
+}
+
+impl Owned {
+    /// Whether anything on its files is in flight.
+    pub(super) fn has_file_operations(&self) -> bool {
+        let reads = self.log.as_ref().is_some_and(|log| log.files.iter().any(|open| open.reads > 0));
+        reads || self.partition.log_operations() > 0
+    }
+
+    /// What goes with a refusal, where there is more to say than its code does.
+    pub(super) fn why_not(&self, code: Code) -> String {
+        match (&self.log, code) {
+            (Some(log), Code::DiskFull) => log.refused.clone(),
+            _ => String::new(),
+        }
+    }
 }
 
 /// A topic as the shard knows it.

@@ -172,7 +172,8 @@ impl<I: Io> Shard<I> {
     /// Ends a session that waited only for its last words to be sent.
     pub(super) fn nothing_to_send(&mut self, id: ConnId) {
         let conn = &self.conns[id];
-        if !(conn.outbox.is_empty() && conn.sending.is_none() && conn.resume == NONE && conn.lent == 0) {
+        let idle = conn.outbox.is_empty() && conn.sending.is_none() && conn.resume == NONE;
+        if !idle || conn.lent > 0 || conn.waiting_acks > 0 {
             return;
         }
         let last = conn.phase == Phase::Lingering && (conn.close_when_sent || conn.ended);
@@ -389,6 +390,7 @@ impl<I: Io> Shard<I> {
                 if partition.in_frame(subscriber) && !closing {
                     self.conns[id].resume = subscription;
                 }
+                self.feed_from_log(slot, subscriber);
             }
             Feed::Remote { shard, lent, .. } => {
                 let loan = lent.take().expect("what is in flight was lent");

@@ -84,6 +84,7 @@ impl Log {
             ring_bytes: RING_BYTES as u64,
             first_offset: 0,
             committed: Vec::new(),
+            log: None,
         });
         let slot = partition.open_producer(PRODUCER, OWNER).expect("room for one").slot;
         let subscribers = (0..subscribers)

@@ -364,14 +364,15 @@ fn shard(mesh: MeshEnd<Message>) -> (Shard<World>, Rc<RefCell<Scripted>>) {
     let blocks = region(1, Mapping::plain(1024 * 1024, Pages::Small));
     let control_bytes = bounds.control_blocks as usize * limits::CONTROL_BLOCK_BYTES as usize;
     let control = region(2, Mapping::plain(control_bytes, Pages::Small));
-    let bulk: Vec<_> = (3..3 + u32::from(bounds.bulk_regions))
+    let log = region(3, Mapping::plain(4 * 1024 * 1024, Pages::Small));
+    let bulk: Vec<_> = (4..4 + u32::from(bounds.bulk_regions))
         .map(|id| region(id, mirrored(limits::BULK_REGION_BYTES)))
         .collect();
 
     let buffers = limits::SHARED_BUFFERS_INCREMENTAL;
     let (mut io, world) = World::new(Scripted::new(shared.0, &shared.1, buffers));
     let mut memory = Memory::new();
-    for (id, mapping) in [&shared, &blocks, &control].into_iter().chain(&bulk) {
+    for (id, mapping) in [&shared, &blocks, &control, &log].into_iter().chain(&bulk) {
         memory.attach(*id, Arc::clone(mapping));
         io.attach_region(*id, mapping, false);
     }
@@ -386,6 +387,7 @@ fn shard(mesh: MeshEnd<Message>) -> (Shard<World>, Rc<RefCell<Scripted>>) {
         counters: Arc::new(CounterPage::new()),
         census: Arc::new(Census::new(512, 0)),
         buffers: Buffers { memory, receive: ReceiveMemory::new(spec) },
+        log_memory: (log.0, log.1.bytes() as u64),
         control_region: control.0,
         listeners: vec![Listening { socket: SocketHandle::Simulated(0), secured: false }],
         tls: None,

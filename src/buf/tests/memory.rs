@@ -64,6 +64,7 @@ fn copies_are_made_and_counted_by_reason() {
         (CopyReason::Gather, Copied::default()),
         (CopyReason::Crossing, Copied::default()),
         (CopyReason::Moved, Copied { count: 1, bytes: 11 }),
+        (CopyReason::Block, Copied::default()),
     ];
     assert_eq!(memory.copies().iter().collect::<Vec<_>>(), expected);
     for (reason, copied) in expected {

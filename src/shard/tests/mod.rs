@@ -11,6 +11,8 @@ mod crossing;
 mod draining;
 mod flow;
 mod levels;
+mod log_rig;
+mod logs;
 mod outbox;
 mod random;
 mod receive;

@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use crate::access::Access;
 use crate::buf::{Buffers, Mapping, Memory, Pages, ReceiveMemory, ReceiveSpec, SendMemory};
+use crate::commit_log::RecoveredLog;
 use crate::ids::{PartitionId, RegionId, ShardId, SockId, TopicId};
-use crate::io::scripted::Scripted;
+use crate::io::scripted::{Disk, Scripted};
 use crate::io::{Completions, Io, SocketHandle};
 use crate::limits::{BULK_REGION_BYTES, CONTROL_BLOCK_BYTES, HEADER_BYTES};
 use crate::mesh::{Census, MeshEnd};
 use crate::metrics::CounterPage;
 use crate::proto::control::{Hello, Open, Opened, Start, Subscribe};
-use crate::proto::header::{FrameHeader, Kind};
+use crate::proto::header::{AckLevel, FrameHeader, Kind};
 use crate::shard::messages::{Command, Message, Report};
 use crate::shard::{Listening, Shard, ShardLimits, ShardSpec, ShardTls};
 use crate::tls::record::PLAINTEXT_ROOM_BYTES;
@@ -26,10 +27,12 @@ use crate::wire::batch::BatchBuilder;
 pub(super) const FRAME_BYTES_MAX: u32 = 64 * 1024;
 /// Regions of one shard: shared ring, blocks, control blocks, opened and sealed records, then two for each bulk
 /// connection.
-const REGIONS_PER_SHARD: u32 = 9;
+const REGIONS_PER_SHARD: u32 = 10;
 const RING: RegionId = RegionId(100);
 /// Of each shard's memory for sealed records: small, so that it runs short.
 const SEALED_BYTES: usize = 512 * 1024;
+/// Bytes of each shard's memory for logs.
+const LOG_BYTES: usize = 2 * 1024 * 1024;
 
 pub(super) struct Rig {
     pub shards: Vec<Shard<Scripted>>,
@@ -93,6 +96,7 @@ struct Receive {
     bulk: Vec<(RegionId, Arc<Mapping>)>,
     opened: (RegionId, Arc<Mapping>),
     sealed: (RegionId, Arc<Mapping>),
+    log: (RegionId, Arc<Mapping>),
 }
 
 impl Receive {
@@ -106,13 +110,14 @@ impl Receive {
             control: (region(2), plain((control_blocks * CONTROL_BLOCK_BYTES) as usize)),
             opened: (region(3), mirrored(256 * 1024)),
             sealed: (region(4), plain(SEALED_BYTES)),
+            log: (region(9), plain(LOG_BYTES)),
             bulk: (5..9).map(|number| (region(number), mirrored(BULK_REGION_BYTES as usize))).collect(),
         }
     }
 
     /// What other shards may be lent.
     fn lendable(&self) -> impl Iterator<Item = &(RegionId, Arc<Mapping>)> {
-        [&self.shared, &self.blocks, &self.opened].into_iter().chain(&self.bulk)
+        [&self.shared, &self.blocks, &self.opened, &self.log].into_iter().chain(&self.bulk)
     }
 
     fn buffers(&self, all: &[Receive], io: &mut Scripted) -> Buffers {
@@ -194,11 +199,12 @@ impl Rig {
         let mut ends = MeshEnd::build(usize::from(count) + 1, messages);
         let control = ends.pop().expect("control's end");
         let census = Arc::new(Census::new(32, 0));
-        let mut sockets = None;
+        let (mut sockets, mut disk) = (None, None);
         let mut shards = Vec::new();
         for ((own, mesh), id) in receive.iter().zip(ends).zip((0..count).map(ShardId)) {
             let mut io = Scripted::new(own.shared.0, &own.shared.1, 4);
             io.share(sockets.get_or_insert_with(|| io.sockets()).clone());
+            io.share_disk(disk.get_or_insert_with(|| io.disk()).clone());
             let spec = ShardSpec {
                 id,
                 shards: count,
@@ -209,6 +215,7 @@ impl Rig {
                 counters: Arc::new(CounterPage::new()),
                 census: Arc::clone(&census),
                 buffers: own.buffers(&receive, &mut io),
+                log_memory: (own.log.0, own.log.1.bytes() as u64),
                 control_region: own.control.0,
                 listeners: vec![Listening { socket: SocketHandle::Simulated(0), secured: tls.is_some() }],
                 tls: tls.clone().map(|server| ShardTls {
@@ -351,6 +358,49 @@ impl Rig {
         topic
     }
 
+    /// A topic of kind `log` with a partition for each (shard, what its files hold); it has no files yet, and is not
+    /// ready.
+    pub(super) fn announce_log_topic(
+        &mut self,
+        name: &str,
+        ring_bytes: u64,
+        durability: AckLevel,
+        places: Vec<(u16, RecoveredLog)>,
+    ) -> Arc<Topic> {
+        let mut partitions = Vec::new();
+        for (shard, log) in places {
+            let mapping = Mapping::mirrored(usize::try_from(ring_bytes).expect("small"), Pages::Small);
+            partitions.push(TopicPartition {
+                id: PartitionId(self.next_partition),
+                shard: ShardId(shard),
+                ring: RegionId(RING.0 + self.next_partition),
+                mapping: Arc::new(mapping.expect("memory for a test")),
+                first_offset: log.end.offset,
+                committed: Vec::new(),
+                log: Some(log),
+            });
+            self.next_partition += 1;
+        }
+        let id = TopicId(self.next_topic);
+        self.next_topic += 1;
+        let (kind, overflow) = (TopicKind::Log, Overflow::Block);
+        let name = name.into();
+        let topic = Arc::new(Topic { id, name, kind, overflow, ring_bytes, durability, partitions });
+        self.command_each(|| Command::AddTopic { ticket: 1, topic: Arc::clone(&topic) });
+        topic
+    }
+
+    /// The disk that all shards share.
+    pub(super) fn disk(&self) -> Disk {
+        self.shards[0].io.disk()
+    }
+
+    /// Which shard has a partition.
+    pub(super) fn owner_of(&self, partition: PartitionId) -> usize {
+        let owner = self.shards[0].topics.owner(partition).expect("a partition");
+        usize::from(owner.0)
+    }
+
     pub(super) fn send(&mut self, sock: SockId, bytes: &[u8]) {
         let wire = match &mut self.tls {
             None => bytes.to_vec(),
@@ -380,6 +430,18 @@ impl Rig {
         let frames = frames(&mut bytes);
         self.shards[0].io.peer(sock).outbound = bytes;
         frames
+    }
+
+    /// The next frame that was said in plaintext, if it is whole.
+    pub(super) fn hear_one(&mut self, sock: SockId) -> Option<(FrameHeader, Vec<u8>)> {
+        let mut peer = self.shards[0].io.peer(sock);
+        let first = peer.outbound.first_chunk::<HEADER_BYTES>()?;
+        let header = FrameHeader::parse(first, u32::MAX).expect("a good frame");
+        if peer.outbound.len() < header.frame_bytes() {
+            return None;
+        }
+        let frame = peer.outbound.drain(..header.frame_bytes()).collect();
+        Some((header, frame))
     }
 
     /// A connection to the first shard that has said hello.
@@ -498,6 +560,8 @@ impl Rig {
             assert_eq!(shard.remote_consumers.len(), 0, "other shards' consumers of {id}");
             assert_eq!(shard.buffers.receive.in_use_bytes(), 0, "receive memory of {id}");
             assert_eq!(shard.blocks.in_use(), 0, "control blocks of {id}");
+            assert_eq!(shard.logs.blocks.in_use_bytes(), 0, "memory for logs of {id}");
+            assert!(shard.conns.in_use().all(|conn| conn.waiting_acks == 0), "acknowledgements of {id}");
             assert_eq!(shard.promoted, 0, "regions of {id}");
             assert_eq!(shard.bulk_reading, None, "reads of {id}");
             assert_eq!(shard.holders.first(), None, "partial frames of {id}");

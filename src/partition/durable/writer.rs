@@ -1,0 +1,536 @@
+//! What is written to a `log` partition's files, and when: flushes, segments, syncs. Places and counts only; the bytes
+//! are its caller's.
+//!
+//! A flush is open while frames are appended to it. It is handed out for writing when nothing else is in flight, or when
+//! it is full and closed. One that fits in a block is written from a copy and stays open: more frames go behind what was
+//! written, and the block is written again when the write before has completed. A larger one is closed when it is handed
+//! out. So no byte that is being written changes, and the disk gets as much at once as came while it was busy.
+//!
+//! Invariants:
+//! 1. `durable <= written <= submitted <= end`, in positions and in offsets; `written` only passes a flush when all
+//!    writes handed out before are complete.
+//! 2. A block is in at most one write in flight.
+//! 3. A sync counts for what was written when it was submitted, and for one file; files are synced in order.
+//! 4. After a failure nothing more is handed out.
+
+use std::collections::VecDeque;
+
+use crate::buf::Span;
+use crate::commit_log::format::{FlushHeader, SegmentHeader, digest};
+use crate::commit_log::{
+    BLOCK_BYTES, FLUSH_HEADER_BYTES, IndexEntry, LogPoint, SegmentInfo, block_down, block_up,
+};
+use crate::ids::PartitionId;
+use crate::limits::{FLUSH_BYTES_MAX, LOG_WRITES_IN_FLIGHT, SEGMENT_INDEX_ENTRIES};
+
+/// A file for the next segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextSegment {
+    /// The number in its name.
+    pub sequence: u64,
+    /// For its flush headers.
+    pub nonce: u64,
+    /// Length of the file.
+    pub bytes: u64,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSegment {
+    /// It is on its way.
+    Coming,
+    /// The disk is full.
+    NoSpace,
+    /// It cannot be made.
+    Failed,
+}
+
+/// Where a frame goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Placement {
+    /// Of its first byte.
+    pub frame: u64,
+    /// A flush begins here first.
+    pub begins: Option<u64>,
+    /// And a segment.
+    pub rolls: bool,
+}
+
+/// The segment that is appended to.
+#[derive(Debug)]
+struct Active {
+    info: SegmentInfo,
+    /// Where its file ends, as a position.
+    limit: u64,
+    /// Between two entries of its index, at least.
+    granule: u64,
+}
+
+/// A run of frames behind one header.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flush {
+    /// Of its header.
+    pub start: u64,
+    /// Where its last frame ends.
+    pub end: LogPoint,
+    pub sequence: u64,
+    /// Position of the segment's first block behind its header.
+    base: u64,
+    nonce: u64,
+    first_offset: u64,
+    records: u32,
+    digest: u32,
+    /// As it was handed out last: up to where, how often, under which checksum.
+    submitted: u64,
+    revision: u32,
+    checksum: u32,
+    /// Checksum of the flush header before.
+    previous: u32,
+}
+
+impl Flush {
+    fn frame_bytes(&self) -> u64 {
+        self.end.position - self.start - u64::from(FLUSH_HEADER_BYTES)
+    }
+
+    /// What is written of it: whole blocks.
+    pub(super) fn block_bytes(&self) -> u64 {
+        block_up(self.end.position) - self.start
+    }
+
+    /// Where in its file it lies.
+    fn at(&self) -> u64 {
+        BLOCK_BYTES + self.start - self.base
+    }
+
+    fn header(&self, durable_offset: u64) -> [u8; FLUSH_HEADER_BYTES as usize] {
+        FlushHeader {
+            frame_bytes: u32::try_from(self.frame_bytes()).expect("a flush is small"),
+            nonce: self.nonce,
+            position: self.start,
+            first_offset: self.first_offset,
+            records: self.records,
+            digest: self.digest,
+            durable_offset,
+            previous: self.previous,
+            revision: self.revision,
+        }
+        .encode()
+    }
+}
+
+/// Closed, and not yet handed out.
+#[derive(Debug, Clone, Copy)]
+enum Queued {
+    Flush(Flush),
+    Header(SegmentHeader),
+}
+
+/// What is to be written next.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Next {
+    /// A closed flush, whole, as it lies in the ring.
+    Ring(Flush),
+    /// The open one, as it is now, from a copy.
+    Copy(Flush),
+    /// A segment's first block.
+    Header(SegmentHeader),
+}
+
+/// A write in flight.
+#[derive(Debug)]
+struct InFlight {
+    id: u32,
+    sequence: u64,
+    /// Of the flush; nothing for a segment's header.
+    start: Option<u64>,
+    /// In the file.
+    at: u64,
+    span: Span,
+    copied: bool,
+    /// Bytes that have been written, in whole blocks while it is not complete.
+    progress: u32,
+    done: bool,
+    /// What is written when this and all before it are.
+    covers: LogPoint,
+}
+
+/// A write to submit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogWrite {
+    /// Its name in `wrote`.
+    pub id: u32,
+    /// To which segment's file.
+    pub sequence: u64,
+    /// Where in the file.
+    pub at: u64,
+    /// What.
+    pub from: Span,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::partition) struct Writer {
+    partition: PartitionId,
+    wall_ns: u64,
+    pub(super) end: LogPoint,
+    pub(super) written: LogPoint,
+    pub(super) durable: LogPoint,
+    active: Option<Active>,
+    next: Result<NextSegment, NoSegment>,
+    open: Option<Flush>,
+    queued: VecDeque<Queued>,
+    writes: VecDeque<InFlight>,
+    next_id: u32,
+    syncing: Option<(u64, LogPoint)>,
+    /// Segments that take no more and are not durable yet, oldest first.
+    closing: VecDeque<SegmentInfo>,
+    /// Checksum of the last closed flush's header.
+    pub(super) chain: u32,
+    pub(super) next_sequence: u64,
+}
+
+impl Writer {
+    pub(super) fn new(partition: PartitionId, end: LogPoint, chain: u32, next_sequence: u64) -> Writer {
+        Writer {
+            partition,
+            wall_ns: 0,
+            end,
+            written: end,
+            durable: end,
+            active: None,
+            next: Err(NoSegment::Coming),
+            open: None,
+            queued: VecDeque::new(),
+            writes: VecDeque::with_capacity(LOG_WRITES_IN_FLIGHT),
+            next_id: 0,
+            syncing: None,
+            closing: VecDeque::new(),
+            chain,
+            next_sequence,
+        }
+    }
+
+    // ---- segments ----
+
+    /// A file for the next segment has come, or will not for now.
+    pub(super) fn offer(&mut self, next: Result<NextSegment, NoSegment>) {
+        self.next = next;
+    }
+
+    /// The disk had no room for a file when last asked.
+    pub(super) fn no_space(&self) -> bool {
+        matches!(self.next, Err(NoSegment::NoSpace | NoSegment::Failed))
+    }
+
+    /// The segment that is appended to, as far as it goes.
+    pub(in crate::partition) fn active(&self) -> Option<&SegmentInfo> {
+        self.active.as_ref().map(|active| &active.info)
+    }
+
+    /// Segments that are being closed, oldest first.
+    pub(in crate::partition) fn closing(&self) -> impl Iterator<Item = &SegmentInfo> {
+        self.closing.iter()
+    }
+
+    /// The open flush is closed and the segment takes no more. Nothing happens where it holds nothing.
+    pub(super) fn roll(&mut self) {
+        assert!(self.open.is_none(), "its last flush is closed first");
+        if let Some(active) = self.active.take() {
+            self.closing.push_back(active.info);
+        }
+    }
+
+    // ---- appending ----
+
+    /// Where a frame of `bytes` would go.
+    pub(super) fn placement(&self, bytes: u64) -> Result<Placement, NoSegment> {
+        if let Some(open) = &self.open {
+            let end = self.end.position + bytes;
+            // Written once from a copy, it stays within its block.
+            let most = if open.revision > 0 { BLOCK_BYTES } else { FLUSH_BYTES_MAX };
+            let limit = self.active.as_ref().expect("an open flush is in a segment").limit;
+            if end <= (open.start + most).min(limit) {
+                return Ok(Placement { frame: self.end.position, begins: None, rolls: false });
+            }
+        }
+        let start = block_up(self.end.position);
+        let frame = start + u64::from(FLUSH_HEADER_BYTES);
+        let end = block_up(frame + bytes);
+        let rolls = self.active.as_ref().is_none_or(|active| end > active.limit);
+        if rolls {
+            let next = self.next?;
+            if end - start > next.bytes - BLOCK_BYTES {
+                return Err(NoSegment::Failed);
+            }
+        }
+        Ok(Placement { frame, begins: Some(start), rolls })
+    }
+
+    /// A flush begins; the one before is closed. A segment begins with it where the placement said so; its number is
+    /// returned.
+    pub(super) fn begin(&mut self, placement: Placement, wall_ns: u64) -> Option<u64> {
+        assert!(self.open.is_none(), "the flush before is closed");
+        let start = placement.begins.expect("it begins");
+        let mut begun = None;
+        self.wall_ns = wall_ns;
+        if placement.rolls {
+            self.roll();
+            begun = Some(self.begin_segment(LogPoint { position: start, offset: self.end.offset }));
+        }
+        let info = &self.active.as_ref().expect("a segment has begun").info;
+        self.open = Some(Flush {
+            start,
+            end: LogPoint { position: placement.frame, offset: self.end.offset },
+            sequence: info.sequence,
+            base: info.base.position,
+            nonce: info.nonce,
+            first_offset: self.end.offset,
+            records: 0,
+            digest: 0,
+            submitted: placement.frame,
+            revision: 0,
+            checksum: 0,
+            previous: self.chain,
+        });
+        self.end.position = placement.frame;
+        begun
+    }
+
+    fn begin_segment(&mut self, base: LogPoint) -> u64 {
+        let next = std::mem::replace(&mut self.next, Err(NoSegment::Coming)).expect("placement has seen it");
+        let capacity = next.bytes - BLOCK_BYTES;
+        self.queued.push_back(Queued::Header(SegmentHeader {
+            partition: self.partition,
+            sequence: next.sequence,
+            nonce: next.nonce,
+            base,
+            file_bytes: next.bytes,
+            created_ns: self.wall_ns,
+            chain: self.chain,
+            durable_offset: self.durable.offset,
+        }));
+        self.active = Some(Active {
+            info: SegmentInfo {
+                sequence: next.sequence,
+                nonce: next.nonce,
+                base,
+                end: base,
+                first_time_ns: 0,
+                last_time_ns: 0,
+                index: Vec::with_capacity(SEGMENT_INDEX_ENTRIES),
+                quarantined: Vec::new(),
+            },
+            limit: base.position + capacity,
+            granule: capacity.div_ceil(SEGMENT_INDEX_ENTRIES as u64 - 1),
+        });
+        self.next_sequence = next.sequence + 1;
+        next.sequence
+    }
+
+    /// A frame lies at the end now.
+    pub(super) fn appended(&mut self, bytes: u32, records: u32, header_checksum: u32, append_time_ns: u64) {
+        let active = self.active.as_mut().expect("frames go into a segment");
+        let flush = self.open.as_mut().expect("frames go into a flush");
+        if flush.records == 0 {
+            let last = active.info.index.last();
+            if last.is_none_or(|last| flush.start - last.at.position >= active.granule) {
+                let at = LogPoint { position: flush.start, offset: flush.first_offset };
+                active.info.index.push(IndexEntry { at, append_time_ns });
+            }
+            if active.info.first_time_ns == 0 {
+                active.info.first_time_ns = append_time_ns;
+            }
+        }
+        self.end.position += u64::from(bytes);
+        self.end.offset += u64::from(records);
+        flush.end = self.end;
+        flush.records += records;
+        flush.digest = digest(flush.digest, header_checksum);
+        active.info.end = self.end;
+        active.info.last_time_ns = append_time_ns;
+    }
+
+    /// Takes the open flush for closing: the caller pads it and puts its header in place, then `close`s it.
+    pub(super) fn take_open(&mut self) -> Option<Flush> {
+        self.open.take()
+    }
+
+    /// The header of a flush that is about to be closed or handed out; `None` when what was handed out last is all there
+    /// is of it.
+    pub(super) fn last_header(&self, flush: &mut Flush) -> Option<[u8; FLUSH_HEADER_BYTES as usize]> {
+        if flush.submitted == flush.end.position {
+            return None;
+        }
+        let header = flush.header(self.durable.offset);
+        flush.checksum = FlushHeader::checksum(&header);
+        Some(header)
+    }
+
+    /// The flush takes no more; `unwritten`: it has to be handed out once more.
+    pub(super) fn close(&mut self, flush: Flush, unwritten: bool) {
+        self.chain = flush.checksum;
+        if unwritten {
+            self.queued.push_back(Queued::Flush(flush));
+        }
+    }
+
+    // ---- writing ----
+
+    /// What may be written now.
+    pub(super) fn next(&self) -> Option<Next> {
+        if self.writes.len() >= LOG_WRITES_IN_FLIGHT {
+            return None;
+        }
+        match self.queued.front() {
+            Some(Queued::Flush(flush)) => {
+                let again = self.writes.iter().any(|write| !write.done && write.start == Some(flush.start));
+                (!again).then_some(Next::Ring(*flush))
+            }
+            Some(Queued::Header(header)) => Some(Next::Header(*header)),
+            None => {
+                let open = self.open.as_ref()?;
+                let idle = self.writes.is_empty() && open.submitted < open.end.position;
+                (idle && open.block_bytes() <= BLOCK_BYTES).then_some(Next::Copy(*open))
+            }
+        }
+    }
+
+    /// Whether the open flush should be closed, for it to be written: it is larger than a block and nothing else is in
+    /// flight or waits.
+    pub(super) fn wants_close(&self) -> bool {
+        let larger = |open: &Flush| open.block_bytes() > BLOCK_BYTES;
+        self.writes.is_empty() && self.queued.is_empty() && self.open.as_ref().is_some_and(larger)
+    }
+
+    /// `next` lies at `span` and is written from there.
+    pub(super) fn handed_out(&mut self, next: &Next, span: Span, checksum: u32) -> LogWrite {
+        let (sequence, at, start, covers, copied) = match next {
+            Next::Ring(flush) => {
+                self.queued.pop_front();
+                (flush.sequence, flush.at(), Some(flush.start), flush.end, false)
+            }
+            Next::Header(header) => {
+                self.queued.pop_front();
+                // It tells of no frame: what is before it stays the measure.
+                (header.sequence, 0, None, LogPoint::default(), true)
+            }
+            Next::Copy(flush) => {
+                let open = self.open.as_mut().expect("it is open");
+                open.submitted = flush.end.position;
+                open.revision += 1;
+                open.checksum = checksum;
+                (flush.sequence, flush.at(), Some(flush.start), flush.end, true)
+            }
+        };
+        self.next_id = self.next_id.wrapping_add(1) & 0x00ff_ffff;
+        let id = self.next_id;
+        self.writes.push_back(InFlight {
+            id,
+            sequence,
+            start,
+            at,
+            span,
+            copied,
+            progress: 0,
+            done: false,
+            covers,
+        });
+        LogWrite { id, sequence, at, from: span }
+    }
+
+    /// A write has got rid of `bytes`. The rest to submit, if any; else the copy it was made from, to be given back.
+    pub(super) fn wrote(&mut self, id: u32, bytes: u32) -> Result<Option<Span>, LogWrite> {
+        let write = self.writes.iter_mut().find(|write| write.id == id).expect("a write in flight");
+        let written = write.progress + bytes;
+        if written < write.span.bytes {
+            return Err(self.again(id, written));
+        }
+        write.done = true;
+        let copy = write.copied.then_some(write.span);
+        while self.writes.front().is_some_and(|write| write.done) {
+            let covers = self.writes.pop_front().expect("one is there").covers;
+            if covers.position > self.written.position {
+                self.written = covers;
+            }
+        }
+        Ok(copy)
+    }
+
+    /// What is left of a write of which `written` bytes are done. A block that was written in part is written again.
+    pub(super) fn again(&mut self, id: u32, written: u32) -> LogWrite {
+        let write = self.writes.iter_mut().find(|write| write.id == id).expect("a write in flight");
+        write.progress = u32::try_from(block_down(u64::from(written))).expect("less than the write");
+        let (_, rest) = write.span.split_at(write.progress);
+        LogWrite { id, sequence: write.sequence, at: write.at + u64::from(write.progress), from: rest }
+    }
+
+    /// What was written of a write before it failed.
+    pub(super) fn progress(&self, id: u32) -> u32 {
+        self.writes.iter().find(|write| write.id == id).map_or(0, |write| write.progress)
+    }
+
+    /// Positions from here on have not been written, or may be written again: their bytes stay.
+    pub(super) fn pinned_from(&self) -> u64 {
+        let open = self.open.as_ref().map(|flush| flush.start);
+        let queued = self.queued.iter().find_map(|queued| match queued {
+            Queued::Flush(flush) => Some(flush.start),
+            Queued::Header(_) => None,
+        });
+        let writing = self.writes.iter().find_map(|write| write.start);
+        [open, queued, writing].into_iter().flatten().min().unwrap_or(self.end.position)
+    }
+
+    // ---- syncing ----
+
+    /// The segment whose file is to be synced now. `wanted`: somebody waits, or it is due.
+    pub(super) fn next_sync(&mut self, wanted: bool) -> Option<u64> {
+        if self.syncing.is_some() {
+            return None;
+        }
+        let (sequence, covers) = match self.closing.front() {
+            Some(info) if self.written.position >= info.end.position => (info.sequence, info.end),
+            Some(info) if wanted && self.written.position > self.durable.position => {
+                (info.sequence, self.written)
+            }
+            Some(_) => return None,
+            None if wanted && self.written.position > self.durable.position => {
+                (self.active.as_ref()?.info.sequence, self.written)
+            }
+            None => return None,
+        };
+        self.syncing = Some((sequence, covers));
+        Some(sequence)
+    }
+
+    /// The sync has ended well. A segment that is closed and durable by it.
+    pub(super) fn synced(&mut self) -> Option<SegmentInfo> {
+        let (sequence, covers) = self.syncing.take().expect("a sync in flight");
+        self.durable = covers;
+        let closed = self.closing.front().is_some_and(|info| info.sequence == sequence && info.end == covers);
+        if closed { self.closing.pop_front() } else { None }
+    }
+
+    /// Nothing waits to be written or is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        let written = self.open.as_ref().is_none_or(|open| open.submitted == open.end.position);
+        written && self.queued.is_empty() && self.writes.is_empty() && self.syncing.is_none()
+    }
+
+    /// Writes and syncs that have not come back.
+    pub(super) fn in_flight(&self) -> usize {
+        self.writes.len() + usize::from(self.syncing.is_some())
+    }
+
+    /// After a failure: a write or the sync has come back. Gives back the copy it was made from.
+    pub(super) fn forget_write(&mut self, id: u32) -> Option<Span> {
+        let at = self.writes.iter().position(|write| write.id == id)?;
+        let write = self.writes.remove(at)?;
+        write.copied.then_some(write.span)
+    }
+
+    /// See `forget_write`.
+    pub(super) fn forget_sync(&mut self) {
+        self.syncing = None;
+    }
+}

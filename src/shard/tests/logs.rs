@@ -1,0 +1,335 @@
+//! Partitions of kind `log`: what is acknowledged when, what consumers get from the ring and from the files, and what
+//! becomes of both when the disk fails.
+
+use super::clients::*;
+use super::log_rig::*;
+use super::rig::*;
+use crate::ids::{PartitionId, SockId};
+use crate::io::IoError;
+use crate::io::scripted::disk::DiskOp;
+use crate::limits::HEADER_BYTES;
+use crate::proto::code::Code;
+use crate::proto::control::{Open, Start, Subscribe, Subscribed};
+use crate::proto::header::{AckLevel, FrameHeader, Kind};
+use crate::shard::messages::{Command, LogCommand};
+
+const MIB: u64 = 1024 * 1024;
+const LEVELS: [AckLevel; 3] = [AckLevel::Received, AckLevel::Written, AckLevel::Durable];
+
+/// A rig with one log partition on the given shard.
+fn world(shards: u16, ring_bytes: u64, segment_bytes: u64) -> (Rig, Keeper, PartitionId) {
+    world_with(shards, ring_bytes, segment_bytes, AckLevel::Received)
+}
+
+fn world_with(
+    shards: u16,
+    ring_bytes: u64,
+    segment_bytes: u64,
+    durability: AckLevel,
+) -> (Rig, Keeper, PartitionId) {
+    let mut rig = Rig::with_shards(shards);
+    let mut keeper = Keeper::new(&rig, segment_bytes);
+    let topic = keeper.topic(&mut rig, "log", ring_bytes, durability, &[shards - 1]);
+    keeper.run(&mut rig);
+    (rig, keeper, topic.partitions[0].id)
+}
+
+fn producer(rig: &mut Rig, sock: SockId, id: u64, level: AckLevel) -> Producer {
+    let open = Open {
+        topic: "log".into(),
+        producer_id: id,
+        ack_every_batches: 1,
+        ack_level: Some(level),
+        ..Open::default()
+    };
+    let (channel, opened) = rig.open_as(sock, &open);
+    assert_eq!(opened.ack_level, level);
+    Producer::new(sock, channel, id, opened.credit)
+}
+
+/// Publishes so many batches and waits for their acknowledgements.
+fn publish(rig: &mut Rig, keeper: &mut Keeper, producer: &mut Producer, batches: u64, bytes: usize) {
+    let until = producer.next - 1 + batches;
+    for _ in 0..20_000 {
+        if producer.next <= until || !producer.refused.is_empty() {
+            producer.step(rig, bytes);
+        }
+        rig.tick();
+        keeper.serve(rig);
+        listen(rig, std::slice::from_mut(producer));
+        if producer.next > until && producer.idle() {
+            return;
+        }
+    }
+    panic!("{} of {until}: {:?} {:?}", producer.accepted, producer.unanswered.len(), producer.last_code);
+}
+
+fn subscribe(rig: &mut Rig, keeper: &mut Keeper, sock: SockId, start: Start, credit: u64) -> Subscribed {
+    let ask = Subscribe { topic: "log".into(), start, credit, ..Subscribe::default() };
+    rig.send(sock, &ask.frame(9));
+    for _ in 0..2_000 {
+        if let Some((header, frame)) = rig.hear_one(sock) {
+            assert_eq!(header.kind, Kind::Subscribed, "{header:?}");
+            return Subscribed::decode(&frame[HEADER_BYTES..]).expect("subscribed");
+        }
+        rig.tick();
+        keeper.serve(rig);
+    }
+    panic!("no answer");
+}
+
+/// Takes what a consumer gets until nothing more comes, with credit as it needs it.
+fn drain(rig: &mut Rig, keeper: &mut Keeper, sock: SockId, partition: PartitionId, consumer: &mut Consumer) {
+    let mut limit = 64 * 1024;
+    for _ in 0..2_000 {
+        let credit = FrameHeader { channel: partition.0, offset: limit, ..FrameHeader::new(Kind::Credit) };
+        rig.send(sock, &credit.alone());
+        keeper.run(rig);
+        let before = consumer.records + consumer.missed;
+        consumer.listen(rig, sock);
+        if consumer.records + consumer.missed == before {
+            return;
+        }
+        limit += 64 * 1024;
+    }
+    panic!("the consumer does not come to an end");
+}
+
+#[test]
+fn a_batch_is_acknowledged_when_it_has_reached_its_level() {
+    for shards in [1, 2] {
+        let (mut rig, mut keeper, _) = world(shards, MIB, 4 * MIB);
+        let sock = rig.settled_client(0);
+        let mut producers: Vec<_> =
+            LEVELS.iter().zip(1..).map(|(&level, id)| producer(&mut rig, sock, id, level)).collect();
+        keeper.disk.borrow_mut().hold(true);
+        for producer in &mut producers {
+            assert!(producer.step(&mut rig, 300));
+        }
+        keeper.run(&mut rig);
+        listen(&mut rig, &mut producers);
+        let acked = |producers: &[Producer]| producers.iter().map(|p| p.accepted).collect::<Vec<_>>();
+        assert_eq!(acked(&producers), [1, 0, 0], "received is acknowledged at once");
+        // The segment's header and the flush; the sync begins when both are written.
+        complete(&mut rig, &mut keeper, DiskOp::Write);
+        listen(&mut rig, &mut producers);
+        assert_eq!(acked(&producers), [1, 1, 0], "written when the write has completed");
+        complete(&mut rig, &mut keeper, DiskOp::Sync);
+        listen(&mut rig, &mut producers);
+        assert_eq!(acked(&producers), [1, 1, 1], "durable when a sync has");
+        rig.disconnect_all();
+        rig.assert_nothing_leaked();
+    }
+}
+
+/// Completes all operations of a kind that are in flight, and what they lead to of the same kind.
+fn complete(rig: &mut Rig, keeper: &mut Keeper, op: DiskOp) {
+    loop {
+        let next =
+            keeper.disk.borrow().in_flight().iter().find(|flying| flying.op == op).map(|flying| flying.id);
+        let Some(id) = next else { return };
+        keeper.disk.borrow_mut().complete(id);
+        keeper.run(rig);
+    }
+}
+
+#[test]
+fn a_tail_consumer_gets_what_is_written_and_of_a_durable_topic_what_is_durable() {
+    for (durability, after) in [(AckLevel::Received, DiskOp::Write), (AckLevel::Durable, DiskOp::Sync)] {
+        let (mut rig, mut keeper, partition) = world_with(1, MIB, 4 * MIB, durability);
+        let sock = rig.settled_client(0);
+        let mut producer = producer(&mut rig, sock, 1, AckLevel::Durable);
+        let reader = rig.settled_client(0);
+        subscribe(&mut rig, &mut keeper, reader, Start::Earliest, MIB);
+        rig.heard(reader);
+        keeper.disk.borrow_mut().hold(true);
+        producer.step(&mut rig, 300);
+        keeper.run(&mut rig);
+        assert!(rig.heard(reader).is_empty(), "nothing is written");
+        complete(&mut rig, &mut keeper, DiskOp::Write);
+        if after == DiskOp::Sync {
+            assert!(rig.heard(reader).is_empty(), "nothing is durable");
+            complete(&mut rig, &mut keeper, DiskOp::Sync);
+        }
+        let heard = rig.heard(reader);
+        assert_eq!(heard.len(), 1, "{heard:?}");
+        assert_eq!((heard[0].0.kind, heard[0].0.channel), (Kind::Deliver, partition.0));
+        keeper.disk.borrow_mut().hold(false);
+        complete(&mut rig, &mut keeper, DiskOp::Sync);
+        rig.disconnect_all();
+        rig.assert_nothing_leaked();
+    }
+}
+
+#[test]
+fn consumers_read_from_the_files_what_the_ring_has_no_more_and_come_back_to_the_tail() {
+    for shards in [1, 2] {
+        for bytes in [50, 700, 5_000, 20_000] {
+            let (mut rig, mut keeper, partition) = world(shards, MIB, 2 * MIB);
+            let sock = rig.settled_client(0);
+            let mut producer = producer(&mut rig, sock, 1, AckLevel::Written);
+            let batches = (6 * MIB / (bytes as u64 + 200)).min(3_000);
+            publish(&mut rig, &mut keeper, &mut producer, batches, bytes);
+            let reader = rig.settled_client(0);
+            subscribe(&mut rig, &mut keeper, reader, Start::Earliest, 64 * 1024);
+            let mut consumer = Consumer::from(0);
+            drain(&mut rig, &mut keeper, reader, partition, &mut consumer);
+            assert_eq!((consumer.records, consumer.missed), (batches, 0), "{bytes} bytes, {shards} shards");
+            publish(&mut rig, &mut keeper, &mut producer, 5, bytes);
+            consumer.listen(&mut rig, reader);
+            assert_eq!(consumer.records, batches + 5, "back at the tail");
+            rig.disconnect_all();
+            rig.assert_nothing_leaked();
+        }
+    }
+}
+
+#[test]
+fn a_subscription_begins_where_it_says_by_offset_and_by_time() {
+    let (mut rig, mut keeper, partition) = world(2, MIB, MIB);
+    let sock = rig.settled_client(0);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Written);
+    let mut times = Vec::new();
+    for _ in 0..120 {
+        for shard in &mut rig.shards {
+            shard.io.now.wall_ns += 1_000;
+        }
+        times.push(rig.shards[1].io.now.wall_ns);
+        publish(&mut rig, &mut keeper, &mut producer, 3, 20_000);
+    }
+    let all = 3 * times.len() as u64;
+    for at in [0, 1, 7, 40, 100, 119] {
+        let offset = 3 * at as u64 + 1;
+        let cases = [
+            (Start::Offset(offset), offset),
+            (Start::TimeNs(times[at]), 3 * at as u64),
+            (Start::TimeNs(times[at] - 1), 3 * at as u64),
+        ];
+        for (start, first) in cases {
+            let reader = rig.settled_client(0);
+            let subscribed = subscribe(&mut rig, &mut keeper, reader, start, 64 * 1024);
+            assert_eq!(subscribed.start_offset, first, "{start:?}");
+            let mut consumer = Consumer::from(first);
+            drain(&mut rig, &mut keeper, reader, partition, &mut consumer);
+            assert_eq!((consumer.records, consumer.missed), (all - first, 0), "{start:?}");
+            rig.shards[0].io.peer(reader).ended = true;
+            rig.pass(10);
+        }
+    }
+    rig.disconnect_all();
+    rig.assert_nothing_leaked();
+}
+
+#[test]
+fn a_sync_that_fails_fences_the_partition_and_tells_everybody_why() {
+    for shards in [1, 2] {
+        let (mut rig, mut keeper, partition) = world(shards, MIB, 4 * MIB);
+        let sock = rig.settled_client(0);
+        let mut durable = producer(&mut rig, sock, 1, AckLevel::Durable);
+        publish(&mut rig, &mut keeper, &mut durable, 3, 100);
+        keeper.disk.borrow_mut().fail_next(DiskOp::Sync, IoError::Os(5));
+        durable.step(&mut rig, 100);
+        keeper.run(&mut rig);
+        listen(&mut rig, std::slice::from_mut(&mut durable));
+        assert_eq!((durable.accepted, durable.last_code), (3, Some(Code::PartitionFenced)));
+        assert_eq!(durable.refused.len(), 1, "it may be sent again");
+        assert_eq!(keeper.fenced.len(), 1);
+        let (fenced, offset, reason) = &keeper.fenced[0];
+        assert_eq!((*fenced, *offset), (partition, 3), "{reason}");
+        let written = keeper.disk.borrow_mut().take_events().len();
+        durable.step(&mut rig, 100);
+        keeper.run(&mut rig);
+        assert_eq!(durable.last_code, Some(Code::PartitionFenced));
+        assert!(written > 0);
+        assert!(keeper.disk.borrow_mut().take_events().is_empty(), "nothing is written any more");
+        rig.disconnect_all();
+        rig.assert_nothing_leaked();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_batches_before_they_are_stored_and_goes_on_when_there_is_room() {
+    let (mut rig, mut keeper, partition) = world(1, MIB, MIB);
+    let sock = rig.settled_client(0);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Durable);
+    publish(&mut rig, &mut keeper, &mut producer, 1, 20_000);
+    keeper.full = true;
+    let refused = (0..400).any(|_| {
+        producer.step(&mut rig, 20_000);
+        keeper.run(&mut rig);
+        listen(&mut rig, std::slice::from_mut(&mut producer));
+        producer.last_code == Some(Code::DiskFull)
+    });
+    assert!(refused, "segments come to their end");
+    let stored = producer.accepted;
+    producer.last_code = None;
+    keeper.make_room(&mut rig);
+    publish(&mut rig, &mut keeper, &mut producer, 20, 20_000);
+    assert!(producer.accepted > stored + 20);
+    let reader = rig.settled_client(0);
+    subscribe(&mut rig, &mut keeper, reader, Start::Earliest, 64 * 1024);
+    let mut consumer = Consumer::from(0);
+    drain(&mut rig, &mut keeper, reader, partition, &mut consumer);
+    assert_eq!((consumer.records, consumer.missed), (producer.accepted, 0));
+}
+
+#[test]
+fn writes_that_are_short_or_find_no_room_are_done_in_the_end() {
+    let (mut rig, mut keeper, _) = world(1, MIB, 4 * MIB);
+    let sock = rig.settled_client(0);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Durable);
+    for bytes in [512, 4096, 5_120, 12_288] {
+        keeper.disk.borrow_mut().short_next(DiskOp::Write, bytes);
+        publish(&mut rig, &mut keeper, &mut producer, 1, 20_000);
+    }
+    keeper.disk.borrow_mut().fail_next(DiskOp::Write, IoError::NoSpace);
+    producer.step(&mut rig, 5_000);
+    keeper.run(&mut rig);
+    listen(&mut rig, std::slice::from_mut(&mut producer));
+    assert_eq!(producer.accepted, 4, "it waits");
+    rig.advance(1_100_000);
+    keeper.run(&mut rig);
+    listen(&mut rig, std::slice::from_mut(&mut producer));
+    assert_eq!(producer.accepted, 5);
+}
+
+#[test]
+fn retention_takes_whole_segments_and_consumers_are_told_what_they_miss() {
+    let (mut rig, mut keeper, partition) = world(1, MIB, MIB);
+    let sock = rig.settled_client(0);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Durable);
+    publish(&mut rig, &mut keeper, &mut producer, 300, 20_000);
+    let first = keeper.closed.values().nth(3).expect("some are closed").clone();
+    let below = first.sequence;
+    rig.command(Command::Log(LogCommand::Retire { partition, below }));
+    keeper.run(&mut rig);
+    assert_eq!(keeper.retired, [(partition, below)]);
+    let reader = rig.settled_client(0);
+    let subscribed = subscribe(&mut rig, &mut keeper, reader, Start::Earliest, 64 * 1024);
+    assert_eq!(
+        (subscribed.log_start_offset, subscribed.start_offset),
+        (first.base.offset, first.base.offset)
+    );
+    let mut consumer = Consumer::from(0);
+    drain(&mut rig, &mut keeper, reader, partition, &mut consumer);
+    assert_eq!((consumer.records, consumer.missed), (300 - first.base.offset, first.base.offset));
+}
+
+#[test]
+fn a_roll_closes_the_segment_and_a_drain_leaves_nothing_unwritten() {
+    let (mut rig, mut keeper, partition) = world(1, MIB, 4 * MIB);
+    let sock = rig.settled_client(0);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Received);
+    publish(&mut rig, &mut keeper, &mut producer, 10, 1_000);
+    rig.command(Command::Log(LogCommand::Roll { partition, ticket: 77 }));
+    keeper.run(&mut rig);
+    assert_eq!(keeper.rolled, [(partition, 77, 2)]);
+    assert_eq!(keeper.closed[&(partition, 1)].end.offset, 10);
+    publish(&mut rig, &mut keeper, &mut producer, 10, 1_000);
+    rig.command(Command::Drain { deadline_ns: 60_000_000_000 });
+    keeper.run(&mut rig);
+    assert_eq!(keeper.closed[&(partition, 2)].end.offset, 20);
+    let (_, snapshot) = keeper.snapshots.last().expect("the last word");
+    assert_eq!((snapshot.at.offset, snapshot.producers.len()), (20, 1));
+    assert_eq!(snapshot.producers[0].next_sequence, 21);
+}
