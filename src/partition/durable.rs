@@ -238,20 +238,22 @@ impl Partition {
             self.durable_mut().events.push_back(LogEvent::WantSegment(sequence + 1));
         }
         if due {
-            let sequence = self.durable().writer.active().expect("a segment is appended to").sequence;
+            let info = self.durable().writer.active().expect("a segment is appended to").clone();
             let at = LogPoint { position: start, offset: self.log.end().offset };
-            self.capture(sequence, at);
+            self.capture(info, at);
         }
     }
 
-    /// Keeps the small state of this moment until all before it is durable.
-    fn capture(&mut self, sequence: u64, at: LogPoint) {
+    /// Keeps the small state of this moment until all before it is durable. `at` lies in the segment, or at its end.
+    fn capture(&mut self, segment: SegmentInfo, at: LogPoint) {
         let producers = self.producers.states();
         let last_append_ns = self.last_append_ns;
         let durable = self.durable_mut();
         let chain = durable.writer.chain;
         durable.snapshot_at = at.position;
-        durable.snapshot = Some(Box::new(Snapshot { sequence, at, chain, last_append_ns, producers }));
+        let SegmentInfo { sequence, first_time_ns, index, .. } = segment;
+        let snapshot = Snapshot { sequence, at, chain, last_append_ns, first_time_ns, index, producers };
+        durable.snapshot = Some(Box::new(snapshot));
     }
 
     /// Pads the open flush, puts its header in its place, and has it written.
@@ -347,14 +349,14 @@ impl Partition {
             return;
         }
         self.durable_mut().finishing = true;
-        let last = self.durable().writer.active().map(|info| info.sequence);
+        let last = self.durable().writer.active().cloned();
         self.roll(buffers);
         let end = self.log.end();
         let at = LogPoint { position: block_up(end.position), offset: end.offset };
         if at.position > self.durable().snapshot_at
-            && let Some(sequence) = last
+            && let Some(segment) = last
         {
-            self.capture(sequence, at);
+            self.capture(segment, at);
         }
         self.release_snapshot();
     }
