@@ -292,7 +292,8 @@ impl Producers {
         }
         let next = producer.next_sequence;
         if sequence == next {
-            producer.fresh = false;
+            // Also where it is refused for now: it comes again, and what is behind it must not come before.
+            (producer.fresh, producer.recovered) = (false, false);
             return Admission::New;
         }
         if sequence > next && producer.recovered {

@@ -206,3 +206,31 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_recovered_producer_may_skip_once_and_never_past_what_was_refused_for_now() {
+    use crate::commit_log::ProducerState;
+    use crate::partition::producers::Producers;
+    let recovered = || {
+        let mut producers = Producers::default();
+        producers.recover(&[ProducerState { producer_id: 7, next_sequence: 5, entries: Vec::new() }]);
+        let opened = producers.open(7, ME).expect("a place");
+        assert_eq!(opened.next_sequence, 5);
+        (producers, opened.slot)
+    };
+    // The first that comes says where it goes on, ...
+    let (mut producers, slot) = recovered();
+    assert_eq!(producers.admit(slot, ME, 8, 0), Admission::New);
+    assert_eq!(producers.admit(slot, ME, 9, 0), REFUSED(Code::OutOfSequence));
+    assert_eq!(producers.admit(slot, ME, 8, 0), Admission::New, "it was not stored yet");
+    assert_eq!(producers.admit(slot, ME, 6, 0), REFUSED(Code::SequenceTooOld));
+    // ... also where that is what was expected, and there is no room for it just now.
+    let (mut producers, slot) = recovered();
+    assert_eq!(producers.admit(slot, ME, 5, 0), Admission::New);
+    assert_eq!(producers.admit(slot, ME, 6, 0), REFUSED(Code::OutOfSequence));
+    assert_eq!(producers.admit(slot, ME, 5, 0), Admission::New);
+    // What is asked for again first says nothing of that.
+    let (mut producers, slot) = recovered();
+    assert_eq!(producers.admit(slot, ME, 4, 0), REFUSED(Code::SequenceTooOld));
+    assert_eq!(producers.admit(slot, ME, 6, 0), Admission::New);
+}
