@@ -20,6 +20,9 @@ pub const SEGMENT_MAGIC: [u8; 8] = *b"URLOGSEG";
 /// The first bytes of a flush.
 pub const FLUSH_MAGIC: [u8; 4] = *b"URFL";
 
+/// No log grows so far that its positions would not fit in half of 64 bits.
+pub(super) const POSITION_MAX: u64 = u64::MAX >> 2;
+
 const _: () = assert!(SEGMENT_HEADER_BYTES as u64 <= BLOCK_BYTES && FLUSH_HEADER_LEN as u64 <= BLOCK_BYTES);
 
 /// The first block of a segment's file.
@@ -152,8 +155,8 @@ impl SegmentHeader {
         {
             return Err(SegmentFault::Impossible("its base or length is no multiple of a block"));
         }
-        if header.base.position.checked_add(header.file_bytes).is_none() {
-            return Err(SegmentFault::Impossible("its end is beyond every position"));
+        if header.base.position > POSITION_MAX || header.file_bytes > POSITION_MAX {
+            return Err(SegmentFault::Impossible("it lies beyond every position"));
         }
         Ok(header)
     }
@@ -231,6 +234,10 @@ pub enum FlushFault {
     },
     /// What it follows is not what lies before it.
     WrongChain,
+    /// It is longer than any flush, or than the file.
+    TooLong,
+    /// Its frames are whole, and are not those it was written with.
+    WrongDigest,
 }
 
 impl fmt::Display for FlushFault {
@@ -244,6 +251,8 @@ impl fmt::Display for FlushFault {
                 write!(f, "a flush of offset {found} where {expected} follows")
             }
             FlushFault::WrongChain => f.write_str("a flush that follows another one than lies before it"),
+            FlushFault::TooLong => f.write_str("a flush that is longer than the file or than any flush"),
+            FlushFault::WrongDigest => f.write_str("a flush with other frames than it was written with"),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! docs/log-format.md, section 6.
 
 use super::envelope::{EnvelopeFault, Fields, open, seal};
+use super::format::POSITION_MAX;
 use super::{BLOCK_BYTES, IndexEntry, LogPoint, Quarantined, SegmentInfo};
 use crate::ids::PartitionId;
 use crate::limits::SEGMENT_INDEX_ENTRIES;
@@ -98,7 +99,11 @@ pub(super) fn put_index(body: &mut Vec<u8>, index: &[IndexEntry]) {
 }
 
 pub(super) fn point(fields: &mut Fields<'_>) -> Result<LogPoint, EnvelopeFault> {
-    Ok(LogPoint { position: fields.u64()?, offset: fields.u64()? })
+    let point = LogPoint { position: fields.u64()?, offset: fields.u64()? };
+    if point.position > POSITION_MAX {
+        return Err(EnvelopeFault::Impossible("a point lies beyond every position"));
+    }
+    Ok(point)
 }
 
 pub(super) fn index(fields: &mut Fields<'_>) -> Result<Vec<IndexEntry>, EnvelopeFault> {

@@ -13,6 +13,7 @@ mod envelope;
 pub mod format;
 pub mod frames;
 pub mod index;
+pub mod recovery;
 pub mod snapshot;
 pub mod window;
 

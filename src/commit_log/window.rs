@@ -166,7 +166,7 @@ impl Cursor<'_, '_> {
     fn step(&mut self) -> Result<Option<FrameHeader>, Stopped> {
         let (at, end) = (self.at, self.window.end);
         if at.position >= end.position {
-            return Err(self.ended());
+            return Err(self.ended(at.position));
         }
         match self.flush_end {
             Some(flush_end) if at.position < flush_end => self.frame(flush_end).map(Some),
@@ -183,9 +183,12 @@ impl Cursor<'_, '_> {
         }
     }
 
-    fn ended(&self) -> Stopped {
+    /// What is next would begin here, at the end or behind it.
+    fn ended(&mut self, position: u64) -> Stopped {
         let (at, end) = (self.at, self.window.end);
-        if at == end {
+        // An end may be given as the beginning of what is to follow it: padding lies before.
+        if at.offset == end.offset && at.position <= end.position && position <= block_up(end.position) {
+            self.at = end;
             return Stopped::End;
         }
         let fault = FrameFault::WrongOffset { found: end.offset, expected: at.offset };
@@ -210,7 +213,7 @@ impl Cursor<'_, '_> {
         let damaged = |fault| Stopped::Damaged(Damage::Flush(fault));
         let position = block_up(self.at.position);
         if position >= self.window.end.position {
-            return Err(damaged(FlushFault::NotAFlush));
+            return Err(self.ended(position));
         }
         let header = FlushHeader::decode(self.peek::<FLUSH_HEADER_LEN>(position)?).map_err(damaged)?;
         header.check_place(self.window.nonce, position).map_err(damaged)?;

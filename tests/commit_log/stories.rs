@@ -81,7 +81,7 @@ impl Teller {
                         self.flush(bodies);
                     }
                 }
-                Act::Sync => self.log.durable_offset = self.log.end.offset,
+                Act::Sync => self.log.sync(),
                 Act::Roll => self.roll(),
             }
         }

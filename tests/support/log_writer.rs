@@ -50,6 +50,8 @@ pub struct Flush {
 pub struct Segment {
     pub header: SegmentHeader,
     pub file: Vec<u8>,
+    /// What a power cut leaves at least.
+    pub synced: Vec<u8>,
 }
 
 /// See the module.
@@ -64,6 +66,8 @@ pub struct Writer {
     /// What the headers say is durable.
     pub durable_offset: u64,
     pub time_ns: u64,
+    /// Writes since the last `sync`: the segment, where in its file, and the bytes.
+    pub journal: Vec<(usize, usize, Vec<u8>)>,
     frames_of_flush: Vec<Vec<u8>>,
 }
 
@@ -91,10 +95,12 @@ impl Writer {
         };
         let mut file = before;
         file[..BLOCK].fill(0);
+        let unwritten = file.clone();
         let encoded = header.encode();
         file[..encoded.len()].copy_from_slice(&encoded);
+        self.journal.push((self.segments.len(), 0, file[..BLOCK].to_vec()));
         self.end.position = header.base.position;
-        self.segments.push(Segment { header, file });
+        self.segments.push(Segment { header, file, synced: unwritten });
         self.frames_of_flush.clear();
     }
 
@@ -177,6 +183,31 @@ impl Writer {
         let segment = self.segments.last_mut().expect("one was begun");
         let at = usize::try_from(segment.header.file_at(position)).expect("small");
         segment.file[at..at + image.len()].copy_from_slice(&image);
+        self.journal.push((self.segments.len() - 1, at, image));
+    }
+
+    /// All that was written is durable, and the next headers say so.
+    pub fn sync(&mut self) {
+        self.durable_offset = self.end.offset;
+        for (segment, at, bytes) in self.journal.drain(..) {
+            self.segments[segment].synced[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
+    }
+
+    /// What a power cut leaves of the files: of what was written since the last sync, any sectors that `survives`
+    /// chooses.
+    pub fn cut(&self, mut survives: impl FnMut() -> bool) -> Vec<(u64, Vec<u8>)> {
+        let mut files: Vec<_> =
+            self.segments.iter().map(|segment| (segment.header.sequence, segment.synced.clone())).collect();
+        for (segment, at, bytes) in &self.journal {
+            for (sector, chunk) in bytes.chunks(512).enumerate() {
+                if survives() {
+                    let at = at + sector * 512;
+                    files[*segment].1[at..at + chunk.len()].copy_from_slice(chunk);
+                }
+            }
+        }
+        files
     }
 
     pub fn segment(&self) -> &Segment {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn any_point() -> impl Strategy<Value = LogPoint> {
-    (0..u64::MAX / (2 * BLOCK_BYTES), any::<u64>())
+    (0..u64::MAX / (8 * BLOCK_BYTES), any::<u64>())
         .prop_map(|(block, offset)| LogPoint { position: block * BLOCK_BYTES, offset })
 }
 
