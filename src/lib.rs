@@ -9,6 +9,10 @@ compile_error!(
      (io_uring alone) or --features epoll (without io_uring)"
 );
 
+// What the tests of several crates share names this one from outside.
+#[cfg(test)]
+extern crate self as uringest;
+
 pub mod access;
 pub mod buf;
 pub mod cli;

@@ -15,6 +15,7 @@ pub mod connection;
 pub mod demo;
 pub mod doctor;
 pub mod exit;
+pub mod progress;
 pub mod publish;
 pub mod schema;
 pub mod serve;

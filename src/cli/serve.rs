@@ -1,12 +1,15 @@
 //! `serve`: the server, from its configuration to its end.
 
+use std::io::IsTerminal as _;
+
 use clap::Args;
 
 use super::exit::{Output, print, print_json};
+use super::progress::line;
 use super::settings::ConfigFlags;
 use super::{Exit, Failure, Outcome};
 use crate::config::{Config, Sources};
-use crate::server::{self, Options, ServerPlan, StartError};
+use crate::server::{self, Options, Recovering, ServerPlan, StartError};
 
 const EXAMPLE: &str = "Examples:\n  uringest serve\n  uringest serve --config uringest.toml --shards 4\n  \
     uringest serve --listen 0.0.0.0:7440 --tls-cert server.pem --tls-key server.key\n  \
@@ -40,7 +43,8 @@ pub fn run(args: &ServeArgs) -> Outcome {
     }
     crate::log::init(config.log.format, config.log.level);
     let sources = Sources::of_process(args.settings.file.clone(), args.settings.values.clone());
-    let running = server::start(&config, Options { sources: Some(sources), signals: true })?;
+    let options = Options { sources: Some(sources), signals: true, recovering: Some(recovering) };
+    let running = server::start(&config, options)?;
     match running.wait() {
         server::exit::CLEAN => Ok(()),
         server::exit::LEFTOVER => {
@@ -52,6 +56,20 @@ pub fn run(args: &ServeArgs) -> Outcome {
             ))
         }
         _ => Err(Failure::new(Exit::Failed, "the server could not go on", "the log above says why")),
+    }
+}
+
+/// One line on a terminal while logs are recovered.
+fn recovering(far: Recovering) {
+    let Recovering { partitions, of_partitions, bytes, of_bytes, over } = far;
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    if over {
+        eprint!("\r\x1b[K");
+    } else {
+        let more = format!("{partitions} of {of_partitions} partitions");
+        eprint!("\r\x1b[K{}", line("recovering", bytes, of_bytes, &more));
     }
 }
 

@@ -85,7 +85,8 @@ pub enum Step {
 }
 
 impl Step {
-    fn path(&self) -> &Path {
+    /// The file or directory it is about.
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Step::Write { path, .. }
             | Step::SyncDir { path }
@@ -98,7 +99,8 @@ impl Step {
         }
     }
 
-    const fn doing(&self) -> &'static str {
+    /// As a verb, for messages.
+    pub(crate) const fn doing(&self) -> &'static str {
         match self {
             Step::Write { .. } => "write",
             Step::Keep { .. } => "keep the previous version as",

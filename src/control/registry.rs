@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::api::{LogDescription, TopicDescription, TopicSummary};
 use super::catalogue::{Catalogue, TopicEntry};
+use super::storage::FIRST_SEQUENCE;
 use crate::buf::{HUGE_PAGE_BYTES, MapError, Mapping, Pages};
 use crate::commit_log::RecoveredLog;
 use crate::ids::{PartitionId, RegionId, ShardId, TopicId};
@@ -90,7 +91,10 @@ impl Registry {
         for ((partition, &(id, first_offset)), mapping) in entry.partitions.iter().zip(begins).zip(rings) {
             assert_eq!(partition.id, id.0, "begins are in the order of the partitions");
             assert_eq!(mapping.bytes() as u64, entry.ring_bytes, "a ring wraps where its mirror begins");
-            let log = (entry.kind == TopicKind::Log).then(|| logs.remove(&id).unwrap_or_default());
+            let log = (entry.kind == TopicKind::Log).then(|| {
+                let new = || RecoveredLog { next_sequence: FIRST_SEQUENCE, ..RecoveredLog::default() };
+                logs.remove(&id).unwrap_or_else(new)
+            });
             let first_offset = log.as_ref().map_or(first_offset, |log| log.end.offset);
             self.ends.insert(id, first_offset);
             partitions.push(TopicPartition {

@@ -197,7 +197,7 @@ impl Rig {
         let data = DataDir::open(directory).expect("a directory");
         let mut catalogue = data.load().expect("a catalogue");
         let here = Config { data: directory.to_owned(), shards: SHARDS, ..config.clone() };
-        let mut opened = open_storage(&here, &mut catalogue).expect("a log");
+        let mut opened = open_storage(&here, &mut catalogue, None).expect("a log");
         let mut registry = Registry::new(catalogue, SHARDS, RegionId(100));
         let begins = registry.catalogue.begin();
         futures_now(data.save(Disk::Blocking, &registry.catalogue)).expect("saved");

@@ -130,6 +130,30 @@ pub fn allocate(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
     }
 }
 
+/// What is going to happen to a part of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// It is read from front to back.
+    Sequential,
+    /// It is read soon: read it ahead.
+    Ahead,
+    /// It is not read again: the page cache need not keep it.
+    Done,
+}
+
+/// Tells the kernel (posix_fadvise(2)); `bytes` 0 is up to the end. It is advice: what becomes of it is not told.
+pub fn advise(file: BorrowedFd<'_>, at: u64, bytes: u64, advice: Advice) {
+    let advice = match advice {
+        Advice::Sequential => libc::POSIX_FADV_SEQUENTIAL,
+        Advice::Ahead => libc::POSIX_FADV_WILLNEED,
+        Advice::Done => libc::POSIX_FADV_DONTNEED,
+    };
+    if let (Ok(at), Ok(bytes)) = (libc::off_t::try_from(at), libc::off_t::try_from(bytes)) {
+        // SAFETY: posix_fadvise takes no pointers, and the descriptor is open while it is borrowed.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), at, bytes, advice) };
+    }
+}
+
 /// A file system's size and what is left of it for this user, in bytes (statvfs(3)).
 ///
 /// # Errors

@@ -36,6 +36,7 @@ mod tests;
 
 pub use crate::control::api::{MemoryItem, MemoryPlan};
 pub use crate::control::exit;
+pub use crate::control::storage::recover::Recovering;
 pub use error::StartError;
 pub use plan::{ServerPlan, explain};
 
@@ -49,6 +50,8 @@ pub struct Options {
     pub sources: Option<Sources>,
     /// Take SIGTERM, SIGINT and SIGHUP. Not for servers inside another program.
     pub signals: bool,
+    /// Told a few times a second how far the recovery of the logs is.
+    pub recovering: Option<fn(Recovering)>,
 }
 
 /// A server that takes and delivers records.
@@ -116,7 +119,7 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let data = DataDir::open(&config.data)?;
     let mut degraded = plan::shortages(&plan.memory, config);
     degraded.extend(plan::open_files(config));
-    let (registry, opened) = open_catalogue(config, &data, &plan)?;
+    let (registry, opened) = open_catalogue(config, &data, &plan, options.recovering)?;
     degraded.extend(opened.degraded());
     let Listeners { data: data_sockets, admin, addresses } = listeners;
     let advertised = listeners::advertised(config, &addresses.shards);
@@ -202,6 +205,7 @@ fn open_catalogue(
     config: &Config,
     data: &DataDir,
     plan: &ServerPlan,
+    recovering: Option<fn(Recovering)>,
 ) -> Result<(Registry, Opened), StartError> {
     let mut catalogue = data.load()?;
     add_configured(config, &mut catalogue)?;
@@ -209,7 +213,7 @@ fn open_catalogue(
     if used > config.memory.retention_budget_bytes {
         return Err(StartError::BudgetTooSmall { used, budget: config.memory.retention_budget_bytes });
     }
-    let mut opened = open_storage(config, &mut catalogue)?;
+    let mut opened = open_storage(config, &mut catalogue, recovering)?;
     let begins = catalogue.begin();
     catalogue.version += 1;
     let mut rest = &begins[..];

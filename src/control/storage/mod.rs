@@ -29,6 +29,7 @@ use crate::log::Level;
 use crate::shard::messages::{Command, LogCommand, LogReport, SegmentFile, SegmentRefused};
 
 mod beside;
+pub(crate) mod recover;
 mod segments;
 mod shelf;
 pub(crate) mod start;
@@ -37,6 +38,7 @@ mod tests;
 mod topics;
 
 use segments::{Making, Wanted, make, open, retirement};
+pub(super) use shelf::FIRST_SEQUENCE;
 use shelf::{FREE_MAX, Shelf};
 
 /// A folder whose topic is deleted, until it is removed.

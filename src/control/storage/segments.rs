@@ -80,21 +80,6 @@ pub(super) async fn open<F: Files>(
     opened.map_err(|source| FileError { doing: "open", path: path.to_owned(), source })
 }
 
-/// A file that is there already for a segment that was never begun: cleared as a recycled one is, and opened.
-///
-/// # Errors
-/// The step that failed.
-pub(super) async fn take_up<F: Files>(
-    files: &F,
-    path: &Path,
-    folder: &Path,
-    direct: bool,
-) -> Result<FileHandle, FileError> {
-    let steps = [Step::Blank { path: path.to_owned(), direct }, Step::SyncDir { path: folder.to_owned() }];
-    apply_all(files, &steps).await?;
-    open(files, path, true, direct).await
-}
-
 /// What becomes of a retired segment's file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Retirement {

@@ -14,6 +14,8 @@ use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo, Snapshot, block_up};
 use crate::ids::ShardId;
 use crate::topic::LogSettings;
 
+/// Number of a partition's first segment.
+pub(in crate::control) const FIRST_SEQUENCE: u64 = 1;
 /// Files of a partition that wait to be used again, at most.
 pub(super) const FREE_MAX: usize = 2;
 
@@ -86,6 +88,11 @@ impl Shelf {
             snapshot: None,
             saving: false,
         }
+    }
+
+    /// Bytes of all its files.
+    pub(super) fn all_bytes(&self) -> u64 {
+        self.files.values().chain(self.free.iter().map(|(_, bytes)| bytes)).sum()
     }
 
     pub(super) fn segment(&self, sequence: u64) -> PathBuf {

@@ -13,10 +13,12 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::super::catalogue::{Catalogue, PartitionEntry, TopicEntry};
 use super::super::files::{blocking, with_suffix, zeros};
+use super::recover::{Recovering, recover_all};
 use super::segments::{FREE, HALF_MADE};
 use super::shelf::{FREE_MAX, Shelf};
 use super::{DELETED, LOG_FILES_AT_ONCE, State, Storage};
 use crate::commit_log::format::{FORMAT, LogFile, partition_folder, partition_of_folder};
+use crate::commit_log::recovery::RecoveryError;
 use crate::commit_log::{BLOCK_BYTES, RecoveredLog};
 use crate::config::{Config, Direct};
 use crate::control::{Degraded, journal};
@@ -58,6 +60,13 @@ pub enum LogError {
     },
     /// Its marker is not one.
     NotALog(PathBuf),
+    /// A partition's log cannot be read. Nothing of it was changed.
+    Recovery {
+        /// Its folder.
+        path: PathBuf,
+        /// Why.
+        source: RecoveryError,
+    },
     /// A partition that has had records has no folder.
     Missing {
         /// The folder.
@@ -87,6 +96,7 @@ impl std::fmt::Display for LogError {
                     path.display()
                 )
             }
+            LogError::Recovery { path, source } => write!(f, "{}: {source}", path.display()),
             LogError::Missing { path, topic } => {
                 write!(f, "topic {topic} has had records, and its folder {} is missing", path.display())
             }
@@ -98,7 +108,11 @@ impl std::error::Error for LogError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             LogError::Io { source, .. } => Some(source),
-            _ => None,
+            LogError::Recovery { source, .. } => Some(source),
+            LogError::Locked(_)
+            | LogError::Newer { .. }
+            | LogError::NotALog(_)
+            | LogError::Missing { .. } => None,
         }
     }
 }
@@ -113,6 +127,7 @@ impl LogError {
             }
             LogError::Locked(_) => "stop that server, or name another directory with storage.dir",
             LogError::Newer { .. } => "run the newer server, or name another directory with storage.dir",
+            LogError::Recovery { source, .. } => source.remedy(),
             LogError::NotALog(_) => {
                 "put the file back as it was (\"uringest log 1\"), or name another directory"
             }
@@ -123,7 +138,7 @@ impl LogError {
     }
 }
 
-fn failed<'p>(doing: &'static str, path: &'p Path) -> impl Fn(io::Error) -> LogError + 'p {
+pub(super) fn failed<'p>(doing: &'static str, path: &'p Path) -> impl Fn(io::Error) -> LogError + 'p {
     move |source| LogError::Io { doing, path: path.to_owned(), source }
 }
 
@@ -143,9 +158,15 @@ impl Opened {
 
 /// Opens the log's directory, makes what is missing, and recovers the logs of the catalogue's partitions.
 ///
+/// `progress` is told how far it is, a few times a second.
+///
 /// # Errors
 /// See [`LogError`].
-pub(crate) fn open_storage(config: &Config, catalogue: &mut Catalogue) -> Result<Opened, LogError> {
+pub(crate) fn open_storage(
+    config: &Config,
+    catalogue: &mut Catalogue,
+    progress: Option<fn(Recovering)>,
+) -> Result<Opened, LogError> {
     let dir = config.log_dir();
     let lock = claim(&dir)?;
     let trial = if config.storage.direct == Direct::Off { Ok(false) } else { does_direct(&dir) };
@@ -159,7 +180,6 @@ pub(crate) fn open_storage(config: &Config, catalogue: &mut Catalogue) -> Result
         ),
     });
     let mut state = State::default();
-    let mut logs = HashMap::new();
     let mut found = survey(&dir)?;
     tidy_folders(&dir, &mut found, catalogue)?;
     for topic in &catalogue.topics {
@@ -168,14 +188,11 @@ pub(crate) fn open_storage(config: &Config, catalogue: &mut Catalogue) -> Result
             let id = PartitionId(partition.id);
             let here = found.folders.contains(&id);
             let shelf = shelf(config, &dir, topic, (partition, here), settings)?;
-            // What is there is taken from the next number on.
-            let next_sequence = shelf.files.keys().next_back().map_or(0, |last| last + 1);
-            logs.insert(id, RecoveredLog { next_sequence, ..RecoveredLog::default() });
-            state.used_bytes += shelf.files.values().sum::<u64>();
-            state.used_bytes += shelf.free.iter().map(|(_, bytes)| bytes).sum::<u64>();
             state.shelves.insert(id, shelf);
         }
     }
+    let logs = recover_all(config, state.shelves.iter_mut().map(|(id, shelf)| (*id, shelf)), progress)?;
+    state.used_bytes = state.shelves.values().map(Shelf::all_bytes).sum();
     let storage = Storage {
         dir,
         direct,
@@ -352,6 +369,10 @@ fn shelf(
         match LogFile::from_name(&name) {
             Some(LogFile::Segment(sequence)) => {
                 shelf.files.insert(sequence, length(&path)?);
+            }
+            // Written when its segment had gone already.
+            Some(LogFile::Index(sequence)) if !folder.join(LogFile::Segment(sequence).name()).exists() => {
+                remove(&path)?;
             }
             Some(_) => {}
             None if name.ends_with(HALF_MADE) => remove(&path)?,

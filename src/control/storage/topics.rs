@@ -2,9 +2,8 @@
 
 use std::rc::Rc;
 
-use super::segments::take_up;
-use super::shelf::Shelf;
-use super::{Control, refused, segment_file};
+use super::shelf::{FIRST_SEQUENCE, Shelf};
+use super::{Control, refused};
 use crate::control::catalogue::TopicEntry;
 use crate::control::files::{FileError, Step, apply_all};
 use crate::control::{ApiError, Degraded, journal};
@@ -38,7 +37,7 @@ impl Control {
             let shelf = Shelf::new(entry.name.clone(), shard, self.storage.folder(id), settings, file_bytes);
             let result = self.make_log(id, shelf, zeroed).await;
             match result {
-                Ok(file) => made.push(First { partition: id, sequence: 0, result: Ok(file) }),
+                Ok(file) => made.push(First { partition: id, sequence: FIRST_SEQUENCE, result: Ok(file) }),
                 Err(why) => {
                     drop(made);
                     self.remove_logs(entry).await;
@@ -69,7 +68,7 @@ impl Control {
         ];
         apply_all(&self.disk, &steps).await.map_err(|error: FileError| refused(&error))?;
         self.storage.state.borrow_mut().shelves.insert(id, shelf);
-        let made = self.make_segment(id, 0, zeroed).await;
+        let made = self.make_segment(id, FIRST_SEQUENCE, zeroed).await;
         made.unwrap_or_else(|| Err(SegmentRefused::Failed("the topic is being deleted".into())))
     }
 
@@ -79,24 +78,8 @@ impl Control {
         for partition in &topic.partitions {
             let Some(log) = &partition.log else { continue };
             let (id, sequence) = (partition.id, log.next_sequence);
-            let there = self.storage.with_shelf(id, |shelf| {
-                let bytes = shelf.files.get(&sequence).copied()?;
-                Some((shelf.segment(sequence), shelf.folder.clone(), bytes, bytes == shelf.file_bytes))
-            });
-            let result = match there.flatten() {
-                Some((path, folder, bytes, true)) => {
-                    let taken = take_up(&self.disk, &path, &folder, self.storage.direct).await;
-                    taken.map_err(|error| refused(&error)).and_then(|file| segment_file(file, bytes))
-                }
-                there => {
-                    if let Some((_, _, bytes, _)) = there {
-                        self.storage.with_shelf(id, |shelf| shelf.files.remove(&sequence));
-                        self.storage.give_back(bytes);
-                    }
-                    let made = self.make_segment(id, sequence, true).await;
-                    made.unwrap_or_else(|| Err(SegmentRefused::Failed("the topic is gone".into())))
-                }
-            };
+            let result = self.make_segment(id, sequence, true).await;
+            let result = result.unwrap_or_else(|| Err(SegmentRefused::Failed("the topic is gone".into())));
             made.push(First { partition: id, sequence, result });
         }
         made
@@ -121,8 +104,7 @@ impl Control {
             let id = PartitionId(partition.id);
             let Some(shelf) = self.storage.state.borrow_mut().shelves.remove(&id) else { continue };
             self.unstick(id);
-            let bytes = shelf.files.values().chain(shelf.free.iter().map(|(_, bytes)| bytes)).sum();
-            self.remove_folder(&shelf.folder, bytes).await;
+            self.remove_folder(&shelf.folder, shelf.all_bytes()).await;
         }
     }
 }
