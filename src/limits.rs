@@ -222,6 +222,8 @@ pub const LOG_SPACE_RETRY_MS: u64 = 1_000;
 pub const LOG_RETENTION_LOOK_MS: u64 = 5_000;
 /// A new topic's first files are filled with zeros where they are no larger than this together.
 pub const LOG_ZEROED_AT_ONCE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Time that what a backup copies stays, unless it is renewed.
+pub const LOG_BACKUP_LEASE_MS: u64 = 60_000;
 /// Time for what the shards have reported of their logs to be written, at the end.
 pub const LOG_SETTLE_MS: u64 = 10_000;
 /// Bytes of all partitions' rings by default.

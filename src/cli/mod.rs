@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub mod admin;
+pub mod backup;
 pub mod cert;
 pub mod completions;
 pub mod connection;
@@ -55,6 +56,10 @@ enum Command {
     Sub(subscribe::SubArgs),
     /// Makes, lists, describes, deletes, pauses and resumes topics of a running server.
     Topic(topic::TopicArgs),
+    /// Copies the logs and the catalogue of a running server.
+    Backup(backup::BackupArgs),
+    /// Makes a data directory of a backup.
+    Restore(backup::RestoreArgs),
     /// Shows what a server is doing: rates, lags with their cause, copies, CPU for each record.
     Top(top::TopArgs),
     /// Says what this host gives io_uring and what TLS would do, what is missing, what that costs, and what to do.
@@ -87,6 +92,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
         Command::Topic(args) => topic::run(args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => backup::run_restore(&args),
         Command::Top(args) => top::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Schema(args) => schema::run(args),

@@ -3,14 +3,10 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use crate::config::show_bytes;
-
 /// From one look of the line to the next.
 const EVERY: Duration = Duration::from_millis(200);
 /// Cells of the bar.
 const CELLS: u64 = 24;
-/// Bytes whose lower digits nobody wants to see.
-const ROUND_FROM: u64 = 10 << 20;
 
 /// See the module. The line is wiped when this is dropped.
 #[derive(Debug)]
@@ -54,13 +50,20 @@ pub fn line(what: &str, bytes: u64, of: u64, more: &str) -> String {
     };
     let full = share(CELLS);
     let bar: String = (0..CELLS).map(|cell| if cell < full { '#' } else { '.' }).collect();
-    let (done, all) = (show_bytes(rounded(bytes)), show_bytes(rounded(of)));
+    let (done, all) = (about(bytes), about(of));
     let more = if more.is_empty() { String::new() } else { format!(", {more}") };
     format!("{what} [{bar}] {:>3} % {done} of {all}{more}", share(100))
 }
 
-fn rounded(bytes: u64) -> u64 {
-    if bytes < ROUND_FROM { bytes } else { bytes >> 20 << 20 }
+/// Bytes for people, to a tenth of their unit.
+#[must_use]
+pub fn about(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let Some((name, unit)) = UNITS.iter().find(|(_, unit)| bytes >= *unit) else {
+        return format!("{bytes} B");
+    };
+    let tenths = bytes / (unit / 10).max(1);
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
@@ -69,10 +72,10 @@ mod tests {
 
     #[test]
     fn a_line_says_how_far() {
-        assert_eq!(line("x", 0, 0, ""), "x [........................]   0 % 0 of 1");
+        assert_eq!(line("x", 0, 0, ""), "x [........................]   0 % 0 B of 1 B");
         assert_eq!(
             line("copying", (12 << 20) + 7, 48 << 20, "p00000001"),
-            "copying [######..................]  25 % 12MiB of 48MiB, p00000001"
+            "copying [######..................]  25 % 12.0 MiB of 48.0 MiB, p00000001"
         );
         assert!(line("x", u64::MAX, u64::MAX, "").contains("100 %"));
     }

@@ -331,6 +331,75 @@ pub struct Reloaded {
     pub restart_needed: Vec<String>,
 }
 
+/// `POST /v1/backup`: what there is to copy, while the lease lasts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupPlan {
+    /// Names the backup.
+    pub lease: String,
+    /// Time in which it has to be renewed.
+    pub lease_ms: u64,
+    /// When it was begun.
+    pub created: String,
+    /// The server's version.
+    pub version: String,
+    /// Where the files are, on the server's host.
+    pub log_dir: String,
+    /// A file that is there for as long as the lease lasts.
+    pub marker: String,
+    /// The text of `catalogue.json` as it belongs to the backup.
+    pub catalogue: String,
+    /// Every partition of kind `log`.
+    pub partitions: Vec<BackupPartition>,
+}
+
+/// One partition of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupPartition {
+    /// The topic's name.
+    pub topic: String,
+    /// Its number within the topic.
+    pub id: u32,
+    /// Its id in the server.
+    pub partition_id: u32,
+    /// The first offset there is.
+    pub log_start_offset: u64,
+    /// The offset behind the last.
+    pub log_end_offset: u64,
+    /// In the order in which they are to be copied.
+    pub files: Vec<BackupFile>,
+}
+
+/// One file of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupFile {
+    /// What is copied, below `log_dir`.
+    pub from: String,
+    /// What it is in a log.
+    pub name: String,
+    /// How much of it holds something.
+    pub bytes: u64,
+    /// Its length; the rest is zeros.
+    pub file_bytes: u64,
+}
+
+/// `POST /v1/backup/LEASE`: what has been copied, and may go.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupRenewal {
+    /// Ids of partitions in the server.
+    #[serde(default)]
+    pub done: Vec<u32>,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupLease {
+    /// Names the backup.
+    pub lease: String,
+    /// Time in which it has to be renewed.
+    pub lease_ms: u64,
+}
+
 /// A refusal: `{"error":{"code":...,"message":...}}` with its HTTP status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {

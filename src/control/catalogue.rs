@@ -322,6 +322,15 @@ impl Catalogue {
         }
     }
 
+    /// No consumer's committed offset is past `end`.
+    pub fn limit_commits(&mut self, id: PartitionId, end: u64) {
+        if let Some(partition) = self.partition_mut(id) {
+            for offset in partition.committed.values_mut() {
+                *offset = end.min(*offset);
+            }
+        }
+    }
+
     fn partitions_mut(&mut self) -> impl Iterator<Item = &mut PartitionEntry> {
         self.topics.iter_mut().flat_map(|topic| topic.partitions.iter_mut())
     }

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +122,8 @@ pub(crate) struct ShardEnd {
 
 /// See the module.
 pub(crate) struct Control {
+    /// For tasks that work for a while and outlive who began them.
+    itself: Weak<Control>,
     config: RefCell<Config>,
     sources: Option<Sources>,
     shards: RefCell<Shards>,
@@ -208,7 +210,8 @@ impl Control {
     fn from_spec(spec: ControlSpec, disk: Disk) -> std::io::Result<Parts> {
         let shards = Shards::new(spec.mesh, &spec.wakes)?;
         let event = crate::io::host::watched(File::from(spec.event))?;
-        let control = Control {
+        let control = Rc::new_cyclic(|itself| Control {
+            itself: Weak::clone(itself),
             config: RefCell::new(spec.config),
             sources: spec.sources,
             shards: RefCell::new(shards),
@@ -234,8 +237,8 @@ impl Control {
             drain: RefCell::new(Drain::default()),
             progress: Notify::new(),
             stop: spec.stop,
-        };
-        Ok((Rc::new(control), event, spec.ended))
+        });
+        Ok((control, event, spec.ended))
     }
 
     /// Takes the shards' reports as they come, and sends what found a ring full.

@@ -7,8 +7,8 @@
 use std::rc::Rc;
 
 use super::api::{
-    ApiError, CreateTopic, Degradation, IoStatus, ProcessStatus, Readiness, RetentionStatus, ServerSnapshot,
-    ServerState, ServerStatus, ShardStatus,
+    ApiError, BackupRenewal, CreateTopic, Degradation, IoStatus, ProcessStatus, Readiness, RetentionStatus,
+    ServerSnapshot, ServerState, ServerStatus, ShardStatus,
 };
 use super::http::{Method, Request, Response, Service, percent_decoded};
 use super::{Control, Degraded, wall_ns};
@@ -63,6 +63,25 @@ impl Routes {
                 control.pause_topic(name, paused).await?;
                 Ok(Response::json(200, &serde_json::json!({ "name": name, "paused": paused })))
             }
+            ["v1", "backup"] if post => Ok(Response::json(201, &control.begin_backup().await?)),
+            ["v1", "backup", lease] if post => {
+                let renewal: BackupRenewal = if request.body.is_empty() {
+                    BackupRenewal::default()
+                } else {
+                    serde_json::from_slice(&request.body).map_err(|error| {
+                        ApiError::new(
+                            400,
+                            "bad_request",
+                            format!("The body is not what was copied: {error}."),
+                        )
+                    })?
+                };
+                Ok(Response::json(200, &control.renew_backup(lease, &renewal.done)?))
+            }
+            ["v1", "backup", lease] if delete => {
+                control.end_backup(lease).await?;
+                Ok(Response::json(200, &serde_json::json!({ "ended": lease })))
+            }
             ["v1", "server", "pause"] if post => control.pause_server(true),
             ["v1", "server", "resume"] if post => control.pause_server(false),
             ["v1", "server", "reload"] if post => Ok(Response::json(200, &control.reload()?)),
@@ -109,6 +128,8 @@ fn not_here(path: &[&str]) -> Result<Response, ApiError> {
         ["livez" | "readyz" | "metrics"] | ["v1", "server" | "snapshot"] => "GET, HEAD",
         ["v1", "topics"] => "GET, HEAD, POST",
         ["v1", "topics", _] => "GET, HEAD, DELETE",
+        ["v1", "backup"] => "POST",
+        ["v1", "backup", _] => "POST, DELETE",
         ["v1", "topics", _, "pause" | "resume"]
         | ["v1", "server", "pause" | "resume" | "reload" | "drain"] => "POST",
         _ => {

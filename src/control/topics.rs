@@ -181,6 +181,11 @@ impl Control {
     pub(super) async fn delete_topic(self: &Rc<Self>, name: &str) -> Result<(), ApiError> {
         let _gate = self.topic_gate.lock().await;
         self.must_not_drain()?;
+        let is_log = self.registry.borrow().catalogue.topic(name).is_some_and(|topic| topic.log.is_some());
+        if is_log && self.backup_is_running() {
+            let message = "A backup copies its files: delete it when that has ended.";
+            return Err(ApiError::new(409, "backup_running", message));
+        }
         let entry = self.registry.borrow_mut().catalogue.delete(name).ok_or_else(|| unknown_topic(name))?;
         if let Err(error) = self.save().await {
             self.registry.borrow_mut().catalogue.topics.push(entry);
@@ -311,6 +316,10 @@ impl Control {
     fn entry(&self, name: &str) -> Result<TopicEntry, ApiError> {
         let registry = self.registry.borrow();
         let entry = registry.catalogue.topic(name).ok_or_else(|| unknown_topic(name))?;
+        if self.lifecycle.state() == State::Init {
+            // Not every shard knows what there is.
+            return Err(ApiError::new(503, Code::Unavailable.name(), "The server is starting."));
+        }
         if !registry.is_live(entry.id) {
             return Err(ApiError::new(
                 503,
@@ -332,7 +341,7 @@ impl Control {
         }
     }
 
-    fn must_not_drain(&self) -> Result<(), ApiError> {
+    pub(super) fn must_not_drain(&self) -> Result<(), ApiError> {
         match self.lifecycle.state() {
             State::Draining | State::Stopped => {
                 Err(ApiError::new(503, Code::ServerDraining.name(), "The server is shutting down."))

@@ -39,7 +39,7 @@ impl Control {
     pub(super) async fn keep_snapshot(&self, partition: PartitionId, newest: Box<Snapshot>) {
         let begins = self.storage.with_shelf(partition, |shelf| {
             shelf.snapshot = Some(newest);
-            !std::mem::replace(&mut shelf.saving, true)
+            !shelf.snapshots_wait && !std::mem::replace(&mut shelf.saving, true)
         });
         if begins != Some(true) {
             // Whoever saves one takes the next too.
@@ -47,7 +47,7 @@ impl Control {
         }
         loop {
             let next = self.storage.with_shelf(partition, |shelf| {
-                let next = shelf.snapshot.take();
+                let next = shelf.snapshot.take_if(|_| !shelf.snapshots_wait);
                 shelf.saving = next.is_some();
                 next.map(|next| (next, shelf.folder.clone()))
             });

@@ -28,6 +28,7 @@ use crate::limits::{LOG_FILES_AT_ONCE, LOG_RETENTION_LOOK_MS, LOG_SPACE_RETRY_MS
 use crate::log::Level;
 use crate::shard::messages::{Command, LogCommand, LogReport, SegmentFile, SegmentRefused};
 
+mod backup;
 mod beside;
 pub(crate) mod recover;
 mod segments;
@@ -60,6 +61,8 @@ pub(crate) struct Storage {
     gate: Semaphore,
     /// Some file has gone.
     freed: Notify,
+    /// A segment has been closed for a backup.
+    rolled: Notify,
     /// Pieces of work that the server's end waits for.
     busy: Cell<usize>,
     idle: Notify,
@@ -73,6 +76,11 @@ struct State {
     used_bytes: u64,
     /// Partitions that have no file to go on in.
     stuck: BTreeMap<PartitionId, String>,
+    /// Segments that are being closed for a backup.
+    rolling: Option<backup::Rolling>,
+    /// Tickets of that, so far.
+    rolls: u64,
+    lease: Option<backup::Lease>,
 }
 
 /// Counts as work while it lives.
@@ -164,7 +172,7 @@ impl Control {
             LogReport::Fenced { partition, durable, reason } => {
                 self.log_task(|control| control.fenced(partition, durable, reason));
             }
-            LogReport::Rolled { .. } => {}
+            LogReport::Rolled { partition, ticket, next, end } => self.rolled(partition, ticket, next, end),
         }
     }
 

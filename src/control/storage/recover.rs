@@ -254,13 +254,29 @@ fn news(recovered: &Recovery) -> bool {
 }
 
 /// A partition's folder as recovery reads it.
-pub(super) struct Folder {
+pub(crate) struct Folder {
     folder: PathBuf,
     segments: Vec<(u64, u64)>,
     open: RefCell<Option<(u64, File)>>,
 }
 
 impl Folder {
+    /// A folder that no shelf knows.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    pub(crate) fn open(folder: &Path) -> io::Result<Folder> {
+        let mut segments = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            if let Some(LogFile::Segment(sequence)) = LogFile::from_name(&entry.file_name().to_string_lossy())
+            {
+                segments.push((sequence, entry.metadata()?.len()));
+            }
+        }
+        Ok(Folder { folder: folder.to_owned(), segments, open: RefCell::new(None) })
+    }
+
     fn new(shelf: &Shelf) -> Folder {
         let segments = shelf.files.iter().map(|(sequence, bytes)| (*sequence, *bytes)).collect();
         Folder { folder: shelf.folder.clone(), segments, open: RefCell::new(None) }

@@ -4,7 +4,8 @@
 //! Invariants:
 //! 1. `closed` is in the order of the sequences; what is asked to be retired is a prefix of it, and stays in it until
 //!    the shard has let go.
-//! 2. The segment that is written to is never in `closed`, so retention never takes it.
+//! 2. The segment that is written to is never in `closed`, so retention never takes it; nor does it take the newest of
+//!    the closed ones, which says where the log ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -63,6 +64,8 @@ pub(super) struct Shelf {
     pub snapshot: Option<Box<Snapshot>>,
     /// One is being kept.
     pub saving: bool,
+    /// None is kept now: a backup takes the one there is.
+    pub snapshots_wait: bool,
 }
 
 impl Shelf {
@@ -87,6 +90,7 @@ impl Shelf {
             held_from: None,
             snapshot: None,
             saving: false,
+            snapshots_wait: false,
         }
     }
 
@@ -113,7 +117,7 @@ impl Shelf {
     pub(super) fn to_retire(&self, now_ns: u64) -> Option<u64> {
         let mut bytes: u64 = self.closed.iter().map(Closed::used_bytes).sum();
         let mut below = None;
-        for closed in &self.closed {
+        for closed in self.closed.iter().take(self.closed.len().saturating_sub(1)) {
             let age_ns = now_ns.saturating_sub(closed.last_time_ns);
             let old = self.settings.retention_ms > 0 && age_ns / 1_000_000 > self.settings.retention_ms;
             if bytes <= self.settings.retention_bytes && !old {

@@ -201,6 +201,7 @@ pub(crate) fn open_storage(
         state: state.into(),
         gate: Semaphore::new(LOG_FILES_AT_ONCE),
         freed: Notify::new(),
+        rolled: Notify::new(),
         busy: std::cell::Cell::new(0),
         idle: Notify::new(),
         _lock: lock,

@@ -1,0 +1,234 @@
+//! `backup` of a running server and `restore`, with the real binary.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::{Server, http, run, wait_for};
+use uringest::client::blocking::{Consumer, Producer};
+use uringest::client::{ConsumerConfig, ConsumerEvent, ProducerConfig, Start};
+
+const LIMIT: Option<Duration> = Some(support::PATIENCE);
+/// Small files, so that there are many.
+const SMALL: [&str; 4] = ["--shards", "2", "--storage-segment-bytes", "1MiB"];
+/// Bytes of a record: its number, and filling.
+const RECORD_BYTES: usize = 1000;
+
+fn producer(server: &Server, topic: &str) -> Producer {
+    let mut config = ProducerConfig::new(topic);
+    config.connection.server = server.url().parse().expect("an address");
+    Producer::connect(config).expect("connected")
+}
+
+fn create(server: &Server, topic: &str, more: &[&str]) {
+    let admin = server.admin.to_string();
+    let command = ["topic", "create", topic, "--kind", "log", "--admin", &admin];
+    let made = run(&[&command[..], more].concat(), b"");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+fn backup(server: &Server, to: &Path) -> Output {
+    let admin = server.admin.to_string();
+    run(&["backup", to.to_str().expect("UTF-8"), "--admin", &admin, "-o", "json"], b"")
+}
+
+fn restore(from: &Path, to: &Path) -> Output {
+    let [from, to] = [from, to].map(|path| path.to_str().expect("UTF-8"));
+    run(&["restore", from, to, "-o", "json"], b"")
+}
+
+fn succeeded(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn refused(output: &Output, code: i32, why: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(why), "{said}");
+}
+
+/// Publishes numbered records until it is told to stop; `acknowledged` is how many are known to be kept.
+fn publish(server: &Server, topic: &str, stop: &AtomicBool, acknowledged: &AtomicU64) -> u64 {
+    let producer = producer(server, topic);
+    let mut number: u64 = 0;
+    while !stop.load(Ordering::Acquire) {
+        for _ in 0..50 {
+            let mut record = [0; RECORD_BYTES];
+            record[..8].copy_from_slice(&number.to_le_bytes());
+            producer.send(&record, None).expect("sent");
+            number += 1;
+        }
+        producer.flush(LIMIT).expect("acknowledged");
+        acknowledged.store(number, Ordering::Release);
+    }
+    producer.close(LIMIT).expect("acknowledged");
+    number
+}
+
+/// The numbers of so many records, from the earliest on.
+fn consume(server: &Server, topic: &str, count: u64) -> Vec<u64> {
+    let mut config = ConsumerConfig::new(topic);
+    config.connection.server = server.url().parse().expect("an address");
+    config.start = Start::Earliest;
+    let consumer = Consumer::connect(config).expect("connected");
+    let mut numbers = Vec::new();
+    while (numbers.len() as u64) < count {
+        match consumer.next(LIMIT).expect("no failure").expect("in time") {
+            ConsumerEvent::Batch(batch) => {
+                let number = |record: &[u8]| u64::from_le_bytes(record[..8].try_into().expect("eight bytes"));
+                numbers.extend(batch.records().map(|record| number(record.payload)));
+            }
+            ConsumerEvent::Connected | ConsumerEvent::Subscribed { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    numbers
+}
+
+fn end(server: &Server, topic: &str) -> u64 {
+    wait_for("the topic", || {
+        let text = server.page(&format!("/v1/topics/{topic}"));
+        serde_json::from_str::<Value>(&text).ok()?["partitions"][0]["log_end_offset"].as_u64()
+    })
+}
+
+fn segments(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let mut segments: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "seg")).collect();
+    segments.sort();
+    segments
+}
+
+#[test]
+fn a_backup_under_load_has_what_was_acknowledged_and_the_server_goes_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [first, copy, second] = ["first", "copy", "second"].map(|name| directory.path().join(name));
+    let made = second.join("data");
+    for directory in [&first, &second] {
+        std::fs::create_dir(directory).expect("made");
+    }
+    let server = Server::start_in(&first, &SMALL);
+    create(&server, "kept", &["--partitions", "1", "--durability", "durable"]);
+    create(&server, "idle", &["--partitions", "2"]);
+    let (stop, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (before, sent) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| publish(&server, "kept", &stop, &acknowledged));
+        wait_for("three segments", || (acknowledged.load(Ordering::Acquire) > 4_000).then_some(()));
+        let before = acknowledged.load(Ordering::Acquire);
+        let told = succeeded(&backup(&server, &copy));
+        assert_eq!((&told["partitions"], &told["damaged"]), (&json!(3), &json!([])));
+        let after = acknowledged.load(Ordering::Acquire);
+        wait_for("more after the backup", || (acknowledged.load(Ordering::Acquire) > after).then_some(()));
+        stop.store(true, Ordering::Release);
+        (before, load.join().expect("no panic"))
+    });
+    assert_eq!(end(&server, "kept"), sent, "the server goes on as if nothing had been");
+    drop(server);
+    assert_eq!(succeeded(&restore(&copy, &made))["partitions"], json!(3));
+    let server = Server::start_in(&second, &SMALL);
+    let kept = end(&server, "kept");
+    assert!((before..=sent).contains(&kept), "{before} {kept} {sent}");
+    let numbers = consume(&server, "kept", kept);
+    assert!(numbers.iter().copied().eq(0..kept), "in order, none lost, none twice");
+    // What is restored goes on.
+    let producer = producer(&server, "kept");
+    producer.send(&[7; RECORD_BYTES], None).expect("sent");
+    producer.close(LIMIT).expect("acknowledged");
+    assert_eq!(end(&server, "kept"), kept + 1);
+}
+
+#[test]
+fn what_is_not_a_whole_backup_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [first, copy, second] = ["first", "copy", "second"].map(|name| directory.path().join(name));
+    let made = second.join("data");
+    for directory in [&first, &second] {
+        std::fs::create_dir(directory).expect("made");
+    }
+    let server = Server::start_in(&first, &SMALL);
+    create(&server, "kept", &["--partitions", "1"]);
+    let producer = producer(&server, "kept");
+    for _ in 0..3_000 {
+        producer.send(&[1; RECORD_BYTES], None).expect("sent");
+    }
+    producer.close(LIMIT).expect("acknowledged");
+    succeeded(&backup(&server, &copy));
+    refused(&backup(&server, &copy), 1, "is not empty");
+    refused(&restore(&copy, &first.join("data")), 1, "is not empty");
+    let first = segments(&copy.join("log/p00000001")).first().expect("a segment").clone();
+    let whole = std::fs::read(&first).expect("read");
+    let mut damaged = whole.clone();
+    damaged[300_000] ^= 1;
+    std::fs::write(&first, &damaged).expect("written");
+    refused(&restore(&copy, &made), 1, "its digest is another");
+    std::fs::remove_file(&first).expect("removed");
+    refused(&restore(&copy, &made), 1, "cannot open");
+    std::fs::write(&first, &whole).expect("written");
+    let manifest = copy.join("manifest.json");
+    let finished = std::fs::read(&manifest).expect("read");
+    std::fs::remove_file(&manifest).expect("removed");
+    refused(&restore(&copy, &made), 1, "did not end");
+    assert!(!made.exists(), "nothing is left of what was refused");
+    std::fs::write(&manifest, finished).expect("written");
+    std::fs::create_dir(&made).expect("an empty directory will do");
+    succeeded(&restore(&copy, &made));
+    drop(server);
+    let nobody = support::free_address().to_string();
+    refused(
+        &run(&["backup", made.join("x").to_str().expect("UTF-8"), "--admin", &nobody], b""),
+        3,
+        "no server",
+    );
+}
+
+#[test]
+fn what_is_copied_stays_until_the_lease_is_over() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start_in(directory.path(), &SMALL);
+    create(&server, "kept", &["--partitions", "1", "--retention-bytes", "2MiB"]);
+    let send = |count: u32| {
+        let producer = producer(&server, "kept");
+        for _ in 0..count {
+            producer.send(&[1; RECORD_BYTES], None).expect("sent");
+        }
+        producer.close(LIMIT).expect("acknowledged");
+    };
+    send(1_500);
+    let (status, plan) = http(server.admin, "POST", "/v1/backup", "").expect("an answer");
+    assert_eq!(status, 201, "{plan}");
+    let plan: Value = serde_json::from_str(&plan).expect("JSON");
+    let lease = format!("/v1/backup/{}", plan["lease"].as_str().expect("a name"));
+    let code = |method: &str, path: &str, body: &str| {
+        let (status, answer) = http(server.admin, method, path, body).expect("an answer");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        (status, answer["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(code("POST", "/v1/backup", ""), (409, "backup_running".into()));
+    assert_eq!(code("DELETE", "/v1/topics/kept", ""), (409, "backup_running".into()));
+    assert_eq!(code("POST", "/v1/backup/other", ""), (404, "unknown_lease".into()));
+    assert_eq!(code("POST", &lease, "{}"), (200, String::new()));
+    let files = plan["partitions"][0]["files"].as_array().expect("files");
+    let named: Vec<PathBuf> = files
+        .iter()
+        .map(|file| {
+            PathBuf::from(plan["log_dir"].as_str().expect("a path"))
+                .join(file["from"].as_str().expect("a path"))
+        })
+        .collect();
+    assert!(named.len() >= 3 && named.iter().all(|file| file.exists()), "{named:?}");
+    // Three times what retention keeps.
+    send(6_000);
+    assert!(named.iter().all(|file| file.exists()), "held");
+    assert_eq!(code("POST", &lease, r#"{"done":[1]}"#), (200, String::new()));
+    wait_for("what was copied to go", || (!named[0].exists()).then_some(()));
+    assert_eq!(code("DELETE", &lease, ""), (200, String::new()));
+    assert_eq!(code("DELETE", &lease, ""), (404, "unknown_lease".into()));
+    assert!(!Path::new(plan["marker"].as_str().expect("a path")).exists());
+    assert_eq!(code("DELETE", "/v1/topics/kept", ""), (200, String::new()));
+}
