@@ -130,8 +130,8 @@ pub const INDEX_ENTRIES_MAX: u64 = 4096;
 /// Runs of frames a `live` partition holds at once.
 pub const LIVE_RUNS_MAX: usize = 1024;
 
-/// Bytes of a flush of the log, unless one frame is larger.
-pub const FLUSH_BYTES_MAX: u64 = 1024 * KIB as u64;
+/// Bytes of a flush of the log, or of one frame if that is larger; at most a quarter of the ring.
+pub const FLUSH_BYTES_MAX: u64 = 4 * 1024 * KIB as u64;
 /// Writes of one partition's log in flight.
 pub const LOG_WRITES_IN_FLIGHT: usize = 4;
 /// Bytes of one shard's memory for small flushes on their way to the disk.

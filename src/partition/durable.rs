@@ -13,7 +13,9 @@ use super::log::HEADER_BYTES;
 use super::{Appended, Boundary, LogSpec, Partition, Source, small};
 use crate::buf::{Buffers, CopyReason, SendMemory, Span};
 use crate::commit_log::format::FlushHeader;
-use crate::commit_log::{BLOCK_BYTES, FLUSH_HEADER_BYTES, LogPoint, SegmentInfo, Snapshot, block_up};
+use crate::commit_log::{
+    BLOCK_BYTES, FLUSH_HEADER_BYTES, LogPoint, RecoveredLog, SegmentInfo, Snapshot, block_up,
+};
 use crate::ids::PartitionId;
 use crate::proto::code::Code;
 use crate::proto::header::{AckLevel, FrameHeader, stamp};
@@ -64,10 +66,10 @@ pub(super) struct Durable {
 }
 
 impl Durable {
-    pub(super) fn new(partition: PartitionId, spec: LogSpec) -> Durable {
+    pub(super) fn new(partition: PartitionId, spec: LogSpec, ring_bytes: u64) -> Durable {
         let LogSpec { recovered, durability: level, snapshot_bytes } = spec;
-        let end = recovered.end;
-        let writer = Writer::new(partition, end, recovered.chain, recovered.next_sequence);
+        let RecoveredLog { end, chain, next_sequence, .. } = recovered;
+        let writer = Writer::new(partition, end, chain, next_sequence, ring_bytes);
         Durable {
             writer,
             segments: recovered.segments.into(),
@@ -328,6 +330,7 @@ impl Partition {
     pub fn roll(&mut self, buffers: &mut Buffers) {
         self.close_flush(buffers);
         self.durable_mut().writer.roll();
+        self.went_durable();
     }
 
     /// Whether a segment is appended to or being closed.
@@ -374,8 +377,13 @@ impl Partition {
     // ---- writing ----
 
     /// What is to be written now, if anything. Small flushes are copied to a block of `blocks`; where there is none, it is
-    /// asked again later.
-    pub fn next_write(&mut self, buffers: &mut Buffers, blocks: &mut SendMemory) -> Option<LogWrite> {
+    /// asked again later. `durable_only`: nobody waits for less than durable, so that one operation does both.
+    pub fn next_write(
+        &mut self,
+        buffers: &mut Buffers,
+        blocks: &mut SendMemory,
+        durable_only: bool,
+    ) -> Option<LogWrite> {
         if self.durable().fenced.is_some() {
             return None;
         }
@@ -409,7 +417,10 @@ impl Partition {
                 (block, 0)
             }
         };
-        Some(self.durable_mut().writer.handed_out(&next, span, checksum))
+        let writer = &mut self.durable_mut().writer;
+        // Where something is to be synced anyway, the sync covers this too.
+        let durably = durable_only && writer.is_clean();
+        Some(writer.handed_out(&next, span, checksum, durably))
     }
 
     /// Whether something could be written if there were a block for it.
@@ -431,6 +442,7 @@ impl Partition {
                 if let Some(copy) = copy {
                     blocks.give(copy);
                 }
+                self.went_durable();
                 Wrote::Done
             }
         }
@@ -466,7 +478,14 @@ impl Partition {
         if durable.fenced.is_some() {
             return durable.writer.forget_sync();
         }
-        if let Some(info) = durable.writer.synced() {
+        durable.writer.synced();
+        self.went_durable();
+    }
+
+    /// Tells of segments that are closed and durable, and of the snapshot that waited for it.
+    fn went_durable(&mut self) {
+        let durable = self.durable_mut();
+        while let Some(info) = durable.writer.next_closed() {
             durable.segments.push_back(info.clone());
             durable.events.push_back(LogEvent::Sealed(Box::new(info)));
         }

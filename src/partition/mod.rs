@@ -207,7 +207,7 @@ impl Partition {
             last_append_ns = recovered.last_append_ns;
             // Slow consumers read from the files. Headers and padding take their part of the ring.
             (overflow, credited) = (Overflow::Block, spec.ring_bytes - spec.ring_bytes / 4);
-            Box::new(Durable::new(spec.id, log))
+            Box::new(Durable::new(spec.id, log, spec.ring_bytes))
         });
         Partition {
             id: spec.id,

@@ -48,6 +48,11 @@ impl LogAcks {
         !self.durable.is_empty()
     }
 
+    /// Whether all that wait want their batches durable.
+    pub(super) fn durable_only(&self) -> bool {
+        self.written.is_empty() && !self.durable.is_empty()
+    }
+
     /// Whether one batch more may wait.
     pub(super) fn is_full(&self) -> bool {
         self.written.len() + self.durable.len() >= LOG_ACKS_WAITING_MAX

@@ -108,8 +108,10 @@ impl<I: Io> Shard<I> {
     }
 
     fn work_off_log(&mut self, slot: PartitionSlot) {
+        let owned = &mut self.topics[slot];
+        let durable_only = owned.log.as_ref().is_some_and(|log| log.acks.durable_only());
         while let Some(write) =
-            self.topics[slot].partition.next_write(&mut self.buffers, &mut self.logs.blocks)
+            self.topics[slot].partition.next_write(&mut self.buffers, &mut self.logs.blocks, durable_only)
         {
             self.submit_write(slot, write);
         }
@@ -133,7 +135,13 @@ impl<I: Io> Shard<I> {
         let log = self.topics[slot].log.as_ref().expect("a log partition");
         let file = log.file(write.sequence).expect("what is written to is open").file;
         let token = Token::new(TokenKind::FileWrite, write.id, slot.0);
-        self.submit_with(Op::WriteFile { file, at: write.at, from: write.from }, token);
+        let LogWrite { at, from, .. } = write;
+        let op = if write.durably {
+            Op::WriteFileDurably { file, at, from }
+        } else {
+            Op::WriteFile { file, at, from }
+        };
+        self.submit_with(op, token);
     }
 
     // ---- completions ----

@@ -10,7 +10,8 @@
 //! 1. `durable <= written <= submitted <= end`, in positions and in offsets; `written` only passes a flush when all
 //!    writes handed out before are complete.
 //! 2. A block is in at most one write in flight.
-//! 3. A sync counts for what was written when it was submitted, and for one file; files are synced in order.
+//! 3. A sync counts for what was written when it was submitted, and for one file; files are synced in order. A write that
+//!    is durable when it completes needs none, if all before it are durable.
 //! 4. After a failure nothing more is handed out.
 
 use std::collections::VecDeque;
@@ -148,6 +149,8 @@ struct InFlight {
     at: u64,
     span: Span,
     copied: bool,
+    /// It is durable when it is complete.
+    durably: bool,
     /// Bytes that have been written, in whole blocks while it is not complete.
     progress: u32,
     done: bool,
@@ -166,6 +169,8 @@ pub struct LogWrite {
     pub at: u64,
     /// What.
     pub from: Span,
+    /// It has to be durable when it is complete.
+    pub durably: bool,
 }
 
 /// See the module.
@@ -182,7 +187,13 @@ pub(in crate::partition) struct Writer {
     queued: VecDeque<Queued>,
     writes: VecDeque<InFlight>,
     next_id: u32,
-    syncing: Option<(u64, LogPoint)>,
+    /// The sync in flight: of which segment, what it covers, and `not_durably` when it was submitted.
+    syncing: Option<(u64, LogPoint, u64)>,
+    /// Writes that were complete without being durable, ever, and as of the last sync that covered all of them.
+    not_durably: u64,
+    synced_of_them: u64,
+    /// Bytes of a flush at most, unless one frame is larger.
+    flush_bytes_max: u64,
     /// Segments that take no more and are not durable yet, oldest first.
     closing: VecDeque<SegmentInfo>,
     /// Checksum of the last closed flush's header.
@@ -191,7 +202,13 @@ pub(in crate::partition) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(partition: PartitionId, end: LogPoint, chain: u32, next_sequence: u64) -> Writer {
+    pub(super) fn new(
+        partition: PartitionId,
+        end: LogPoint,
+        chain: u32,
+        next_sequence: u64,
+        ring_bytes: u64,
+    ) -> Writer {
         Writer {
             partition,
             wall_ns: 0,
@@ -205,6 +222,9 @@ impl Writer {
             writes: VecDeque::with_capacity(LOG_WRITES_IN_FLIGHT),
             next_id: 0,
             syncing: None,
+            not_durably: 0,
+            synced_of_them: 0,
+            flush_bytes_max: FLUSH_BYTES_MAX.min(block_down(ring_bytes / 4)),
             closing: VecDeque::new(),
             chain,
             next_sequence,
@@ -248,7 +268,7 @@ impl Writer {
         if let Some(open) = &self.open {
             let end = self.end.position + bytes;
             // Written once from a copy, it stays within its block.
-            let most = if open.revision > 0 { BLOCK_BYTES } else { FLUSH_BYTES_MAX };
+            let most = if open.revision > 0 { BLOCK_BYTES } else { self.flush_bytes_max };
             let limit = self.active.as_ref().expect("an open flush is in a segment").limit;
             if end <= (open.start + most).min(limit) {
                 return Ok(Placement { frame: self.end.position, begins: None, rolls: false });
@@ -403,8 +423,13 @@ impl Writer {
         self.writes.is_empty() && self.queued.is_empty() && self.open.as_ref().is_some_and(larger)
     }
 
+    /// Whether everything that is written is durable.
+    pub(super) fn is_clean(&self) -> bool {
+        self.not_durably == self.synced_of_them
+    }
+
     /// `next` lies at `span` and is written from there.
-    pub(super) fn handed_out(&mut self, next: &Next, span: Span, checksum: u32) -> LogWrite {
+    pub(super) fn handed_out(&mut self, next: &Next, span: Span, checksum: u32, durably: bool) -> LogWrite {
         let (sequence, at, start, covers, copied) = match next {
             Next::Ring(flush) => {
                 self.queued.pop_front();
@@ -432,11 +457,12 @@ impl Writer {
             at,
             span,
             copied,
+            durably,
             progress: 0,
             done: false,
             covers,
         });
-        LogWrite { id, sequence, at, from: span }
+        LogWrite { id, sequence, at, from: span, durably }
     }
 
     /// A write has got rid of `bytes`. The rest to submit, if any; else the copy it was made from, to be given back.
@@ -449,9 +475,13 @@ impl Writer {
         write.done = true;
         let copy = write.copied.then_some(write.span);
         while self.writes.front().is_some_and(|write| write.done) {
-            let covers = self.writes.pop_front().expect("one is there").covers;
-            if covers.position > self.written.position {
-                self.written = covers;
+            let write = self.writes.pop_front().expect("one is there");
+            self.not_durably += u64::from(!write.durably);
+            if write.covers.position > self.written.position {
+                self.written = write.covers;
+                if write.durably && self.is_clean() {
+                    self.durable = write.covers;
+                }
             }
         }
         Ok(copy)
@@ -462,7 +492,8 @@ impl Writer {
         let write = self.writes.iter_mut().find(|write| write.id == id).expect("a write in flight");
         write.progress = u32::try_from(block_down(u64::from(written))).expect("less than the write");
         let (_, rest) = write.span.split_at(write.progress);
-        LogWrite { id, sequence: write.sequence, at: write.at + u64::from(write.progress), from: rest }
+        let at = write.at + u64::from(write.progress);
+        LogWrite { id, sequence: write.sequence, at, from: rest, durably: write.durably }
     }
 
     /// What was written of a write before it failed.
@@ -485,29 +516,32 @@ impl Writer {
 
     /// The segment whose file is to be synced now. `wanted`: somebody waits, or it is due.
     pub(super) fn next_sync(&mut self, wanted: bool) -> Option<u64> {
-        if self.syncing.is_some() {
+        if self.syncing.is_some() || self.written.position <= self.durable.position {
             return None;
         }
         let (sequence, covers) = match self.closing.front() {
             Some(info) if self.written.position >= info.end.position => (info.sequence, info.end),
-            Some(info) if wanted && self.written.position > self.durable.position => {
-                (info.sequence, self.written)
-            }
-            Some(_) => return None,
-            None if wanted && self.written.position > self.durable.position => {
-                (self.active.as_ref()?.info.sequence, self.written)
-            }
-            None => return None,
+            Some(info) if wanted => (info.sequence, self.written),
+            None if wanted => (self.active.as_ref()?.info.sequence, self.written),
+            Some(_) | None => return None,
         };
-        self.syncing = Some((sequence, covers));
+        self.syncing = Some((sequence, covers, self.not_durably));
         Some(sequence)
     }
 
-    /// The sync has ended well. A segment that is closed and durable by it.
-    pub(super) fn synced(&mut self) -> Option<SegmentInfo> {
-        let (sequence, covers) = self.syncing.take().expect("a sync in flight");
+    /// The sync has ended well.
+    pub(super) fn synced(&mut self) {
+        let (_, covers, not_durably) = self.syncing.take().expect("a sync in flight");
         self.durable = covers;
-        let closed = self.closing.front().is_some_and(|info| info.sequence == sequence && info.end == covers);
+        if self.written == covers {
+            self.synced_of_them = not_durably;
+        }
+    }
+
+    /// A segment that is closed, and durable by now.
+    pub(super) fn next_closed(&mut self) -> Option<SegmentInfo> {
+        let durable = self.durable.position;
+        let closed = self.closing.front().is_some_and(|info| info.end.position <= durable);
         if closed { self.closing.pop_front() } else { None }
     }
 

@@ -135,10 +135,14 @@ fn complete(rig: &mut Rig, keeper: &mut Keeper, op: DiskOp) {
 
 #[test]
 fn a_tail_consumer_gets_what_is_written_and_of_a_durable_topic_what_is_durable() {
-    for (durability, after) in [(AckLevel::Received, DiskOp::Write), (AckLevel::Durable, DiskOp::Sync)] {
+    let cases = [
+        (AckLevel::Received, AckLevel::Written, DiskOp::Write),
+        (AckLevel::Durable, AckLevel::Durable, DiskOp::DurableWrite),
+    ];
+    for (durability, level, op) in cases {
         let (mut rig, mut keeper, partition) = world_with(1, MIB, 4 * MIB, durability);
         let sock = rig.settled_client(0);
-        let mut producer = producer(&mut rig, sock, 1, AckLevel::Durable);
+        let mut producer = producer(&mut rig, sock, 1, level);
         let reader = rig.settled_client(0);
         subscribe(&mut rig, &mut keeper, reader, Start::Earliest, MIB);
         rig.heard(reader);
@@ -146,16 +150,11 @@ fn a_tail_consumer_gets_what_is_written_and_of_a_durable_topic_what_is_durable()
         producer.step(&mut rig, 300);
         keeper.run(&mut rig);
         assert!(rig.heard(reader).is_empty(), "nothing is written");
-        complete(&mut rig, &mut keeper, DiskOp::Write);
-        if after == DiskOp::Sync {
-            assert!(rig.heard(reader).is_empty(), "nothing is durable");
-            complete(&mut rig, &mut keeper, DiskOp::Sync);
-        }
+        complete(&mut rig, &mut keeper, op);
         let heard = rig.heard(reader);
         assert_eq!(heard.len(), 1, "{heard:?}");
         assert_eq!((heard[0].0.kind, heard[0].0.channel), (Kind::Deliver, partition.0));
         keeper.disk.borrow_mut().hold(false);
-        complete(&mut rig, &mut keeper, DiskOp::Sync);
         rig.disconnect_all();
         rig.assert_nothing_leaked();
     }
@@ -221,13 +220,19 @@ fn a_subscription_begins_where_it_says_by_offset_and_by_time() {
 }
 
 #[test]
-fn a_sync_that_fails_fences_the_partition_and_tells_everybody_why() {
-    for shards in [1, 2] {
+fn what_cannot_be_made_durable_fences_the_partition_and_tells_everybody_why() {
+    let cases = [(1, DiskOp::Sync), (2, DiskOp::Sync), (1, DiskOp::DurableWrite), (2, DiskOp::DurableWrite)];
+    for (shards, op) in cases {
         let (mut rig, mut keeper, partition) = world(shards, MIB, 4 * MIB);
         let sock = rig.settled_client(0);
         let mut durable = producer(&mut rig, sock, 1, AckLevel::Durable);
         publish(&mut rig, &mut keeper, &mut durable, 3, 100);
-        keeper.disk.borrow_mut().fail_next(DiskOp::Sync, IoError::Os(5));
+        let mut written = producer(&mut rig, sock, 2, AckLevel::Written);
+        keeper.disk.borrow_mut().fail_next(op, IoError::Os(5));
+        if op == DiskOp::Sync {
+            // Somebody waits for less, so that writes and syncs are apart.
+            written.step(&mut rig, 100);
+        }
         durable.step(&mut rig, 100);
         keeper.run(&mut rig);
         listen(&mut rig, std::slice::from_mut(&mut durable));
@@ -277,7 +282,7 @@ fn a_full_disk_refuses_batches_before_they_are_stored_and_goes_on_when_there_is_
 fn writes_that_are_short_or_find_no_room_are_done_in_the_end() {
     let (mut rig, mut keeper, _) = world(1, MIB, 4 * MIB);
     let sock = rig.settled_client(0);
-    let mut producer = producer(&mut rig, sock, 1, AckLevel::Durable);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Written);
     for bytes in [512, 4096, 5_120, 12_288] {
         keeper.disk.borrow_mut().short_next(DiskOp::Write, bytes);
         publish(&mut rig, &mut keeper, &mut producer, 1, 20_000);

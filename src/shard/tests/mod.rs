@@ -14,6 +14,7 @@ mod levels;
 mod log_rig;
 mod logs;
 mod outbox;
+mod power;
 mod random;
 mod receive;
 mod rig;
