@@ -1,5 +1,7 @@
 //! The durable log's readers against a plain model: whatever lies in the files, nothing but what was written comes out.
 
+#[path = "commit_log/golden.rs"]
+mod golden;
 #[path = "support/log_folder.rs"]
 mod log_folder;
 #[path = "support/log_writer.rs"]

@@ -16,6 +16,7 @@ pub mod connection;
 pub mod demo;
 pub mod doctor;
 pub mod exit;
+pub mod log;
 pub mod progress;
 pub mod publish;
 pub mod schema;
@@ -60,6 +61,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Makes a data directory of a backup.
     Restore(backup::RestoreArgs),
+    /// Looks into the logs on disk: lists, prints, verifies, and copies what is whole. Needs no server.
+    Log(log::LogArgs),
     /// Shows what a server is doing: rates, lags with their cause, copies, CPU for each record.
     Top(top::TopArgs),
     /// Says what this host gives io_uring and what TLS would do, what is missing, what that costs, and what to do.
@@ -94,6 +97,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Topic(args) => topic::run(args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => backup::run_restore(&args),
+        Command::Log(args) => log::run(args),
         Command::Top(args) => top::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Schema(args) => schema::run(args),

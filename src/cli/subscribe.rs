@@ -292,7 +292,7 @@ impl<'a> JsonRecord<'a> {
 }
 
 /// The bytes as they are where they are UTF-8, else in base64, and then the encoding's name.
-fn text_or_base64(bytes: &[u8]) -> (std::borrow::Cow<'_, str>, Option<&'static str>) {
+pub(super) fn text_or_base64(bytes: &[u8]) -> (std::borrow::Cow<'_, str>, Option<&'static str>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text.into(), None),
         Err(_) => (base64(bytes).into(), Some("base64")),

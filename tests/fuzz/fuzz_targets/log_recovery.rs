@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../bodies/log_recovery.rs"]
+mod log_recovery;
+
+libfuzzer_sys::fuzz_target!(|story: &[u8]| log_recovery::run(story));
