@@ -1,5 +1,5 @@
-//! `doctor`: what this host gives the I/O backends of this build and what TLS would do with the configuration, what is
-//! missing, what that costs, and the exact remedy.
+//! `doctor`: what this host gives the I/O backends of this build, what TLS would do with the configuration, and what the
+//! disk of the log does; what is missing, what that costs, and the exact remedy.
 
 use clap::Args;
 
@@ -8,6 +8,7 @@ use super::settings::ConfigFlags;
 use super::{Exit, Failure, Outcome};
 use crate::io::probe::{Finding, HostReport, Level, findings, probe};
 
+mod disk;
 mod tls;
 
 const CODES: &str = "Exit codes: 0 the server can run here, perhaps with less than it could use; 1 something is bad; \
@@ -25,7 +26,7 @@ pub struct DoctorArgs {
     output: Output,
 }
 
-/// Looks at the host and at the certificates of the configuration, and says what it found.
+/// Looks at the host, at the certificates of the configuration and at the disk of the log, and says what it found.
 ///
 /// # Errors
 /// When something is bad.
@@ -33,8 +34,10 @@ pub fn run(args: &DoctorArgs) -> Outcome {
     let report = probe();
     let mut found = findings(&report);
     found.extend(tls::findings(&args.settings));
+    let (disk, of_disk) = disk::look(&args.settings);
+    found.extend(of_disk);
     match args.output {
-        Output::Json => print_json(&serde_json::json!({ "host": report, "findings": found }))?,
+        Output::Json => print_json(&serde_json::json!({ "host": report, "disk": disk, "findings": found }))?,
         Output::Text => print(&text(&report, &found))?,
     }
     // The findings have said it all.
@@ -65,4 +68,8 @@ fn text(report: &HostReport, found: &[Finding]) -> String {
         }
     }
     out
+}
+
+fn finding(level: Level, what: String, costs: &str, remedy: &str) -> Finding {
+    Finding { level, what, costs: costs.to_owned(), remedy: remedy.to_owned() }
 }

@@ -65,7 +65,7 @@ enum Command {
     Log(log::LogArgs),
     /// Shows what a server is doing: rates, lags with their cause, copies, CPU for each record.
     Top(top::TopArgs),
-    /// Says what this host gives io_uring and what TLS would do, what is missing, what that costs, and what to do.
+    /// Says what this host gives io_uring, what TLS and the disk would do, what is missing, what that costs, and what to do.
     Doctor(doctor::DoctorArgs),
     /// Writes the wire protocol's schemas into a directory.
     Schema(schema::SchemaArgs),

@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::finding;
 use crate::cli::settings::ConfigFlags;
 use crate::config::Config;
 use crate::control::certificates::certificate_text;
@@ -95,10 +96,6 @@ fn clients(settings: &ServerSettings) -> Finding {
         what += &format!(", which name tenants by {rule}");
     }
     finding(Level::Ok, what, "", "")
-}
-
-fn finding(level: Level, what: String, costs: &str, remedy: &str) -> Finding {
-    Finding { level, what, costs: costs.to_owned(), remedy: remedy.to_owned() }
 }
 
 #[cfg(test)]
