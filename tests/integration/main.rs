@@ -8,6 +8,11 @@ mod connections;
 mod drain;
 mod idle;
 mod lines;
+mod log_faults;
+mod log_kill;
+mod log_levels;
+mod log_reading;
+mod log_rig;
 mod proxy;
 mod raw;
 #[path = "../support/records.rs"]

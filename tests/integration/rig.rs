@@ -69,6 +69,15 @@ impl Case {
         Server::start_at(directory, data, admin, &[self.io, args].concat())
     }
 
+    /// What its servers are told of their I/O.
+    pub fn io(&self) -> &'static [&'static str] {
+        self.io
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     pub fn random(&self) -> Random {
         Random(self.seed)
     }
