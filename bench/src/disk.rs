@@ -96,12 +96,21 @@ impl Recycled {
         Ok(Commits { bytes, count, elapsed_ns: now_ns() - begun })
     }
 
-    /// How long each of `count` commits of one block takes.
+    /// How long each of `count` commits of one block takes, with a pause before each.
     ///
     /// # Errors
     /// The disk's.
-    pub fn block_latencies(&mut self, count: usize, sync: bool, into: &mut Histogram) -> io::Result<()> {
+    pub fn block_latencies(
+        &mut self,
+        count: usize,
+        pause: Duration,
+        sync: bool,
+        into: &mut Histogram,
+    ) -> io::Result<()> {
         for _ in 0..count {
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
+            }
             let begun = now_ns();
             self.commit(BLOCK_BYTES, sync)?;
             into.add(now_ns() - begun);
@@ -197,7 +206,7 @@ mod tests {
         assert_eq!(commits.bytes, 12_288, "whole blocks");
         assert!(commits.count > 0 && commits.bytes_per_s() > 0.0);
         let mut found = Histogram::default();
-        disk.block_latencies(10, true, &mut found).expect("a disk");
+        disk.block_latencies(10, Duration::ZERO, true, &mut found).expect("a disk");
         assert_eq!(found.count(), 10);
         assert_eq!(std::fs::metadata(&path).expect("it is there").len(), FILE_BYTES, "it never grows");
         let (bytes, ns) = read_all(std::slice::from_ref(&path)).expect("it can be read");

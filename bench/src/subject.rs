@@ -54,6 +54,12 @@ pub trait Subject {
         None
     }
 
+    /// Has producers that connect from now on ask for acknowledgements as `received` only, or no more; whether it can.
+    fn received_only(&self, only: bool) -> bool {
+        let _ = only;
+        false
+    }
+
     /// Payload bytes that it has copied in user space since it started, where it says so. May take a second:
     /// called outside of measured windows.
     ///

@@ -181,6 +181,68 @@ fn tls() {
     }
 }
 
+/// A scenario with a log that is made in no time.
+fn small(scenario: &str, from: &str, to: &str) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join(format!("{scenario}.toml"));
+    let original = std::fs::read_to_string(format!("scenarios/{scenario}.toml")).expect("a scenario");
+    let text = original.replace(from, to);
+    assert_ne!(text, original);
+    std::fs::write(&path, text).expect("a file");
+    (directory, path.display().to_string())
+}
+
+#[test]
+fn durable() {
+    let (_directory, path) = small("durable", "warm_up_seconds = 2.0", "warm_up_seconds = 0.1");
+    for ack in ["durable", "written"] {
+        let outcome = run(&path, &["--ack", ack]);
+        check_figures(&outcome);
+        assert_eq!((&outcome["kind"], &outcome["ack"]), (&"log".into(), &ack.into()));
+        let found = &outcome["durable"];
+        for field in ["writes_per_s", "commit_bytes", "commit_us", "raw_records_per_s", "rate_over_raw"] {
+            assert!(number(&found[field]) > 0.0, "{field}: {found}");
+        }
+        assert!(ack != "durable" || number(&found["syncs_per_s"]) > 0.0, "{found}");
+        // Of a window of a fraction of a second, with what was under way at both of its ends.
+        assert!(number(&found["log_bytes_per_record"]) > 64.0, "{found}");
+        check_latency(&found["disk_us"]);
+        check_latency(&found["low_rate_us"]);
+        // 200/s for 0.2 s, and each was acknowledged.
+        assert_eq!(number(&found["low_rate_us"]["count"]), 40.0, "{found}");
+    }
+}
+
+#[test]
+fn catchup() {
+    let (_directory, path) = small("catchup", "retention_bytes = 2147483648", "retention_bytes = 1073741824");
+    let outcome = run(&path, &[]);
+    check_figures(&outcome);
+    let found = &outcome["catchup"];
+    assert!(number(&found["records"]) >= number(&outcome["records"]), "all of the log: {outcome}");
+    for field in ["server_cpu_ns_per_record", "deliver_server_cpu_ns_per_delivery", "read_bytes_ratio"] {
+        assert!(number(&found[field]) > 0.0, "{field}: {found}");
+    }
+}
+
+#[test]
+fn recovery() {
+    let (_directory, path) = small("recovery", "retention_bytes = 4294967296", "retention_bytes = 536870912");
+    let outcome = run(&path, &[]);
+    let found = &outcome["recovery"];
+    assert!(number(&found["log_bytes"]) >= 134_217_728.0, "{found}");
+    assert_eq!(number(&found["records_read"]), number(&found["records_acknowledged"]), "{found}");
+    for field in ["segments", "start_seconds", "raw_bytes_per_s", "peak_rss_bytes", "budget_bytes"] {
+        assert!(number(&found[field]) > 0.0, "{field}: {found}");
+    }
+    assert!(
+        outcome["warnings"]
+            .as_array()
+            .is_some_and(|all| all.iter().all(|said| !said.to_string().contains("afterwards"))),
+        "{outcome}"
+    );
+}
+
 #[test]
 fn idle() {
     let outcome = run("idle", &["--connections", "200"]);

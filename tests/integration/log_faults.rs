@@ -221,7 +221,7 @@ fn a_torn_end_is_cut_and_nothing_else(case: &Case) {
     std::fs::write(&path, &bytes).expect("it can be written");
     let server = case.start_in(directory.path(), &["--shards", "1"]);
     let got = read_all(&server, "events", 0);
-    assert!(got.len() < last.len() && got[..] == last[..got.len()], "{} of {}", got.len(), last.len());
+    assert!(got == first, "the last batch, and nothing else: {} of {}", got.len(), last.len());
     let writer = Writer::connect(&server, "events", 2, 0, None);
     writer.send(100);
     writer.flush();

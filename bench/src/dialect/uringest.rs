@@ -8,7 +8,7 @@ mod tests;
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use uringest::proto::control::{Hello, Open, Opened, Refusal, Start, Subscribe};
@@ -36,6 +36,8 @@ pub struct UringestDialect {
     tls: Option<LoadTls>,
     /// What an acknowledgement has to promise; `None`: what the topic's kind has by default.
     level: Option<AckLevel>,
+    /// Producers ask for `received`, whatever the level is.
+    received_only: AtomicBool,
     /// Producers so far.
     producers: AtomicU64,
     /// Those made so far: one for each length of frame.
@@ -62,6 +64,7 @@ impl UringestDialect {
             topics,
             tls,
             level: None,
+            received_only: AtomicBool::new(false),
             producers: AtomicU64::new(0),
             tables: Mutex::default(),
         }
@@ -71,6 +74,11 @@ impl UringestDialect {
     #[must_use]
     pub fn acknowledged_as(self, level: Option<AckLevel>) -> UringestDialect {
         UringestDialect { level, ..self }
+    }
+
+    /// From now on producers ask for no more than `received`, or again for what was set.
+    pub fn received_only(&self, only: bool) {
+        self.received_only.store(only, Ordering::Relaxed);
     }
 
     /// TLS of all connections.
@@ -121,17 +129,19 @@ impl UringestDialect {
         producer_id: u64,
         acks: &AckPace,
     ) -> io::Result<(FrameHeader, Opened)> {
+        let only = self.received_only.load(Ordering::Relaxed);
+        let level = if only { Some(AckLevel::Received) } else { self.level };
         let open = Open {
             topic: topic.to_owned(),
             partition,
             producer_id,
-            ack_level: self.level,
+            ack_level: level,
             ack_every_batches: acks.every_batches,
             ack_every_us: acks.every_us,
         };
         let (header, body) = ask(stream, &open.frame(1), Kind::Opened)?;
         let opened = Opened::decode(&body).map_err(|code| io::Error::other(code.name()))?;
-        if self.level.is_some_and(|level| level != opened.ack_level) {
+        if level.is_some_and(|level| level != opened.ack_level) {
             return Err(io::Error::other(format!("the server acknowledges as {}", opened.ack_level.name())));
         }
         Ok((header, opened))

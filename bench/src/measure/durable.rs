@@ -7,7 +7,7 @@ use crate::disk::Recycled;
 use crate::engine::{Measured, Session, Window};
 use crate::failure::Failure;
 use crate::histogram::Histogram;
-use crate::outcome::{DurableOutcome, Outcome};
+use crate::outcome::{DurableOutcome, Latency, Outcome};
 use crate::progress::Progress;
 use crate::scenario::{Ack, Drive, Work};
 use crate::subject::{Log, LogCounters, Subject};
@@ -16,6 +16,9 @@ use crate::subject::{Log, LogCounters, Subject};
 const RAW: Duration = Duration::from_millis(1_500);
 /// Blocks that are written, and synced, before and after the low rate each.
 const BLOCKS: usize = 400;
+const PACED_BLOCKS: usize = 150;
+/// Between the load and what is measured at rest: files that are to be recycled are made ready meanwhile.
+const REST: Duration = Duration::from_secs(1);
 /// The low rate, at which each record is a commit of its own on any disk, and how long it lasts at most.
 const LOW_RATE_PER_S: u64 = 200;
 const LOW_RATE_SECONDS_MAX: f64 = 3.0;
@@ -61,14 +64,23 @@ fn beside<S: Subject>(
     };
     let mut disk = Recycled::make(log.directory().parent().unwrap_or(log.directory())).map_err(failed)?;
     let raw = disk.commits(commit_bytes, RAW, synced).map_err(failed)?;
-    let mut blocks = Histogram::default();
-    disk.block_latencies(BLOCKS, synced, &mut blocks).map_err(failed)?;
+    std::thread::sleep(REST);
+    let (mut blocks, mut paced) = (Histogram::default(), Histogram::default());
+    let pause = Duration::from_secs(1) / u32::try_from(LOW_RATE_PER_S).expect("a small number");
+    disk.block_latencies(BLOCKS, Duration::ZERO, synced, &mut blocks).map_err(failed)?;
+    disk.block_latencies(PACED_BLOCKS, pause, synced, &mut paced).map_err(failed)?;
     let low = low_rate(run)?;
-    disk.block_latencies(BLOCKS, synced, &mut blocks).map_err(failed)?;
+    let received = if run.subject.received_only(true) { low_rate(run)? } else { Measured::default() };
+    run.subject.received_only(false);
+    disk.block_latencies(PACED_BLOCKS, pause, synced, &mut paced).map_err(failed)?;
 
     let log_bytes_per_record = commits.written_bytes / records;
     let raw_records_per_s = raw.bytes_per_s() / log_bytes_per_record.max(1.0);
-    let (disk_us, low_rate_us) = (blocks.latency(), low.flows[0].ack.latency());
+    let of = |measured: &Measured| measured.flows.first().and_then(|flow| flow.ack.latency());
+    let (disk_us, disk_paced_us) = (blocks.latency(), paced.latency());
+    let (low_rate_us, low_rate_received_us) = (of(&low), of(&received));
+    let commit_at_low_rate_us = low_rate_us.zip(low_rate_received_us).map(|(low, way)| low.p50 - way.p50);
+    let over = |disk: Option<Latency>| Some(commit_at_low_rate_us? / disk?.p50.max(1e-9));
     Ok(DurableOutcome {
         directory: log.directory().display().to_string(),
         direct: disk.is_direct(),
@@ -83,9 +95,13 @@ fn beside<S: Subject>(
         rate_over_raw: outcome.records_per_s / raw_records_per_s.max(1e-9),
         ack_p99_commits: outcome.latency_us.map(|latency| latency.p99 / commit_us.max(1e-9)),
         disk_us,
+        disk_paced_us,
         low_rate_per_s: LOW_RATE_PER_S,
         low_rate_us,
-        low_rate_over_disk: low_rate_us.zip(disk_us).map(|(low, disk)| low.p50 / disk.p50.max(1e-9)),
+        low_rate_received_us,
+        commit_at_low_rate_us,
+        commit_over_disk: over(disk_us),
+        commit_over_paced_disk: over(disk_paced_us),
     })
 }
 

@@ -31,14 +31,22 @@ pub struct DurableOutcome {
     pub rate_over_raw: f64,
     /// The acknowledgement's 99th percentile over `commit_us`.
     pub ack_p99_commits: Option<f64>,
-    /// Write and fdatasync (`written`: write) of a recycled block of 4 KiB, before and after what follows.
+    /// Write and fdatasync (`written`: write) of a recycled block of 4 KiB, one after the other.
     pub disk_us: Option<Latency>,
+    /// The same at the low rate: with pauses, before and after what follows.
+    pub disk_paced_us: Option<Latency>,
     /// Records a second offered to the idle server, one by one ...
     pub low_rate_per_s: u64,
-    /// ... and how long until each was acknowledged.
+    /// ... and how long until each was acknowledged ...
     pub low_rate_us: Option<Latency>,
-    /// Its median over the disk's.
-    pub low_rate_over_disk: Option<f64>,
+    /// ... and until it was as `received` only: the way there and back, without a commit.
+    pub low_rate_received_us: Option<Latency>,
+    /// What a commit adds: the difference of the medians.
+    pub commit_at_low_rate_us: Option<f64>,
+    /// That over the median of `disk_us`.
+    pub commit_over_disk: Option<f64>,
+    /// That over the median of `disk_paced_us`.
+    pub commit_over_paced_disk: Option<f64>,
 }
 
 /// `catchup`: a consumer that begins where the log does, while nothing is published.

@@ -295,6 +295,11 @@ impl Subject for Uringest {
         self.log.as_ref()
     }
 
+    fn received_only(&self, only: bool) -> bool {
+        self.dialect.received_only(only);
+        true
+    }
+
     fn tls(&self) -> Option<TlsOutcome> {
         Some(self.dialect.tls()?.outcome())
     }

@@ -43,11 +43,21 @@ fn durable(out: &mut String, found: &DurableOutcome, ack: &str) -> std::fmt::Res
     if let Some(latency) = &found.disk_us {
         writeln!(out, "               a block of 4 KiB: {}", percentiles(latency))?;
     }
+    if let Some(latency) = &found.disk_paced_us {
+        writeln!(out, "               at {}/s:          {}", found.low_rate_per_s, percentiles(latency))?;
+    }
     if let Some(latency) = &found.low_rate_us {
-        let ratio = found
-            .low_rate_over_disk
-            .map_or(String::new(), |ratio| format!(", p50 {ratio:.2} times the disk's"));
-        writeln!(out, "  at {}/s     {}{ratio}", found.low_rate_per_s, percentiles(latency))?;
+        writeln!(out, "  at {}/s     {}", found.low_rate_per_s, percentiles(latency))?;
+    }
+    let over = found.commit_over_disk.zip(found.commit_over_paced_disk);
+    if let (Some(us), Some(way), Some((disk, paced))) =
+        (found.commit_at_low_rate_us, &found.low_rate_received_us, over)
+    {
+        writeln!(
+            out,
+            "               p50 as received {:.1} us: a commit adds {us:.1}, {disk:.2} times the disk's block, {paced:.2} at that rate",
+            way.p50
+        )?;
     }
     writeln!(out, "  in           {}", found.directory)
 }
