@@ -46,7 +46,11 @@ impl Process {
                 if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
                     return Err(std::io::Error::last_os_error());
                 }
-                // The benchmark may have been killed before the line above.
+                // The benchmark's own mask (`end_all_on_signal`) is not the server's, which ends by SIGTERM.
+                let mut none: libc::sigset_t = std::mem::zeroed();
+                libc::sigemptyset(&raw mut none);
+                libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+                // The benchmark may have been killed before it was asked for.
                 if u32::try_from(libc::getppid()) != Ok(parent) {
                     return Err(std::io::ErrorKind::BrokenPipe.into());
                 }
@@ -174,7 +178,7 @@ pub fn end_all_on_signal() {
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             libc::sigaddset(&raw mut signals, signal);
         }
-        // Threads inherit the mask, children do not: the standard library gives them an empty one.
+        // Threads inherit the mask; servers are given an empty one (`Process::start`).
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, std::ptr::null_mut());
     }
     std::thread::spawn(move || {
