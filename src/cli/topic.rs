@@ -265,9 +265,15 @@ fn describe(topic: &Value) -> String {
     );
     let none = Vec::new();
     let partitions = topic["partitions"].as_array().unwrap_or(&none);
-    let fields = ["id", "shard", "log_start_offset", "log_end_offset", "bytes"];
-    let rows: Vec<_> = partitions.iter().map(|one| fields.map(|field| cell(&one[field])).to_vec()).collect();
-    text += &table(&["PARTITION", "SHARD", "LOG START", "LOG END", "BYTES"], &[0, 1, 2, 3, 4], &rows);
+    let mut fields = vec!["id", "shard", "log_start_offset", "log_end_offset", "bytes"];
+    let mut head = vec!["PARTITION", "SHARD", "LOG START", "LOG END", "BYTES"];
+    if topic["kind"] == "log" {
+        fields.extend(["closed_segments", "disk_bytes"]);
+        head.extend(["SEGMENTS", "DISK"]);
+    }
+    let row = |one: &Value| fields.iter().map(|field| cell(&one[*field])).collect::<Vec<_>>();
+    let rows: Vec<_> = partitions.iter().map(row).collect();
+    text += &table(&head, &(0..head.len()).collect::<Vec<_>>(), &rows);
     let mut rows = Vec::new();
     for partition in partitions {
         for consumer in partition["consumers"].as_array().unwrap_or(&none) {

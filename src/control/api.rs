@@ -106,6 +106,12 @@ pub struct PartitionDescription {
     pub id: u32,
     /// Its id in the server: the `channel` of delivered frames.
     pub partition_id: u32,
+    /// Of kind `log`: its closed segments, and the length of all its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_segments: Option<u64>,
+    /// See there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
     /// The oldest offset kept.
     pub log_start_offset: u64,
     /// The offset the next record gets.
@@ -127,6 +133,8 @@ impl From<PartitionStatus> for PartitionDescription {
         PartitionDescription {
             id: status.id,
             partition_id: status.partition_id,
+            closed_segments: None,
+            disk_bytes: None,
             log_start_offset: status.log_start_offset,
             log_end_offset: status.log_end_offset,
             shard: status.shard,
@@ -204,6 +212,9 @@ pub struct ServerStatus {
     pub memory: MemoryPlan,
     /// Of `memory.retention_budget_bytes`.
     pub retention: RetentionStatus,
+    /// Where and how topics of kind `log` are kept.
+    #[serde(default)]
+    pub log: LogStatus,
     /// Topics in the catalogue.
     pub topics: u64,
     /// Their partitions.
@@ -249,6 +260,21 @@ pub struct ShardStatus {
     pub ring_messages: bool,
     /// Sockets are used by index.
     pub direct_descriptors: bool,
+}
+
+/// Where and how topics of kind `log` are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// The directory.
+    pub dir: String,
+    /// Its files bypass the page cache.
+    pub direct: bool,
+    /// Length of all files.
+    pub files_bytes: u64,
+    /// What they may come to, where that is bounded.
+    pub budget_bytes: Option<u64>,
+    /// Partitions that have no file to go on in.
+    pub waiting_partitions: u64,
 }
 
 /// The retention budget.

@@ -179,8 +179,10 @@ async fn main<L: http::Listener + 'static>(
         ready(Err(format!("cannot take signals: {error}")));
         return control.drain_all(&mut ended).await;
     }
+    // It takes as long as the disk takes.
+    let firsts = control.first_segments().await;
     let announced = tokio::select! {
-        announced = tokio::time::timeout(ANNOUNCE_TIMEOUT, control.announce_all(release)) => announced,
+        announced = tokio::time::timeout(ANNOUNCE_TIMEOUT, control.announce_all(firsts, release)) => announced,
         end = ended.recv() => {
             control.shard_ended(end);
             Ok(Err(ApiError::new(500, "shard_failed", "A shard has ended while the server was starting.")))

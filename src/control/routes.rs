@@ -168,6 +168,7 @@ impl Control {
             state: self.lifecycle.state(),
             topics,
             partitions,
+            log_files_bytes: self.storage.status().files_bytes,
             degraded: self.degraded_now().iter().map(|degraded| degraded.key).collect(),
             tls: self.tls_gauges(),
             process: process_gauges(),
@@ -234,6 +235,7 @@ impl Control {
                 budget_bytes: self.config.borrow().memory.retention_budget_bytes,
                 used_bytes: self.registry.borrow().catalogue.ring_bytes(),
             },
+            log: self.storage.status(),
             topics,
             partitions,
         }

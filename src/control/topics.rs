@@ -10,9 +10,10 @@ use super::api::{ApiError, CreateTopic, TopicDescription, TopicList};
 use super::catalogue::{CreateRefused, Created, TopicEntry, TopicSpec};
 use super::registry::{description, make_rings};
 use super::shards::{Answer, ShardStuck};
+use super::storage::First;
 use super::{Control, journal};
 use crate::config::{Config, LogWishes, TopicConfig};
-use crate::ids::{ShardId, TopicId};
+use crate::ids::{PartitionId, ShardId, TopicId};
 use crate::lifecycle::State;
 use crate::limits::SHARD_ANSWER_TIMEOUT_MS;
 use crate::log::Level;
@@ -153,7 +154,7 @@ impl Control {
         let topic = TopicId(entry.id);
         let asked = self.shards.borrow_mut().ask(|ticket| Command::Describe { ticket, topic })?;
         let statuses = self.answer(asked).await?;
-        Ok(description(&entry, statuses))
+        Ok(self.described(&entry, statuses))
     }
 
     /// Every topic, described; one that goes away meanwhile is left out.
@@ -173,7 +174,7 @@ impl Control {
         let mut topics = Vec::with_capacity(asked.len());
         for (entry, receiver) in asked {
             let statuses = self.answer(receiver).await?;
-            topics.push(description(&entry, statuses));
+            topics.push(self.described(&entry, statuses));
         }
         Ok(topics)
     }
@@ -287,11 +288,14 @@ impl Control {
 
     /// Tells the shards of every topic of the catalogue, and lets them begin once they have been told; called once,
     /// at the start.
-    pub(super) async fn announce_all(self: &Rc<Self>, release: impl FnOnce()) -> Result<(), ApiError> {
+    pub(super) async fn announce_all(
+        self: &Rc<Self>,
+        mut firsts: HashMap<PartitionId, First>,
+        release: impl FnOnce(),
+    ) -> Result<(), ApiError> {
         let topics: Vec<_> = self.registry.borrow().live().cloned().collect();
         let mut asked = Vec::with_capacity(2 * topics.len());
         for topic in topics {
-            let firsts = self.first_segments(&topic).await;
             let paused = {
                 let registry = self.registry.borrow();
                 registry.catalogue.topic(&topic.name).is_some_and(|entry| entry.paused)
@@ -299,7 +303,7 @@ impl Control {
             let id = topic.id;
             let added = |ticket| Command::AddTopic { ticket, topic: Arc::clone(&topic) };
             asked.push(self.shards.borrow_mut().ask(added)?);
-            self.send_first(firsts);
+            self.send_first(topic.partitions.iter().filter_map(|one| firsts.remove(&one.id)).collect());
             let mut shards = self.shards.borrow_mut();
             shards.tell(|| Command::TopicReady { topic: id })?;
             if paused {
@@ -311,6 +315,16 @@ impl Control {
             self.answer(receiver).await?;
         }
         Ok(())
+    }
+
+    fn described(&self, entry: &TopicEntry, statuses: Answer) -> TopicDescription {
+        let mut topic = description(entry, statuses);
+        for partition in &mut topic.partitions {
+            if let Some((segments, bytes)) = self.storage.files_of(partition.partition_id) {
+                (partition.closed_segments, partition.disk_bytes) = (Some(segments), Some(bytes));
+            }
+        }
+        topic
     }
 
     fn entry(&self, name: &str) -> Result<TopicEntry, ApiError> {

@@ -26,7 +26,7 @@ const COPIED_BYTES_HELP: &str = "Payload bytes copied in user space, by reason."
 const TICK_HELP: &str = "Durations of ticks.";
 
 /// The families of the server as a whole: name, kind, unit, text.
-const SERVER_FAMILIES: [(&str, &str, &str, &str); 14] = [
+const SERVER_FAMILIES: [(&str, &str, &str, &str); 15] = [
     ("uringest_build", "info", "", "The program and the I/O it runs on."),
     ("uringest_io", "info", "", "The backend of each shard, and its tier: 1 or 2 for uring, 0 for epoll."),
     ("uringest_state", "stateset", "", "The server's state in its life cycle."),
@@ -51,6 +51,7 @@ const SERVER_FAMILIES: [(&str, &str, &str, &str); 14] = [
     ),
     ("uringest_topics", "gauge", "", "Topics in the catalogue."),
     ("uringest_partitions", "gauge", "", "Partitions of those topics."),
+    ("uringest_log_files_bytes", "gauge", "bytes", "Length of all files of topics of kind `log`."),
     ("uringest_uptime_seconds", "gauge", "seconds", "Time since the process started."),
     ("process_cpu_seconds", "counter", "seconds", "Processor time, user and system, of all threads."),
     ("process_resident_memory_bytes", "gauge", "bytes", "Resident memory."),

@@ -29,6 +29,8 @@ pub struct ServerGauges {
     pub topics: u64,
     /// Their partitions.
     pub partitions: u64,
+    /// Length of all files of topics of kind `log`.
+    pub log_files_bytes: u64,
     /// What does not work as well as it could on this host: the keys of `log::degraded`.
     pub degraded: Vec<&'static str>,
     /// See there.
@@ -190,6 +192,7 @@ fn render_server(out: &mut String, extra: &ServerGauges) {
             "uringest_tls_reload_failures" => put(out, format_args!("{name}_total {}\n", extra.tls.failures)),
             "uringest_topics" => put(out, format_args!("{name} {}\n", extra.topics)),
             "uringest_partitions" => put(out, format_args!("{name} {}\n", extra.partitions)),
+            "uringest_log_files_bytes" => put(out, format_args!("{name} {}\n", extra.log_files_bytes)),
             "uringest_uptime_seconds" => put(out, format_args!("{name} {}\n", extra.process.uptime_seconds)),
             "process_resident_memory_bytes" => {
                 put(out, format_args!("{name} {}\n", extra.process.resident_bytes));

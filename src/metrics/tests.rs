@@ -131,6 +131,7 @@ fn the_page_is_open_metrics() {
         state: State::Draining,
         topics: 3,
         partitions: 12,
+        log_files_bytes: 1 << 30,
         degraded: vec!["no_huge_pages"],
         tls: TlsGauges {
             // The same pair may be listed twice.
@@ -146,6 +147,7 @@ fn the_page_is_open_metrics() {
     let records = "uringest_records_accepted";
     assert_eq!(read(records, "uringest_records_accepted_total", &[("shard", "0")]), "5");
     assert_eq!(read(records, "uringest_records_accepted_total", &[("shard", "1")]), "8");
+    assert_eq!(read("uringest_log_files_bytes", "uringest_log_files_bytes", &[]), "1073741824");
     let busy = read("uringest_busy_seconds", "uringest_busy_seconds_total", &[("shard", "0")]);
     assert_eq!(busy, "1.500000001");
     assert_eq!(read("uringest_open_connections", "uringest_open_connections", &[("shard", "0")]), "7");

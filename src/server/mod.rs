@@ -118,8 +118,8 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let listeners = Listeners::bind(config)?;
     let data = DataDir::open(&config.data)?;
     let mut degraded = plan::shortages(&plan.memory, config);
-    degraded.extend(plan::open_files(config));
     let (registry, opened) = open_catalogue(config, &data, &plan, options.recovering)?;
+    degraded.extend(plan::open_files(config, opened.logs_count));
     degraded.extend(opened.degraded());
     let Listeners { data: data_sockets, admin, addresses } = listeners;
     let advertised = listeners::advertised(config, &addresses.shards);

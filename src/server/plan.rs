@@ -7,7 +7,7 @@ use crate::ids::{RegionId, ShardId};
 use crate::io::host;
 use crate::limits::{
     CHANNELS_PER_CONNECTION, CONTROL_BLOCK_BYTES, LOG_WRITE_MEMORY_BYTES, MESH_RING_MESSAGES,
-    OPENED_RING_BYTES, SEND_MEMORY_BYTES, SHARED_RING_BYTES, SUBSCRIPTIONS_PER_CONNECTION,
+    OPENED_RING_BYTES, PARTITIONS_MAX, SEND_MEMORY_BYTES, SHARED_RING_BYTES, SUBSCRIPTIONS_PER_CONNECTION,
 };
 use crate::mesh::mesh_bytes;
 use crate::metrics::CounterPage;
@@ -26,6 +26,8 @@ const HANDLES_MIN: u32 =
     } * 16;
 /// Descriptors beside connections: rings, events, listeners, admin connections, files.
 const OPEN_FILES_BESIDES: u64 = 1024;
+/// Descriptors of one partition of kind `log`: what is written to, what comes next, and some that are read.
+const OPEN_FILES_A_LOG: u64 = 6;
 /// Control blocks of one shard at least.
 const CONTROL_BLOCKS_MIN: u32 = 1024;
 
@@ -216,14 +218,16 @@ pub(super) fn shortages(plan: &MemoryPlan, config: &Config) -> Vec<Degraded> {
     vec![Degraded { key: "memory_overcommitted", detail }]
 }
 
-/// Raises the limit on open files to what the connections may need; what to say where it cannot.
-pub(super) fn open_files(config: &Config) -> Option<Degraded> {
-    let wanted = u64::from(config.limits.connections_max) + OPEN_FILES_BESIDES;
-    let detail = match host::raise_open_files(wanted) {
+/// Raises the limit on open files to what the connections and logs may need; what to say where it cannot.
+pub(super) fn open_files(config: &Config, logs: usize) -> Option<Degraded> {
+    let connections = u64::from(config.limits.connections_max) + OPEN_FILES_BESIDES;
+    let wanted = connections + OPEN_FILES_A_LOG * logs as u64;
+    // Topics that come later have files too.
+    let detail = match host::raise_open_files(connections + OPEN_FILES_A_LOG * u64::from(PARTITIONS_MAX)) {
         Ok(limit) if limit >= wanted => return None,
         Ok(limit) => format!(
-            "{limit} files may be open and limits.connections_max needs {wanted}: raise the hard limit \
-             (ulimit -Hn, LimitNOFILE=), or lower limits.connections_max"
+            "{limit} files may be open, and limits.connections_max and {logs} partitions of kind log need {wanted}: \
+             raise the hard limit (ulimit -Hn, LimitNOFILE=), or lower limits.connections_max"
         ),
         Err(error) => format!("the limit on open files cannot be raised ({error}): set LimitNOFILE={wanted}"),
     };

@@ -41,10 +41,12 @@ pub struct RestoreArgs {
 pub fn run(args: &RestoreArgs) -> Outcome {
     let began = Instant::now();
     let manifest = Manifest::read(&args.from)?;
-    if args.to.exists() {
-        must_be_empty(&args.to)?;
+    // Without a slash at its end.
+    let target: PathBuf = args.to.components().collect();
+    if target.exists() {
+        must_be_empty(&target)?;
     }
-    let mut beside = args.to.clone().into_os_string();
+    let mut beside = target.clone().into_os_string();
     beside.push(".restoring");
     let beside = PathBuf::from(beside);
     if beside.exists() {
@@ -58,11 +60,11 @@ pub fn run(args: &RestoreArgs) -> Outcome {
         return Err(failure);
     }
     // rename(2) takes the place of an empty directory.
-    std::fs::rename(&beside, &args.to).map_err(failed("rename to", &args.to))?;
-    let parent = args.to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::rename(&beside, &target).map_err(failed("rename to", &target))?;
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync", parent))?;
     let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
-    let (files, partitions, to) = (manifest.files.len(), manifest.partitions.len(), args.to.display());
+    let (files, partitions, to) = (manifest.files.len(), manifest.partitions.len(), target.display());
     match args.output {
         Output::Json => print_json(&json!({
             "data": to.to_string(), "created": manifest.created, "partitions": partitions, "files": files,

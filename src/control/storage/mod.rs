@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
+use super::api::LogStatus;
 use super::files::{FileError, Step, apply_all, with_suffix};
 use super::{Control, Degraded, journal, wall_ns};
 use crate::commit_log::format::partition_folder;
@@ -41,6 +42,7 @@ mod topics;
 use segments::{Making, Wanted, make, open, retirement};
 pub(super) use shelf::FIRST_SEQUENCE;
 use shelf::{FREE_MAX, Shelf};
+pub(super) use topics::First;
 
 /// A folder whose topic is deleted, until it is removed.
 const DELETED: &str = ".deleted";
@@ -137,6 +139,23 @@ impl Storage {
 
     fn with_shelf<T>(&self, partition: PartitionId, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
         self.state.borrow_mut().shelves.get_mut(&partition).map(work)
+    }
+
+    /// For `/v1/server` and the metrics page.
+    pub(super) fn status(&self) -> LogStatus {
+        let state = self.state.borrow();
+        LogStatus {
+            dir: self.dir.display().to_string(),
+            direct: self.direct,
+            files_bytes: state.used_bytes,
+            budget_bytes: self.budget_bytes,
+            waiting_partitions: state.stuck.len() as u64,
+        }
+    }
+
+    /// How many closed segments a partition has, and the bytes of all its files; `None` for another kind.
+    pub(super) fn files_of(&self, partition: u32) -> Option<(u64, u64)> {
+        self.with_shelf(PartitionId(partition), |shelf| (shelf.closed.len() as u64, shelf.all_bytes()))
     }
 
     fn folder(&self, partition: PartitionId) -> PathBuf {

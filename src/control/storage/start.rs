@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::{Notify, Semaphore};
 
 use super::super::catalogue::{Catalogue, PartitionEntry, TopicEntry};
-use super::super::files::{blocking, with_suffix, zeros};
+use super::super::files::{Opening, Step, blocking, replacement, with_suffix, zeros};
 use super::recover::{Recovering, recover_all};
 use super::segments::{FREE, HALF_MADE};
 use super::shelf::{FREE_MAX, Shelf};
@@ -147,12 +147,14 @@ pub(crate) struct Opened {
     pub storage: Storage,
     /// By partition of kind `log`.
     pub logs: HashMap<PartitionId, RecoveredLog>,
+    /// How many there are.
+    pub logs_count: usize,
 }
 
 impl Opened {
     /// What works worse than it could, where there is a log at all.
     pub(crate) fn degraded(&self) -> Option<Degraded> {
-        self.storage.indirect.clone().filter(|_| !self.logs.is_empty())
+        self.storage.indirect.clone().filter(|_| self.logs_count > 0)
     }
 }
 
@@ -206,7 +208,7 @@ pub(crate) fn open_storage(
         idle: Notify::new(),
         _lock: lock,
     };
-    Ok(Opened { storage, logs })
+    Ok(Opened { storage, logs_count: logs.len(), logs })
 }
 
 /// Makes the directory, locks it, and sees that its format is known; says the format of a new one.
@@ -233,9 +235,12 @@ fn claim(dir: &Path) -> Result<File, LogError> {
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            for step in super::super::files::replacement(&marker, marker_text().into_bytes(), None) {
+            for step in replacement(&marker, marker_text().into_bytes(), None) {
                 blocking::apply(&step).map_err(failed("write", &marker))?;
             }
+            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let step = Step::SyncDir { path: parent.unwrap_or(Path::new(".")).to_owned() };
+            blocking::apply(&step).map_err(failed("sync", dir))?;
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(LogError::NotALog(marker)),
         Err(error) => return Err(failed("read", &marker)(error)),
@@ -255,7 +260,7 @@ pub(super) fn marker_text() -> String {
 pub(crate) fn does_direct(dir: &Path) -> io::Result<bool> {
     let path = dir.join(TRIAL);
     File::create(&path)?.set_len(2 * BLOCK_BYTES)?;
-    let tried = blocking::open(&path, super::super::files::Opening { write: true, direct: true })
+    let tried = blocking::open(&path, Opening { write: true, direct: true })
         .and_then(|file| file.write_all_at(zeros(BLOCK_BYTES), BLOCK_BYTES));
     std::fs::remove_file(&path)?;
     match tried {

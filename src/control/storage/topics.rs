@@ -1,5 +1,6 @@
 //! The logs of a topic, from its making (or the server's start) to its deletion.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::shelf::{FIRST_SEQUENCE, Shelf};
@@ -12,7 +13,6 @@ use crate::limits::LOG_ZEROED_AT_ONCE_BYTES;
 use crate::log::Level;
 use crate::proto::code::Code;
 use crate::shard::messages::{LogCommand, SegmentFile, SegmentRefused};
-use crate::topic::Topic;
 
 /// The first file of a partition, or why there is none.
 pub(in crate::control) struct First {
@@ -72,17 +72,38 @@ impl Control {
         made.unwrap_or_else(|| Err(SegmentRefused::Failed("the topic is being deleted".into())))
     }
 
-    /// The first file of each partition of a topic that exists since before the start. What has none goes on trying.
-    pub(in crate::control) async fn first_segments(&self, topic: &Topic) -> Vec<First> {
-        let mut made = Vec::new();
-        for partition in &topic.partitions {
-            let Some(log) = &partition.log else { continue };
-            let (id, sequence) = (partition.id, log.next_sequence);
-            let result = self.make_segment(id, sequence, true).await;
-            let result = result.unwrap_or_else(|| Err(SegmentRefused::Failed("the topic is gone".into())));
-            made.push(First { partition: id, sequence, result });
+    /// The first file of each partition that exists since before the start, several at once.
+    pub(in crate::control) async fn first_segments(self: &Rc<Self>) -> HashMap<PartitionId, First> {
+        let wanted: Vec<_> = {
+            let registry = self.registry.borrow();
+            let partitions = registry.live().flat_map(|topic| &topic.partitions);
+            let logs = partitions.filter_map(|one| Some((one.id, one.log.as_ref()?.next_sequence)));
+            logs.collect()
+        };
+        let bytes: u64 = {
+            let state = self.storage.state.borrow();
+            state.shelves.values().filter(|shelf| shelf.free.is_empty()).map(|shelf| shelf.file_bytes).sum()
+        };
+        let zeroed = bytes <= LOG_ZEROED_AT_ONCE_BYTES;
+        let making: Vec<_> = wanted
+            .into_iter()
+            .map(|(partition, sequence)| {
+                let control = Rc::clone(self);
+                tokio::task::spawn_local(async move {
+                    let _permit = control.storage.gate.acquire().await;
+                    let result = control.make_segment(partition, sequence, zeroed).await;
+                    let gone = || Err(SegmentRefused::Failed("the topic is gone".into()));
+                    First { partition, sequence, result: result.unwrap_or_else(gone) }
+                })
+            })
+            .collect();
+        let mut firsts = HashMap::with_capacity(making.len());
+        for made in making {
+            if let Ok(first) = made.await {
+                firsts.insert(first.partition, first);
+            }
         }
-        made
+        firsts
     }
 
     /// Sends the first files to the shards that own the partitions. For a partition that has none, control goes on

@@ -102,6 +102,9 @@ fn segments_are_made_opened_recycled_and_removed() {
     assert_eq!(files(&folder).len(), 5);
     let length = |name: &str| std::fs::metadata(folder.join(name)).expect("a file").len();
     assert!(files(&folder).iter().all(|name| length(name) == SEGMENT));
+    let (_, described) = rig.call("GET", "/v1/topics/kept", "");
+    assert_eq!(described["partitions"][0]["disk_bytes"], json!(5 * SEGMENT));
+    assert_eq!(rig.call("GET", "/v1/server", "").1["log"]["files_bytes"], json!(5 * SEGMENT));
     rig.log(1, LogReport::WantOpen { partition, sequence: 1 });
     let LogCommand::Opened { sequence: 1, result: Ok(file), .. } = rig.log_seen(1) else { panic!("opened") };
     assert!(matches!(file, FileHandle::Fd { .. }));
