@@ -130,11 +130,16 @@ impl Storage {
         Ok(())
     }
 
+    /// A file has gone: there is room for another.
     fn give_back(&self, bytes: u64) {
+        self.unreserve(bytes);
+        self.freed.notify_waiters();
+    }
+
+    /// A file was not made. Nobody is woken: whoever failed would only wake itself, again and again.
+    fn unreserve(&self, bytes: u64) {
         let mut state = self.state.borrow_mut();
         state.used_bytes = state.used_bytes.saturating_sub(bytes);
-        drop(state);
-        self.freed.notify_waiters();
     }
 
     fn with_shelf<T>(&self, partition: PartitionId, work: impl FnOnce(&mut Shelf) -> T) -> Option<T> {
@@ -278,7 +283,7 @@ impl Control {
                 Some(segment_file(file, bytes))
             }
             Err(error) => {
-                storage.give_back(bytes);
+                storage.unreserve(bytes);
                 Some(Err(refused(&error)))
             }
         }
