@@ -98,7 +98,7 @@ enum TopicCommand {
         #[arg(value_parser = topic_name)]
         name: String,
         /// How many partitions it has.
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::limits::PARTITIONS_PER_TOPIC)))]
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::limits::PARTITIONS_PER_TOPIC)))]
         partitions: u32,
         /// What becomes of its records.
         #[arg(long, value_enum, default_value = "memory")]
@@ -171,7 +171,8 @@ pub fn run(args: TopicArgs) -> Outcome {
                 body["segment_bytes"] = bytes.into();
             }
             let made = common.admin.client()?.call("POST", "/v1/topics", Some(&body))?;
-            done(common.output, &made, &format!("{name}: created with {partitions} partitions\n"))
+            let plural = if partitions == 1 { "" } else { "s" };
+            done(common.output, &made, &format!("{name}: created with {partitions} partition{plural}\n"))
         }
         TopicCommand::List { common } => {
             let listed = common.admin.client()?.call("GET", "/v1/topics", None)?;
@@ -223,7 +224,7 @@ fn list(listed: &Value) -> Result<String, Failure> {
     let topics = topics
         .ok_or_else(|| Failure::new(Exit::Failed, "the server's list of topics has no topics field", ""))?;
     if topics.is_empty() {
-        return Ok("no topics; make one with `uringest topic create NAME --partitions N`\n".to_owned());
+        return Ok("no topics; make one with `uringest topic create NAME`\n".to_owned());
     }
     let row = |topic: &Value| {
         let partitions = match &topic["partitions"] {

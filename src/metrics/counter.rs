@@ -94,6 +94,7 @@ counters! {
     // Kept.
     LogWrites, "log_writes", Counter, None, "Writes to segments' files that have completed.";
     LogWrittenBytes, "log_written_bytes", Counter, Bytes, "Bytes of them: frames, headers and padding.";
+    LogDurableWrites, "log_durable_writes", Counter, None, "Of the writes, those that were durable when they completed, without a sync.";
     LogSyncs, "log_syncs", Counter, None, "Syncs of segments' files that have completed.";
     LogSyncNs, "log_sync_seconds", Counter, Seconds, "Time from the submission of each of them to its completion.";
     LogReads, "log_reads", Counter, None, "Reads of segments' files for consumers that lag.";

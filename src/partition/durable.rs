@@ -39,8 +39,11 @@ pub enum LogEvent {
 /// What became of a write.
 #[derive(Debug)]
 pub enum Wrote {
-    /// It is complete.
-    Done,
+    /// It is complete; `durably`: no sync is needed for it.
+    Done {
+        /// It was to be durable when complete.
+        durably: bool,
+    },
     /// The rest is to be submitted.
     Again(LogWrite),
 }
@@ -236,8 +239,11 @@ impl Partition {
         let due = start - self.durable().snapshot_at >= self.durable().snapshot_bytes;
         let begun = self.durable_mut().writer.begin(placement, wall_ns);
         self.log.leave_hole(placement.frame);
-        if let Some(sequence) = begun {
-            self.durable_mut().events.push_back(LogEvent::WantSegment(sequence + 1));
+        if begun.is_some() {
+            let durable = self.durable_mut();
+            while let Some(sequence) = durable.writer.next_wanted() {
+                durable.events.push_back(LogEvent::WantSegment(sequence));
+            }
         }
         if due {
             let info = self.durable().writer.active().expect("a segment is appended to").clone();
@@ -418,8 +424,11 @@ impl Partition {
             }
         };
         let writer = &mut self.durable_mut().writer;
-        // Where something is to be synced anyway, the sync covers this too.
-        let durably = durable_only && writer.is_clean();
+        // Where something is to be synced anyway, the sync covers this too. A small one is written and then synced: the
+        // worker of the kernel that ends a durable write may have to wait for its CPU, and for few records that time is
+        // worth more than the work saved.
+        let large = matches!(next, Next::Ring(_));
+        let durably = durable_only && large && writer.is_clean();
         Some(writer.handed_out(&next, span, checksum, durably))
     }
 
@@ -434,16 +443,16 @@ impl Partition {
         let durable = self.durable_mut();
         if durable.fenced.is_some() {
             self.gave_up_write(id, blocks);
-            return Wrote::Done;
+            return Wrote::Done { durably: false };
         }
         match durable.writer.wrote(id, bytes) {
             Err(again) => Wrote::Again(again),
-            Ok(copy) => {
+            Ok((copy, durably)) => {
                 if let Some(copy) = copy {
                     blocks.give(copy);
                 }
                 self.went_durable();
-                Wrote::Done
+                Wrote::Done { durably }
             }
         }
     }

@@ -78,11 +78,13 @@ impl<I: Io> Shard<I> {
         for handle in listed.drain(..) {
             let channel = &mut self.channels[handle];
             channel.listed = false;
+            let committed = std::mem::take(&mut channel.committed);
             let id = channel.conn;
             if id.0 == NONE || !self.conns[id].is_live() {
                 continue;
             }
-            let due = channel.unacked >= channel.every_batches || self.state == State::Draining;
+            let paced = channel.unacked >= channel.every_batches;
+            let due = paced || committed || self.state == State::Draining;
             if due && channel.unacked > 0 {
                 self.say_ack(id, handle);
             }

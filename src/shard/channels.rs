@@ -77,6 +77,8 @@ pub(super) struct Channel {
     pub turned_away: u64,
     /// In the list of channels to look at when the tick ends.
     pub listed: bool,
+    /// A commit has ended: what it covers is acknowledged now, whatever the pacing, since there is one for many batches.
+    pub committed: bool,
     /// Batches lent to the owner that have not come back.
     pub lent: u32,
     /// Batches that are stored and have not reached the channel's level.
@@ -177,6 +179,7 @@ impl ChannelTable {
             point: AckPoint::default(),
             turned_away: 0,
             listed: false,
+            committed: false,
             lent: 0,
             waiting: 0,
             releasing: false,

@@ -180,6 +180,7 @@ impl<I: Io> Shard<I> {
         } else {
             self.ack_later(id, handle, point);
         }
+        self.channels[handle].committed = true;
         self.list_channel(handle);
         self.after_waiting(id, handle);
     }

@@ -154,7 +154,10 @@ impl<I: Io> Shard<I> {
             Outcome::Written { bytes } => {
                 self.counters.add(Counter::LogWrittenBytes, bytes.into());
                 match partition.wrote(id, bytes, &mut self.logs.blocks) {
-                    Wrote::Done => self.counters.add(Counter::LogWrites, 1),
+                    Wrote::Done { durably } => {
+                        self.counters.add(Counter::LogWrites, 1);
+                        self.counters.add(Counter::LogDurableWrites, u64::from(durably));
+                    }
                     Wrote::Again(rest) => return self.submit_write(slot, rest),
                 }
             }

@@ -54,7 +54,7 @@ fn beside<S: Subject>(
     outcome: &Outcome,
 ) -> Result<DurableOutcome, Failure> {
     let synced = run.work.ack != Some(Ack::Written);
-    let counted = if synced { commits.syncs } else { commits.writes };
+    let counted = if synced { commits.syncs + commits.durable_writes } else { commits.writes };
     let (seconds, records) = (measured.elapsed_ns as f64 / 1e9, outcome.records.max(1) as f64);
     let commit_bytes = commits.written_bytes / counted.max(1.0);
     let commit_us = seconds * 1e6 / counted.max(1.0);

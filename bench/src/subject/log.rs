@@ -22,6 +22,8 @@ pub struct LogCounters {
     pub written_bytes: f64,
     /// Syncs that have completed.
     pub syncs: f64,
+    /// Writes that were durable by themselves.
+    pub durable_writes: f64,
     /// From submission to completion, over all of them.
     pub sync_seconds: f64,
     /// Bytes read for consumers that lag.
@@ -36,6 +38,7 @@ impl LogCounters {
             writes: self.writes - before.writes,
             written_bytes: self.written_bytes - before.written_bytes,
             syncs: self.syncs - before.syncs,
+            durable_writes: self.durable_writes - before.durable_writes,
             sync_seconds: self.sync_seconds - before.sync_seconds,
             read_bytes: self.read_bytes - before.read_bytes,
         }
@@ -53,6 +56,7 @@ impl LogCounters {
             writes: sum("uringest_log_writes_total"),
             written_bytes: sum("uringest_log_written_bytes_total"),
             syncs: sum("uringest_log_syncs_total"),
+            durable_writes: sum("uringest_log_durable_writes_total"),
             sync_seconds: sum("uringest_log_sync_seconds_total"),
             read_bytes: sum("uringest_log_read_bytes_total"),
         }

@@ -24,6 +24,9 @@ use crate::commit_log::{
 use crate::ids::PartitionId;
 use crate::limits::{FLUSH_BYTES_MAX, LOG_WRITES_IN_FLIGHT, SEGMENT_INDEX_ENTRIES};
 
+/// A segment that was filled sooner than this has the files of two more asked for.
+const HURRY_NS: u64 = 2_000_000_000;
+
 /// A file for the next segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextSegment {
@@ -182,7 +185,15 @@ pub(in crate::partition) struct Writer {
     pub(super) written: LogPoint,
     pub(super) durable: LogPoint,
     active: Option<Active>,
-    next: Result<NextSegment, NoSegment>,
+    /// Files for the next segments, in any order.
+    spares: Vec<NextSegment>,
+    /// Why there is none.
+    missing: NoSegment,
+    /// The last one asked for.
+    asked: u64,
+    /// When the last segment began, and whether the one before was filled within moments.
+    begun_ns: u64,
+    hurries: bool,
     open: Option<Flush>,
     queued: VecDeque<Queued>,
     writes: VecDeque<InFlight>,
@@ -216,7 +227,11 @@ impl Writer {
             written: end,
             durable: end,
             active: None,
-            next: Err(NoSegment::Coming),
+            spares: Vec::new(),
+            missing: NoSegment::Coming,
+            asked: next_sequence,
+            begun_ns: 0,
+            hurries: false,
             open: None,
             queued: VecDeque::new(),
             writes: VecDeque::with_capacity(LOG_WRITES_IN_FLIGHT),
@@ -235,12 +250,33 @@ impl Writer {
 
     /// A file for the next segment has come, or will not for now.
     pub(super) fn offer(&mut self, next: Result<NextSegment, NoSegment>) {
-        self.next = next;
+        match next {
+            Ok(next) => {
+                self.spares.push(next);
+                self.missing = NoSegment::Coming;
+            }
+            Err(why) => self.missing = why,
+        }
+    }
+
+    fn spare(&self) -> Result<NextSegment, NoSegment> {
+        let spare = self.spares.iter().find(|spare| spare.sequence == self.next_sequence);
+        spare.copied().ok_or(self.missing)
+    }
+
+    /// The number of a segment whose file should be asked for now: that of the next one, and where segments are filled
+    /// within moments also that of the one behind it.
+    pub(super) fn next_wanted(&mut self) -> Option<u64> {
+        let ahead = if self.hurries { 2 } else { 1 };
+        (self.asked + 1 < self.next_sequence + ahead).then(|| {
+            self.asked += 1;
+            self.asked
+        })
     }
 
     /// The disk had no room for a file when last asked.
     pub(super) fn no_space(&self) -> bool {
-        matches!(self.next, Err(NoSegment::NoSpace | NoSegment::Failed))
+        self.spares.is_empty() && self.missing != NoSegment::Coming
     }
 
     /// The segment that is appended to, as far as it goes.
@@ -279,7 +315,7 @@ impl Writer {
         let end = block_up(frame + bytes);
         let rolls = self.active.as_ref().is_none_or(|active| end > active.limit);
         if rolls {
-            let next = self.next?;
+            let next = self.spare()?;
             if end - start > next.bytes - BLOCK_BYTES {
                 return Err(NoSegment::Failed);
             }
@@ -318,7 +354,10 @@ impl Writer {
     }
 
     fn begin_segment(&mut self, base: LogPoint) -> u64 {
-        let next = std::mem::replace(&mut self.next, Err(NoSegment::Coming)).expect("placement has seen it");
+        let next = self.spare().expect("placement has seen it");
+        self.spares.retain(|spare| spare.sequence != next.sequence);
+        self.hurries = self.wall_ns.saturating_sub(self.begun_ns) < HURRY_NS;
+        self.begun_ns = self.wall_ns;
         let capacity = next.bytes - BLOCK_BYTES;
         self.queued.push_back(Queued::Header(SegmentHeader {
             partition: self.partition,
@@ -465,15 +504,16 @@ impl Writer {
         LogWrite { id, sequence, at, from: span, durably }
     }
 
-    /// A write has got rid of `bytes`. The rest to submit, if any; else the copy it was made from, to be given back.
-    pub(super) fn wrote(&mut self, id: u32, bytes: u32) -> Result<Option<Span>, LogWrite> {
+    /// A write has got rid of `bytes`. The rest to submit, if any; else the copy it was made from, to be given back, and
+    /// whether it is durable by itself.
+    pub(super) fn wrote(&mut self, id: u32, bytes: u32) -> Result<(Option<Span>, bool), LogWrite> {
         let write = self.writes.iter_mut().find(|write| write.id == id).expect("a write in flight");
         let written = write.progress + bytes;
         if written < write.span.bytes {
             return Err(self.again(id, written));
         }
         write.done = true;
-        let copy = write.copied.then_some(write.span);
+        let (copy, durably) = (write.copied.then_some(write.span), write.durably);
         while self.writes.front().is_some_and(|write| write.done) {
             let write = self.writes.pop_front().expect("one is there");
             self.not_durably += u64::from(!write.durably);
@@ -484,7 +524,7 @@ impl Writer {
                 }
             }
         }
-        Ok(copy)
+        Ok((copy, durably))
     }
 
     /// What is left of a write of which `written` bytes are done. A block that was written in part is written again.

@@ -186,7 +186,7 @@ struct Life<'a> {
     slots: Vec<ProducerSlot>,
     files: BTreeMap<u64, FileId>,
     next: BTreeMap<u64, u64>,
-    wants: Option<u64>,
+    wants: Vec<u64>,
     completions: Completions,
     wall_ns: u64,
 }
@@ -238,7 +238,7 @@ impl<'a> Life<'a> {
             slots,
             files: BTreeMap::new(),
             next,
-            wants: Some(log.next_sequence),
+            wants: vec![log.next_sequence],
             completions: Completions::with_capacity(64),
             wall_ns,
         }
@@ -293,7 +293,7 @@ impl<'a> Life<'a> {
         }
         while let Some(event) = self.partition.next_log_event() {
             match event {
-                LogEvent::WantSegment(sequence) => self.wants = Some(sequence),
+                LogEvent::WantSegment(sequence) => self.wants.push(sequence),
                 LogEvent::Snapshot(snapshot) => self.kept.keep_snapshot(&snapshot),
                 LogEvent::Sealed(info) => {
                     self.kept.small.insert(LogFile::Index(info.sequence).name(), index::encode(ID, &info));
@@ -303,11 +303,14 @@ impl<'a> Life<'a> {
     }
 
     fn offer(&mut self, rng: &mut Rng) {
-        let Some(sequence) = self.wants else { return };
+        if self.wants.is_empty() {
+            return;
+        }
         if rng.below(8) == 0 {
             return self.partition.offer_segment(Err(NoSegment::NoSpace));
         }
-        self.wants = None;
+        // In any order, as control's tasks come to their end.
+        let sequence = self.wants.swap_remove(small(rng.below(self.wants.len() as u64)));
         let next = self.kept.make(sequence, rng);
         let handle = self.kept.disk.borrow().open(self.kept.segments[&sequence]);
         self.files.insert(sequence, self.io.attach_file(handle).expect("room for a file"));
