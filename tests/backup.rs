@@ -63,8 +63,7 @@ fn publish(server: &Server, topic: &str, stop: &AtomicBool, acknowledged: &Atomi
             producer.send(&record, None).expect("sent");
             number += 1;
         }
-        producer.flush(LIMIT).expect("acknowledged");
-        acknowledged.store(number, Ordering::Release);
+        acknowledged.store(producer.acknowledged_prefix(), Ordering::Release);
     }
     producer.close(LIMIT).expect("acknowledged");
     number

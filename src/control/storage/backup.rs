@@ -5,11 +5,14 @@
 //! given back, or nobody has renewed it in time. Topics of kind `log` are not deleted meanwhile.
 //!
 //! Invariants:
-//! 1. No snapshot that lies behind a partition's end in the backup is kept between the moment the shard has closed its
-//!    segment and the moment the one of before has its second name.
+//! 1. No snapshot that comes after the beginning is kept before the one there was then has its second name: it may lie
+//!    behind a partition's end in the backup.
 //! 2. There is one lease at a time.
+//! 3. A partition's end in the backup is at or behind the last record it had when it was told to close its segment. A
+//!    shard says so (`Rolled`) when nothing is open; under load there always is, so a closed segment that goes as far
+//!    will do as well.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -44,7 +47,8 @@ const LEASE_BYTES: usize = 16;
 #[derive(Debug)]
 pub(super) struct Rolling {
     ticket: u64,
-    waiting: BTreeSet<PartitionId>,
+    /// With the offset to be reached, once that is known.
+    waiting: BTreeMap<PartitionId, Option<u64>>,
     rolled: Vec<Rolled>,
 }
 
@@ -144,12 +148,30 @@ impl Control {
             let mut state = self.storage.state.borrow_mut();
             state.rolls += 1;
             let ticket = state.rolls;
-            let waiting: BTreeSet<_> = state.shelves.keys().copied().collect();
-            state.rolling = Some(Rolling { ticket, waiting: waiting.clone(), rolled: Vec::new() });
-            (ticket, waiting)
+            let waiting: BTreeMap<_, _> = state.shelves.keys().map(|partition| (*partition, None)).collect();
+            let partitions: Vec<_> = waiting.keys().copied().collect();
+            state.rolling = Some(Rolling { ticket, waiting, rolled: Vec::new() });
+            for shelf in state.shelves.values_mut() {
+                shelf.snapshots_wait = true;
+            }
+            (ticket, partitions)
         };
-        for partition in partitions {
+        for &partition in &partitions {
             self.tell_owner(partition, LogCommand::Roll { partition, ticket });
+        }
+        // The shards answer in order: these are the ends of when they began to close.
+        let topics = self.describe_all().await.inspect_err(|_| {
+            self.storage.state.borrow_mut().rolling = None;
+        })?;
+        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+            let id = PartitionId(partition.partition_id);
+            let mut state = self.storage.state.borrow_mut();
+            if let Some(end) = state.rolling.as_mut().and_then(|rolling| rolling.waiting.get_mut(&id)) {
+                *end = Some(partition.log_end_offset);
+            }
+        }
+        for partition in partitions {
+            self.closed_far_enough(partition);
         }
         let limit = Instant::now() + Duration::from_millis(SHARD_ANSWER_TIMEOUT_MS);
         loop {
@@ -165,9 +187,9 @@ impl Control {
         let rolling = self.storage.state.borrow_mut().rolling.take();
         let Rolling { waiting, rolled, .. } =
             rolling.expect("one backup at a time, which takes it here alone");
-        match waiting.first() {
+        match waiting.first_key_value() {
             None => Ok(rolled),
-            Some(partition) => Err(ApiError::new(
+            Some((partition, _)) => Err(ApiError::new(
                 503,
                 Code::Unavailable.name(),
                 format!(
@@ -177,15 +199,27 @@ impl Control {
         }
     }
 
-    /// A shard has closed the segment of a partition; from here on its snapshots wait.
+    /// A segment has been closed: whether a backup has been waiting for it.
+    pub(super) fn closed_far_enough(&self, partition: PartitionId) {
+        let newest = self.storage.with_shelf(partition, |shelf| shelf.closed.back().copied()).flatten();
+        let Some(Closed { sequence, end, .. }) = newest else { return };
+        let ticket = {
+            let state = self.storage.state.borrow();
+            let Some(rolling) = &state.rolling else { return };
+            let wanted = rolling.waiting.get(&partition).copied().flatten();
+            wanted.filter(|wanted| *wanted <= end.offset).map(|_| rolling.ticket)
+        };
+        if let Some(ticket) = ticket {
+            self.rolled(partition, ticket, sequence + 1, end);
+        }
+    }
+
+    /// All that a partition held is closed.
     pub(super) fn rolled(&self, partition: PartitionId, ticket: u64, next: u64, end: LogPoint) {
         let mut state = self.storage.state.borrow_mut();
         let Some(rolling) = state.rolling.as_mut().filter(|rolling| rolling.ticket == ticket) else { return };
-        if rolling.waiting.remove(&partition) {
+        if rolling.waiting.remove(&partition).is_some() {
             rolling.rolled.push(Rolled { partition, next, end });
-            if let Some(shelf) = state.shelves.get_mut(&partition) {
-                shelf.snapshots_wait = true;
-            }
         }
         drop(state);
         self.storage.rolled.notify_one();
