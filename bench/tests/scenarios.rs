@@ -203,7 +203,6 @@ fn durable() {
         for field in ["writes_per_s", "commit_bytes", "commit_us", "raw_records_per_s", "rate_over_raw"] {
             assert!(number(&found[field]) > 0.0, "{field}: {found}");
         }
-        assert!(ack != "durable" || number(&found["syncs_per_s"]) > 0.0, "{found}");
         // Of a window of a fraction of a second, with what was under way at both of its ends.
         assert!(number(&found["log_bytes_per_record"]) > 64.0, "{found}");
         check_latency(&found["disk_us"]);

@@ -15,9 +15,10 @@ pub struct DurableOutcome {
     pub writes_per_s: f64,
     /// Syncs of the server in a second of the window.
     pub syncs_per_s: f64,
-    /// Bytes of a commit: what was written in the window for each sync (`written`: for each write).
+    /// Bytes of a commit: what was written in the window for each sync and each write that was durable by itself
+    /// (`written`: for each write).
     pub commit_bytes: f64,
-    /// Length of a commit: the window over its syncs (`written`: over its writes).
+    /// Length of a commit: the window over as many.
     pub commit_us: f64,
     /// From a sync's submission to its completion, on average.
     pub sync_us: Option<f64>,
