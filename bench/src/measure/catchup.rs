@@ -15,12 +15,18 @@ const PIECE: Duration = Duration::from_millis(50);
 /// How long the first record may take, and the whole.
 const FIRST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(120);
+/// Before anything is measured so many times what the log keeps is published: from then on files are used again, and
+/// none is made.
+const FILLED: f64 = 1.3;
+/// In windows as long as this.
+const FILLING: Duration = Duration::from_millis(500);
 
 pub(super) fn measure<S: Subject>(run: &Run<S>, progress: &mut Progress) -> Result<Outcome, Failure> {
     let log = run.log()?;
     let whole = run.work.window().whole() * 2;
     // Without consumers first: what taking in costs by itself.
     let alone = Work { flows: run.work.flows.iter().map(without_consumers).collect(), ..run.work.clone() };
+    fill(run, &alone, progress)?;
     let (ingest, _) = window(run, &alone, &mut |passed| progress.at(passed, whole))?;
     let half = whole / 2;
     let (tail, session) = window(run, run.work, &mut |passed| progress.at(half + passed, whole))?;
@@ -33,6 +39,23 @@ pub(super) fn measure<S: Subject>(run: &Run<S>, progress: &mut Progress) -> Resu
     let read_bytes = log.counters()?.since(&before).read_bytes;
     outcome.catchup = Some(outcome_of(run, &ingest, &tail, &caught, read_bytes));
     Ok(outcome)
+}
+
+/// Publishes until the log is as long as it becomes.
+fn fill<S: Subject>(run: &Run<S>, work: &Work, progress: &mut Progress) -> Result<(), Failure> {
+    let log = run.log()?;
+    let wanted = work.retention_bytes as f64 * FILLED;
+    let mut session = Session::open(run.subject.dialect(), work, run.load_cpus(), false)?;
+    let window = Window { warm_up: Duration::ZERO, length: FILLING, ..work.window() };
+    let begun = Instant::now();
+    loop {
+        let written = log.counters()?.written_bytes;
+        if written >= wanted || begun.elapsed() > LONGEST {
+            return session.settle().map(|_| ());
+        }
+        progress.say(&format!("filling: {:.0} of {:.0} MiB", written / 1_048_576.0, wanted / 1_048_576.0));
+        session.window(run.subject.process(), &window, &mut |_| ())?;
+    }
 }
 
 fn without_consumers(flow: &Flow) -> Flow {
@@ -97,7 +120,7 @@ fn outcome_of<S: Subject>(
         ingest_server_cpu_ns_per_record: taking_in,
         deliver_server_cpu_ns_per_delivery: deliver,
         tail_server_cpu_ns_per_record: passing_on,
-        over_tail: each / passing_on.max(1e-9),
+        over_tail: (passing_on > 0.0).then(|| each / passing_on),
         over_deliver: each / deliver.max(1e-9),
     }
 }

@@ -71,8 +71,8 @@ pub struct CatchupOutcome {
     pub deliver_server_cpu_ns_per_delivery: f64,
     /// The difference: passing it on.
     pub tail_server_cpu_ns_per_record: f64,
-    /// Catching up over passing on at the tail.
-    pub over_tail: f64,
+    /// Catching up over passing on at the tail; `null` where the difference is lost in the noise.
+    pub over_tail: Option<f64>,
     /// Catching up over taking in and passing on.
     pub over_deliver: f64,
 }

@@ -74,8 +74,8 @@ fn catchup(out: &mut String, found: &CatchupOutcome) -> std::fmt::Result {
     )?;
     writeln!(
         out,
-        "               {:.2} times passing on at the tail ({:.1} ns: {:.1} less {:.1} for taking in), {:.2} times both",
-        found.over_tail,
+        "               {} times passing on at the tail ({:.1} ns: {:.1} less {:.1} for taking in), {:.2} times both",
+        found.over_tail.map_or("?".to_owned(), |ratio| format!("{ratio:.2}")),
         found.tail_server_cpu_ns_per_record,
         found.deliver_server_cpu_ns_per_delivery,
         found.ingest_server_cpu_ns_per_record,
