@@ -10,8 +10,9 @@ use crate::progress::Progress;
 use crate::scenario::{Flow, Work};
 use crate::subject::Subject;
 
-/// What is caught up with is read in windows as long as this, until one has nothing more.
+/// What is caught up with is read in windows as long as this, until so many in turn bring nothing more.
 const PIECE: Duration = Duration::from_millis(50);
+const QUIET_PIECES: usize = 20;
 /// How long the first record may take, and the whole.
 const FIRST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(120);
@@ -79,14 +80,19 @@ pub(super) fn catch_up<S: Subject>(run: &Run<S>) -> Result<Measured, Failure> {
     let mut session = Session::open(run.subject.dialect(), &work, run.load_cpus(), false)?;
     let rates_per_s = vec![0; work.flows.len()];
     let piece = Window { warm_up: Duration::ZERO, length: PIECE, rates_per_s, rests: false };
-    let (begun, mut all) = (Instant::now(), Measured::default());
+    let (begun, mut all, mut quiet) = (Instant::now(), Measured::default(), Vec::new());
     loop {
         let measured = session.window(run.subject.process(), &piece, &mut |_| ())?;
         let came = measured.delivered() + measured.missed;
         if came > 0 {
+            // A pause in the middle counts; that behind the end does not.
+            quiet.drain(..).for_each(|pause| all.append(pause));
             all.append(measured);
         } else if all.delivered() > 0 {
-            return Ok(all);
+            quiet.push(measured);
+            if quiet.len() == QUIET_PIECES {
+                return Ok(all);
+            }
         } else if begun.elapsed() > FIRST {
             return Err(Failure::Load(std::io::Error::other("nothing of the log was delivered")));
         }
