@@ -194,10 +194,8 @@ fn newest_snapshot<S: LogStore>(
         let file = LogFile::Snapshot(age);
         let Some(bytes) = read_small(store, file)? else { continue };
         match snapshot::decode(partition, &bytes) {
-            Ok(found) if newest.as_ref().is_none_or(|newest| newest.at.position < found.at.position) => {
-                newest = Some(found);
-            }
-            Ok(_) => {}
+            // The one before counts only where the newest does not: it may be older than a cut.
+            Ok(found) => newest = newest.or(Some(found)),
             Err(EnvelopeFault::Newer { format }) => return Err(RecoveryError::Newer { file, format }),
             Err(why) => findings.push(Finding::SnapshotIgnored { file, why }),
         }

@@ -1,23 +1,21 @@
-//! A partition's directory, for recovery to read, and a line that says how far it is.
+//! A partition's directory, for recovery to read.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
+use super::super::progress::Progress;
 use super::super::{Exit, Failure};
 use super::place::Place;
 use crate::commit_log::BLOCK_BYTES;
 use crate::commit_log::format::LogFile;
 use crate::commit_log::recovery::{LogStore, Recovery, Request, recover};
-use crate::config::show_bytes;
 
 /// Read at once.
 pub const BUFFER_BYTES: usize = 1024 * 1024;
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// See the module.
 pub struct Folder {
@@ -51,12 +49,17 @@ impl Folder {
     }
 
     /// Reads a whole log. `doing` is said before how far it is, on a terminal.
-    pub fn recover(&self, place: &Place, use_snapshots: bool, doing: &str) -> Result<Recovery, Failure> {
-        let mut line = Line::new(format!("{doing} {}", place.name()));
+    pub fn recover(
+        &self,
+        place: &Place,
+        use_snapshots: bool,
+        doing: &'static str,
+    ) -> Result<Recovery, Failure> {
+        let (mut line, name) = (Progress::new(doing), place.name());
         let mut buffer = vec![0; BUFFER_BYTES];
         let request = Request { partition: place.id, use_snapshots };
-        let recovered = recover(self, request, &mut buffer, &mut |done, all| line.show(done, all));
-        line.clear();
+        let recovered = recover(self, request, &mut buffer, &mut |done, all| line.at(done, all, &name));
+        drop(line);
         recovered.map_err(|error| {
             let message = format!("{}: {error}", self.path.display());
             Failure::new(Exit::Failed, message, error.remedy())
@@ -136,37 +139,6 @@ impl LogStore for Folder {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-}
-
-/// One line of progress on standard error, where that is a terminal.
-pub struct Line {
-    doing: String,
-    terminal: bool,
-    shown: Option<Instant>,
-}
-
-impl Line {
-    pub fn new(doing: String) -> Line {
-        Line { doing, terminal: io::stderr().is_terminal(), shown: None }
-    }
-
-    pub fn show(&mut self, done: u64, all: u64) {
-        if !self.terminal || self.shown.is_some_and(|shown| shown.elapsed() < PROGRESS_EVERY) {
-            return;
-        }
-        let percent = done.saturating_mul(100).checked_div(all).unwrap_or(100);
-        // A display that is gone is nobody's loss.
-        let _ = write!(io::stderr(), "\r\x1b[K{}: {percent} % of {}", self.doing, show_bytes(all));
-        let _ = io::stderr().flush();
-        self.shown = Some(Instant::now());
-    }
-
-    pub fn clear(&mut self) {
-        if self.shown.take().is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-            let _ = io::stderr().flush();
         }
     }
 }

@@ -12,9 +12,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::exit::{Output, print, print_json};
+use super::super::progress::Progress;
 use super::super::{EXIT_CODES, Exit, Failure, Outcome};
 use super::Where;
-use super::folder::{BUFFER_BYTES, Folder, Line};
+use super::folder::{BUFFER_BYTES, Folder};
 use super::place::{CATALOGUE, Kind, LOG, MARKER, Place, find};
 use crate::commit_log::format::{
     FLUSH_HEADER_LEN, FORMAT, FlushHeader, LogFile, SEGMENT_HEADER_BYTES, SegmentHeader, digest,
@@ -108,14 +109,16 @@ impl Copy {
             _ => whole.log.clone(),
         };
         std::fs::create_dir_all(to).map_err(|source| failed(to, &source))?;
-        let mut line = Line::new(format!("copy {}", place.name()));
-        let all = whole.log.segments.len() as u64;
-        for (done, info) in (0..).zip(&whole.log.segments) {
-            line.show(done, all);
+        let bytes = |info: &SegmentInfo| info.end.position - info.base.position;
+        let all = whole.log.segments.iter().map(bytes).sum();
+        let (mut line, mut done) = (Progress::new("copy"), 0);
+        for info in &whole.log.segments {
+            line.at(done, all, &place.name());
+            done += bytes(info);
             copy_segment(&folder, place, info, to)?;
             write_file(&to.join(LogFile::Index(info.sequence).name()), &index::encode(place.id, info))?;
         }
-        line.clear();
+        drop(line);
         let snapshot = snapshot_of(&log, &whole);
         write_file(&to.join(LogFile::Snapshot(0).name()), &snapshot::encode(place.id, &snapshot))?;
         File::open(to).and_then(|folder| folder.sync_all()).map_err(|source| failed(to, &source))?;

@@ -255,7 +255,11 @@ impl<'a, S: LogStore> Drive<'a, S> {
         let range = Quarantined { from: last.end, to };
         if range.from.offset < to.offset {
             self.out.findings.push(Finding::Missing { sequence: last.sequence + 1, range });
-            last.quarantined.push(range);
+            match last.quarantined.last_mut().filter(|before| before.to == range.from) {
+                Some(before) => before.to = to,
+                None if range.from.position < to.position => last.quarantined.push(range),
+                None => return, // no byte of it is missing: there is nothing to pass over
+            }
             last.end = to;
         }
     }

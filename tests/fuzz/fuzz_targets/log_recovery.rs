@@ -1,3 +1,5 @@
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz log_recovery`.
+
 #![no_main]
 
 #[path = "../bodies/log_recovery.rs"]
