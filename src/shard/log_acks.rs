@@ -238,6 +238,13 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Whether the channel waits for this word of its owner: also where this shard has heard first that the topic goes.
+    pub(super) fn waits_for(&self, handle: u32, partition: crate::ids::PartitionId, owner_slot: u32) -> bool {
+        let channel = &self.channels[handle];
+        channel.waiting > 0
+            && (channel.home == Home::Gone || self.is_same_channel(handle, partition, owner_slot))
+    }
+
     /// Whether the message of an owner is about the channel as it is now.
     pub(super) fn is_same_channel(
         &self,

@@ -91,7 +91,7 @@ impl<I: Io> Shard<I> {
             }
             Message::RemoteReached { to, channel, partition, owner_slot, result } => {
                 if let Some(id) = self.remote_channel(to, channel)
-                    && self.is_same_channel(channel, partition, owner_slot)
+                    && self.waits_for(channel, partition, owner_slot)
                 {
                     self.remote_reached(id, channel, result);
                 }

@@ -71,7 +71,7 @@ fn copies_are_made_and_counted_by_reason() {
         assert_eq!(memory.copies().of(reason), copied);
     }
     let names: Vec<_> = CopyReason::ALL.iter().map(|reason| reason.name()).collect();
-    assert_eq!(names, ["retain", "straddle", "lagging", "gather", "crossing", "moved"]);
+    assert_eq!(names, ["retain", "straddle", "lagging", "gather", "crossing", "moved", "block"]);
 }
 
 #[test]

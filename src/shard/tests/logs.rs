@@ -343,3 +343,29 @@ fn a_roll_closes_the_segment_and_a_drain_leaves_nothing_unwritten() {
     assert_eq!((snapshot.at.offset, snapshot.producers.len()), (20, 1));
     assert_eq!(snapshot.producers[0].next_sequence, 21);
 }
+
+#[test]
+fn a_topic_that_goes_takes_nobody_along_who_waits_for_its_disk() {
+    for shards in [1, 2] {
+        let mut rig = Rig::with_shards(shards);
+        let mut keeper = Keeper::new(&rig, 4 * MIB);
+        let topic = keeper.topic(&mut rig, "log", MIB, AckLevel::Received, &[shards - 1]);
+        keeper.run(&mut rig);
+        let sock = rig.settled_client(0);
+        let mut producer = producer(&mut rig, sock, 1, AckLevel::Durable);
+        keeper.disk.borrow_mut().hold(true);
+        for _ in 0..3 {
+            producer.step(&mut rig, 300);
+        }
+        keeper.run(&mut rig);
+        rig.command_each(|| Command::RemoveTopic { ticket: 9, topic: topic.id });
+        listen(&mut rig, std::slice::from_mut(&mut producer));
+        assert_eq!((producer.accepted, producer.last_code), (0, Some(Code::NoSuchTopicNow)));
+        assert!(producer.unanswered.is_empty(), "each is answered");
+        rig.send(sock, &header_only(Kind::Release, producer.channel));
+        keeper.disk.borrow_mut().hold(false);
+        keeper.run(&mut rig);
+        rig.disconnect_all();
+        rig.assert_nothing_leaked();
+    }
+}
