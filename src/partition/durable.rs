@@ -339,11 +339,16 @@ impl Partition {
         self.went_durable();
     }
 
-    /// Whether a segment is appended to or being closed.
+    /// The oldest segment that takes no more and is not durable yet.
     #[must_use]
-    pub fn has_open_segment(&self) -> bool {
-        let writer = &self.durable().writer;
-        writer.active().is_some() || writer.closing().next().is_some()
+    pub fn oldest_closing(&self) -> Option<u64> {
+        self.durable().writer.closing().next().map(|info| info.sequence)
+    }
+
+    /// Where the log ends.
+    #[must_use]
+    pub fn log_point(&self) -> LogPoint {
+        self.log.end()
     }
 
     /// The number of the next segment.

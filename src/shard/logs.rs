@@ -9,6 +9,7 @@
 //! when no operation on its files is in flight. A file is let go when its segment is closed and nobody reads it.
 
 use crate::buf::SendMemory;
+use crate::commit_log::LogPoint;
 use crate::ids::{FileId, PartitionId, RegionId};
 use crate::io::{Completion, FileHandle, Io, IoError, Op, Outcome, Token, TokenKind};
 use crate::metrics::Counter;
@@ -47,14 +48,22 @@ pub(super) struct OwnedLog {
     sync_began_ns: u64,
     /// Writes that found no room on the disk.
     no_room: Vec<u32>,
-    /// Tickets of `Roll` that wait until all is closed.
-    rolling: Vec<u64>,
+    /// `Roll`s that wait until what they closed is durable.
+    rolling: Vec<Rolling>,
     /// Segments below this one are to go.
     pub retire_below: u64,
     /// Files asked for and not yet opened.
     pub opening: Vec<u64>,
     /// Why the last file for a segment did not come.
     pub refused: String,
+}
+
+/// A `Roll`: its ticket, the first segment after it, and what lies before that.
+#[derive(Debug, Clone, Copy)]
+struct Rolling {
+    ticket: u64,
+    next: u64,
+    end: LogPoint,
 }
 
 impl OwnedLog {
@@ -231,8 +240,14 @@ impl<I: Io> Shard<I> {
             }
             LogCommand::Roll { partition, ticket } => {
                 if let Some(slot) = self.slot_of(partition) {
-                    self.topics[slot].partition.roll(&mut self.buffers);
-                    self.topics[slot].log.as_mut().expect("control knows kinds").rolling.push(ticket);
+                    let owned = &mut self.topics[slot];
+                    owned.partition.roll(&mut self.buffers);
+                    let rolling = Rolling {
+                        ticket,
+                        next: owned.partition.next_segment(),
+                        end: owned.partition.log_point(),
+                    };
+                    owned.log.as_mut().expect("control knows kinds").rolling.push(rolling);
                     self.list_log(slot);
                 }
             }
@@ -293,13 +308,17 @@ impl<I: Io> Shard<I> {
         self.close_idle_files(slot);
         let owned = &mut self.topics[slot];
         let log = owned.log.as_mut().expect("a log partition");
-        if !log.rolling.is_empty()
-            && (!owned.partition.has_open_segment() || owned.partition.fenced().is_some())
-        {
-            let (next, end) = (owned.partition.next_segment(), owned.partition.durable_point());
-            for ticket in std::mem::take(&mut log.rolling) {
-                self.report(Report::Log(LogReport::Rolled { partition, ticket, next, end }));
+        let (fenced, closing) = (owned.partition.fenced().is_some(), owned.partition.oldest_closing());
+        let mut closed = Vec::new();
+        log.rolling.retain(|rolling| {
+            let open = closing.is_some_and(|oldest| oldest < rolling.next) && !fenced;
+            if !open {
+                closed.push(*rolling);
             }
+            open
+        });
+        for Rolling { ticket, next, end } in closed {
+            self.report(Report::Log(LogReport::Rolled { partition, ticket, next, end }));
         }
     }
 
