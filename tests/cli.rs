@@ -83,7 +83,7 @@ fn a_wrong_command_line_is_2_and_names_what_was_meant() {
     for (args, hint) in [
         (&["top", "--onec"][..], "--once"),
         (&["topics"], "topic"),
-        (&["topic", "create", "a"], "--partitions"),
+        (&["topic", "create"], "<NAME>"),
         (&["topic", "create", "a", "--partitions", "0"], "1..=256"),
         (&["topic", "create", "a b", "--partitions", "1"], "contains ' '"),
         (&["topic", "list", "--admin", "ftp://x"], "http"),
