@@ -183,6 +183,8 @@ fn check(folder: &Folder, written: &[Served]) {
         settled.settle(PARTITION, &recovery);
         let once_more = settled.recover(PARTITION, true).expect("nothing was added");
         assert_eq!(settled.served(PARTITION, &once_more), served, "another start serves something else");
-        assert_eq!(once_more.log.end, recovery.log.end, "{recovery:#?} {once_more:#?}");
+        // Where flushes without frames end a log, a fence or a snapshot may have named another position of the same
+        // offset: nothing lies between.
+        assert_eq!(once_more.log.end.offset, recovery.log.end.offset, "{recovery:#?} {once_more:#?}");
     }
 }
