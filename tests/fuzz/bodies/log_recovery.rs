@@ -77,6 +77,8 @@ fn told(story: &mut Story<'_>) {
             break;
         }
         match story.byte() {
+            // A partition that is fenced writes nothing more, and takes no snapshot.
+            0..=3 | 6 | 8 if folder.small.contains_key(&LogFile::Fence) => {}
             0 => drop(log.flush(&batches(story, sequence))),
             1 if log.flushes.len() == closed => drop(log.flush(&batches(story, sequence))),
             1 => drop(log.grow(&batches(story, sequence))),
@@ -183,8 +185,6 @@ fn check(folder: &Folder, written: &[Served]) {
         settled.settle(PARTITION, &recovery);
         let once_more = settled.recover(PARTITION, true).expect("nothing was added");
         assert_eq!(settled.served(PARTITION, &once_more), served, "another start serves something else");
-        // Where flushes without frames end a log, a fence or a snapshot may have named another position of the same
-        // offset: nothing lies between.
-        assert_eq!(once_more.log.end.offset, recovery.log.end.offset, "{recovery:#?} {once_more:#?}");
+        assert_eq!(once_more.log.end, recovery.log.end, "{recovery:#?} {once_more:#?}");
     }
 }
