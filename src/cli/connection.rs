@@ -12,6 +12,8 @@ use crate::client::{Address, Code, ConnectionConfig, Error, TlsFault};
 
 /// The shortest time between two lines about the same reason for waiting.
 const DEFERRED_EVERY: Duration = Duration::from_secs(10);
+/// A topic that is paused for less is not worth a word.
+const SHORT_PAUSE: Duration = Duration::from_secs(2);
 /// Exit code after SIGINT, as shells have it.
 pub const EXIT_INTERRUPTED: u8 = 130;
 /// Exit code after SIGTERM.
@@ -169,12 +171,20 @@ impl Interrupt {
     }
 }
 
+/// What keeps batches back: since when, when that was heard of last, and when it was said.
+#[derive(Debug)]
+struct HeldBack {
+    by: Code,
+    since: Instant,
+    heard: Instant,
+    said: Option<Instant>,
+}
+
 /// Says on standard error that the connection is gone or back; once for each of its downs.
 #[derive(Debug, Default)]
 pub struct ConnectionNotes {
     down: bool,
-    /// What kept batches back the last time that was said, and when.
-    deferred: Option<(Code, Instant)>,
+    held_back: Option<HeldBack>,
 }
 
 impl ConnectionNotes {
@@ -186,14 +196,24 @@ impl ConnectionNotes {
     }
 
     /// The server refuses a batch for now. What passes by itself, and is part of going as fast as the consumers do,
-    /// is not worth a word; what somebody has to see to is, every now and then.
+    /// is not worth a word, and neither is a short pause; what somebody has to see to is, every now and then.
     pub fn deferred(&mut self, code: Code, detail: &str, retry_for: Duration) {
-        let passing = !matches!(code, Code::DiskFull | Code::PartitionFenced | Code::TopicPaused);
-        let told = self.deferred.is_some_and(|(last, at)| last == code && at.elapsed() < DEFERRED_EVERY);
-        if passing || told {
+        let patience = match code {
+            Code::DiskFull | Code::PartitionFenced => Duration::ZERO,
+            Code::TopicPaused => SHORT_PAUSE,
+            _ => return,
+        };
+        let now = Instant::now();
+        let goes_on = |held: &HeldBack| held.by == code && now - held.heard < DEFERRED_EVERY;
+        let held = match self.held_back.take().filter(goes_on) {
+            Some(held) => HeldBack { heard: now, ..held },
+            None => HeldBack { by: code, since: now, heard: now, said: None },
+        };
+        let held = self.held_back.insert(held);
+        if now - held.since < patience || held.said.is_some_and(|said| now - said < DEFERRED_EVERY) {
             return;
         }
-        self.deferred = Some((code, Instant::now()));
+        held.said = Some(now);
         let detail = if detail.is_empty() { code.text() } else { detail };
         eprintln!(
             "uringest: the server takes nothing for now: {code}: {detail}; trying again for {} s",

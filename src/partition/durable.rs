@@ -429,11 +429,9 @@ impl Partition {
             }
         };
         let writer = &mut self.durable_mut().writer;
-        // Where something is to be synced anyway, the sync covers this too. A small one is written and then synced: the
-        // worker of the kernel that ends a durable write may have to wait for its CPU, and for few records that time is
-        // worth more than the work saved.
-        let large = matches!(next, Next::Ring(_));
-        let durably = durable_only && large && writer.is_clean();
+        // A small one is written and then synced: the worker of the kernel that ends a durable write may have to wait for
+        // its CPU, and for few records that time is worth more than the work saved.
+        let durably = durable_only && !matches!(next, Next::Copy(_));
         Some(writer.handed_out(&next, span, checksum, durably))
     }
 

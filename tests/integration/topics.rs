@@ -153,7 +153,11 @@ fn a_pause_outlives_the_server(case: &Case) {
     let output = run(&args, &lines(1..=10));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(3) && stderr.contains("topic_paused"), "{stderr}");
+    // One that lasts is told, once; then the lines go in.
+    let mut patient = Program::fed(&args[..4], lines(1..=10));
+    wait_for("a word about the pause", || patient.err().contains("topic_paused").then_some(()));
     topic_command(&server, "resume", "breaks");
-    publish(&server, "breaks", 1..=10, &[]);
+    assert_eq!(patient.wait(), Some(0), "{}", patient.err());
+    assert_eq!(patient.err().lines().count(), 1, "{}", patient.err());
     assert_eq!(offsets(&server, "breaks").1, 10);
 }

@@ -227,11 +227,6 @@ impl Channel {
         self.rewind.is_some()
     }
 
-    /// Whether nothing was refused for now since the last acknowledgement.
-    pub fn is_first_refusal(&self) -> bool {
-        self.refusals_in_a_row == 0
-    }
-
     /// Whether [`Channel::next_frame`] would give one.
     pub fn has_output(&self, inflight_max: usize, linger_ns: u64, now_ns: u64) -> bool {
         if self.stage != Stage::Open || self.is_rewinding(now_ns) {

@@ -107,8 +107,7 @@ pub enum ProducerEvent {
         /// What was promised of them.
         level: AckLevel,
     },
-    /// The server refuses a batch for now; it is kept, and sent again after a while. Told once until something is
-    /// acknowledged again.
+    /// The server takes nothing for now: what there is is kept, and sent again after a while. Told each time.
     Deferred {
         /// Where.
         partition: u32,
@@ -527,10 +526,8 @@ impl ProducerCore {
             }
             code if code.retryable() => {
                 if !channel.answered_while_rewinding(sequence) {
-                    if channel.is_first_refusal() {
-                        let detail = refusal.detail.clone();
-                        self.events.push_back(ProducerEvent::Deferred { partition, code, detail });
-                    }
+                    let detail = refusal.detail.clone();
+                    self.events.push_back(ProducerEvent::Deferred { partition, code, detail });
                     channel.rewind_to(sequence, u64::from(refusal.retry_after_us) * 1000, now_ns);
                     self.link
                         .stall(now_ns, &format!("the server refuses for now: {code}: {}", refusal.detail));
@@ -589,6 +586,9 @@ impl ProducerCore {
         if let Some(channel) = self.channels.get_mut(partition) {
             let wait_ns = u64::from(refusal.retry_after_us) * 1000;
             channel.stage = Stage::RetryAt(now_ns + wait_ns.max(nanos(self.config.connection.backoff_min)));
+            let partition = channel.partition;
+            let (code, detail) = (refusal.code, refusal.detail);
+            self.events.push_back(ProducerEvent::Deferred { partition, code, detail });
         }
     }
 

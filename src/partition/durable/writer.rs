@@ -198,9 +198,9 @@ pub(in crate::partition) struct Writer {
     queued: VecDeque<Queued>,
     writes: VecDeque<InFlight>,
     next_id: u32,
-    /// The sync in flight: of which segment, what it covers, and `not_durably` when it was submitted.
-    syncing: Option<(u64, LogPoint, u64)>,
-    /// Writes that were complete without being durable, ever, and as of the last sync that covered all of them.
+    /// The sync in flight: what it covers, and how many of `not_durably` are durable by it.
+    syncing: Option<(LogPoint, u64)>,
+    /// Writes that were complete without being durable, ever, and how many of them a sync has covered since.
     not_durably: u64,
     synced_of_them: u64,
     /// Bytes of a flush at most, unless one frame is larger.
@@ -463,7 +463,7 @@ impl Writer {
     }
 
     /// Whether everything that is written is durable.
-    pub(super) fn is_clean(&self) -> bool {
+    fn is_clean(&self) -> bool {
         self.not_durably == self.synced_of_them
     }
 
@@ -565,17 +565,18 @@ impl Writer {
             None if wanted => (self.active.as_ref()?.info.sequence, self.written),
             Some(_) | None => return None,
         };
-        self.syncing = Some((sequence, covers, self.not_durably));
+        // One that does not cover all that is written may leave some in the next segment's file.
+        let of_them = if covers == self.written { self.not_durably } else { self.synced_of_them };
+        self.syncing = Some((covers, of_them));
         Some(sequence)
     }
 
     /// The sync has ended well.
     pub(super) fn synced(&mut self) {
-        let (_, covers, not_durably) = self.syncing.take().expect("a sync in flight");
-        self.durable = covers;
-        if self.written == covers {
-            self.synced_of_them = not_durably;
-        }
+        let (covers, of_them) = self.syncing.take().expect("a sync in flight");
+        self.synced_of_them = of_them;
+        // What was written meanwhile may be durable by itself.
+        self.durable = if self.is_clean() { self.written } else { covers };
     }
 
     /// A segment that is closed, and durable by now.
