@@ -7,6 +7,7 @@ mod checkpoint;
 mod connections;
 mod drain;
 mod idle;
+mod leaks;
 mod lines;
 mod log_faults;
 mod log_kill;

@@ -39,7 +39,8 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
-/// One run of a scenario on one kind of I/O: starts its servers, and says how to run it again when it fails.
+/// One run of a scenario on one kind of I/O: starts its servers, says how to run it again when it fails, and holds every
+/// server that is left at the end, when its clients are gone, to what it had at its start (`support::leaks`).
 pub struct Case {
     seed: u64,
     /// What its servers are told of their I/O.
@@ -56,17 +57,17 @@ impl Case {
 
     /// [`Server::start`] on the I/O of this run.
     pub fn start(&self, args: &[&str]) -> Server {
-        Server::start(&[self.io, args].concat())
+        Server::start(&[self.io, args].concat()).watched_for_leaks()
     }
 
     /// [`Server::start_in`] on the I/O of this run.
     pub fn start_in(&self, directory: &Path, args: &[&str]) -> Server {
-        Server::start_in(directory, &[self.io, args].concat())
+        Server::start_in(directory, &[self.io, args].concat()).watched_for_leaks()
     }
 
     /// [`Server::start_at`] on the I/O of this run.
     pub fn start_at(&self, directory: &Path, data: SocketAddr, admin: SocketAddr, args: &[&str]) -> Server {
-        Server::start_at(directory, data, admin, &[self.io, args].concat())
+        Server::start_at(directory, data, admin, &[self.io, args].concat()).watched_for_leaks()
     }
 
     /// What its servers are told of their I/O.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+pub mod leaks;
+
 /// How long anything in these tests may take before it counts as stuck.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -40,6 +42,8 @@ pub struct Server {
     pub data: SocketAddr,
     pub admin: SocketAddr,
     directory: PathBuf,
+    /// What it held at its start, where its end is held to that.
+    at_start: Option<leaks::Start>,
     /// Kept for its drop, unless the directory belongs to the test.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -96,7 +100,8 @@ impl Server {
         command.arg("--data").arg(directory.join("data")).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = change(command).spawn().expect("the program under test");
-        let mut server = Server { child, data, admin, directory: directory.to_owned(), _temporary: None };
+        let mut server =
+            Server { child, data, admin, directory: directory.to_owned(), at_start: None, _temporary: None };
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = server.child.try_wait().expect("a child of this process") {
@@ -110,6 +115,39 @@ impl Server {
             }
             pause();
         }
+    }
+
+    /// Holds it, when it goes out of scope and has not ended by then, to what it has now: see [`leaks`].
+    #[must_use]
+    pub fn watched_for_leaks(mut self) -> Server {
+        let start = self.watched().at_start().unwrap_or_else(|why| panic!("{why}\n{}", self.log()));
+        self.at_start = Some(start);
+        self
+    }
+
+    /// Takes that back, for this reason.
+    pub fn keeps_more(&mut self, why: &str) {
+        eprintln!("not looked for leaks: {why}");
+        self.at_start = None;
+    }
+
+    pub fn watched(&self) -> leaks::Watched {
+        leaks::Watched { pid: self.pid(), admin: self.admin }
+    }
+
+    /// What it has more than at its start, where that is to be told. Who has ended has given all back to the kernel.
+    fn leaked(&mut self) -> Option<String> {
+        let start = self.at_start.take()?;
+        if std::thread::panicking() || !self.is_running() {
+            return None;
+        }
+        let leaked = self.watched().is_as_at(&start, leaks::LETS_GO).err()?;
+        // It may have been about to end.
+        self.is_running().then(|| format!("left when all clients are gone: {leaked}\n{}", self.log()))
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child of this process").is_none()
     }
 
     /// `uringest://` and the data address.
@@ -157,8 +195,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let leaked = self.leaked();
         let _ = self.child.kill(); // by its id; it may have ended
         let _ = self.child.wait();
+        if let Some(leaked) = leaked {
+            panic!("{leaked}");
+        }
         if std::thread::panicking() {
             eprintln!("--- the server's log ---\n{}", self.log());
         }
