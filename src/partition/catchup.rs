@@ -302,12 +302,6 @@ impl Partition {
         Some(boundary.offset)
     }
 
-    /// Whether the subscription's first offset is yet to be found.
-    #[must_use]
-    pub fn is_seeking(&self, id: SubscriberId) -> bool {
-        self.subscribers.at(id).catchup.as_ref().is_some_and(|catchup| catchup.seek.is_some())
-    }
-
     /// The block of a window that is used up, or (`ending`) whatever it is.
     pub fn window_done(&mut self, id: SubscriberId, ending: bool) -> Option<Span> {
         let subscriber = self.subscribers.at_mut(id);

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use super::log::HEADER_BYTES;
-use super::{Appended, Boundary, LogSpec, Partition, Source, small};
+use super::{Appended, Boundary, LogSpec, Partition, small};
 use crate::buf::{Buffers, CopyReason, SendMemory, Span};
 use crate::commit_log::format::FlushHeader;
 use crate::commit_log::{
@@ -97,35 +97,6 @@ impl Durable {
     pub(super) fn unwritten(&self) -> u64 {
         self.writer.end.position - self.writer.written.position
     }
-
-    /// Bytes of the segments' frames and headers, the one that is appended to included.
-    pub(super) fn bytes(&self) -> u64 {
-        let span = |info: &SegmentInfo| info.end.position - info.base.position;
-        let open = self.writer.closing().chain(self.writer.active());
-        self.segments.iter().chain(open).map(span).sum()
-    }
-
-    pub(super) fn segment_count(&self) -> usize {
-        self.segments.len() + self.writer.closing().count() + usize::from(self.writer.active().is_some())
-    }
-}
-
-/// How a `log` partition does, for an operator.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LogStatus {
-    /// The offset after the last record that survives the end of the process.
-    pub written_offset: u64,
-    /// The offset after the last record that survives power loss.
-    pub durable_offset: u64,
-    /// Files.
-    pub segments: u64,
-    /// What they hold.
-    pub log_bytes: u64,
-    /// `ok`, `disk_full` (batches are refused until there is room), `fenced` (until the server starts again).
-    pub state: String,
-    /// Why it is not `ok`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
 }
 
 const LOG: &str = "a partition of kind log";
@@ -178,25 +149,6 @@ impl Partition {
         self.durable().writer.durable
     }
 
-    /// As an operator sees it; `None` for other kinds.
-    #[must_use]
-    pub fn log_status(&self) -> Option<LogStatus> {
-        let durable = self.durable.as_ref()?;
-        let state = match (&durable.fenced, durable.writer.no_space()) {
-            (Some(_), _) => "fenced",
-            (None, true) => "disk_full",
-            (None, false) => "ok",
-        };
-        Some(LogStatus {
-            written_offset: durable.writer.written.offset,
-            durable_offset: durable.writer.durable.offset,
-            segments: durable.segment_count() as u64,
-            log_bytes: durable.bytes(),
-            state: state.to_owned(),
-            reason: durable.fenced.as_deref().unwrap_or_default().to_owned(),
-        })
-    }
-
     // ---- appending ----
 
     /// `append` of a `log` partition.
@@ -204,7 +156,6 @@ impl Partition {
         &mut self,
         buffers: &mut Buffers,
         pieces: &[Span],
-        _source: Source,
         header: &FrameHeader,
         appended: Appended,
     ) -> Result<(), Code> {

@@ -41,7 +41,7 @@ use crate::proto::header::{AckLevel, FrameHeader, GapReason, stamp};
 use crate::topic::{Overflow, TopicKind};
 
 pub use catchup::{ReadDone, ReadPlan};
-pub use durable::{LogEvent, LogStatus, LogWrite, NextSegment, NoSegment, Wrote};
+pub use durable::{LogEvent, LogWrite, NextSegment, NoSegment, Wrote};
 pub use producers::{Admission, OpenedProducer, ProducerSlot};
 pub use status::{ConsumerStatus, PartitionStatus};
 
@@ -385,7 +385,7 @@ impl Partition {
         let appended =
             Appended { offset: self.log.end().offset, append_time_ns: self.last_append_ns.max(wall_ns) };
         if self.durable.is_some() {
-            self.append_to_log(buffers, pieces, source, header, appended)?;
+            self.append_to_log(buffers, pieces, header, appended)?;
         } else if self.kind == TopicKind::Memory || !self.subscribers.is_empty() {
             self.make_room(buffers, bytes)?;
             self.place(buffers, pieces, source, header, appended)?;
@@ -676,12 +676,6 @@ impl Partition {
     #[must_use]
     pub fn home_of(&self, id: SubscriberId) -> u64 {
         self.subscribers.at(id).home
-    }
-
-    /// How many subscribers there are.
-    #[must_use]
-    pub fn subscriber_count(&self) -> usize {
-        self.subscribers.len()
     }
 
     /// Keeps an offset by name: what is below it is dealt with. It may go backwards; beyond the log's end

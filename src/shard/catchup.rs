@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 
 use crate::buf::Span;
+use crate::commit_log::BLOCK_BYTES;
 use crate::ids::{PartitionId, SubscriberId};
 use crate::io::{Completion, FileHandle, Io, Op, Outcome, Token, TokenKind};
 use crate::limits::{LOG_READ_BYTES, LOG_READERS};
@@ -24,6 +25,9 @@ use super::topics::PartitionSlot;
 
 /// Files of one partition open for reading at once; who needs another waits.
 const OPENINGS_MAX: usize = 8;
+/// `BLOCK_BYTES`, as a length of what is read.
+#[allow(clippy::cast_possible_truncation)] // 4096
+const BLOCK: u32 = BLOCK_BYTES as u32;
 
 /// One read.
 #[derive(Debug, Clone, Copy)]
@@ -259,7 +263,7 @@ impl<I: Io> Shard<I> {
                 } else if filled < wanted {
                     // Short, for whatever reason; at the file's end the next one says so. What was read of a block in
                     // part is read again.
-                    reader.filled = filled - filled % 4096;
+                    reader.filled = filled - filled % BLOCK;
                     self.begin_read(index);
                 } else {
                     self.read_whole(index, true);

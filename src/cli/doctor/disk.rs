@@ -9,15 +9,14 @@ use std::time::{Duration, Instant};
 use super::finding;
 use crate::cli::progress::about;
 use crate::cli::settings::ConfigFlags;
+use crate::commit_log::BLOCK_BYTES;
 use crate::config::{Config, Direct};
 use crate::control::files::{Opening, Step, blocking, zeros};
 use crate::control::storage::start::does_direct;
 use crate::io::host;
 use crate::io::probe::{Finding, Level};
 
-/// Bytes of what is written and synced: a commit of few records.
-const BLOCK_BYTES: u64 = 4096;
-/// Blocks of the file that is written to.
+/// Blocks of the file that is written to. Each is written and synced as a commit of few records is.
 const BLOCKS: u64 = 256;
 /// Syncs measured at most, and the time for all of them.
 const SYNCS_MAX: u64 = 200;
