@@ -215,7 +215,6 @@ impl<I: Io> Shard<I> {
         if before {
             return;
         }
-        self.counters.add(Counter::LogPartitionsFenced, 1);
         let (partition, durable) = (owned.id, owned.partition.durable_point());
         self.refuse_waiting(slot, Code::PartitionFenced, reason);
         self.report(Report::Log(LogReport::Fenced { partition, durable, reason: reason.to_owned() }));
@@ -346,14 +345,15 @@ impl<I: Io> Shard<I> {
 
     // ---- once a second, and at the end ----
 
-    /// Syncs what nobody waits for, and tries writes again that found no room.
+    /// Syncs what nobody waits for, tries writes again that found no room, and counts who takes nothing.
     pub(super) fn logs_every_second(&mut self) {
-        let mut full = 0;
+        let (mut full, mut fenced) = (0, 0);
         for slot in self.topics.slots() {
             let Some(owned) = self.topics.get_mut(slot) else { continue };
             let Some(log) = owned.log.as_mut() else { continue };
             log.sync_due = true;
             let again = std::mem::take(&mut log.no_room);
+            fenced += u64::from(owned.partition.fenced().is_some());
             full += u64::from(!again.is_empty() || owned.partition.is_out_of_space());
             for id in again {
                 let write = self.topics[slot].partition.write_again(id);
@@ -361,6 +361,7 @@ impl<I: Io> Shard<I> {
             }
             self.list_log(slot);
         }
+        self.counters.set(Counter::LogPartitionsFenced, fenced);
         self.counters.set(Counter::LogPartitionsFull, full);
         self.counters.set(Counter::LogMemoryInUseBytes, self.logs.blocks.in_use_bytes());
     }

@@ -4,10 +4,11 @@
 use super::clients::*;
 use super::log_rig::*;
 use super::rig::*;
-use crate::ids::{PartitionId, SockId};
+use crate::ids::{PartitionId, SockId, TopicId};
 use crate::io::IoError;
 use crate::io::scripted::disk::DiskOp;
 use crate::limits::HEADER_BYTES;
+use crate::metrics::Counter;
 use crate::proto::code::Code;
 use crate::proto::control::{Open, Start, Subscribe, Subscribed};
 use crate::proto::header::{AckLevel, FrameHeader, Kind};
@@ -256,6 +257,13 @@ fn what_cannot_be_made_durable_fences_the_partition_and_tells_everybody_why() {
         assert_eq!(durable.last_code, Some(Code::PartitionFenced));
         assert!(written > 0);
         assert!(keeper.disk.borrow_mut().take_events().is_empty(), "nothing is written any more");
+        let owner = usize::from(shards - 1);
+        rig.pass(1_000);
+        assert_eq!(rig.shards[owner].counters.read(Counter::LogPartitionsFenced), 1);
+        rig.command_each(|| Command::RemoveTopic { ticket: 9, topic: TopicId(0) });
+        keeper.run(&mut rig);
+        rig.pass(1_000);
+        assert_eq!(rig.shards[owner].counters.read(Counter::LogPartitionsFenced), 0, "it has gone");
         rig.disconnect_all();
         rig.assert_nothing_leaked();
     }
