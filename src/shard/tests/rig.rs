@@ -328,33 +328,9 @@ impl Rig {
         ring_bytes: u64,
         places: &[(u16, u64)],
     ) -> Arc<Topic> {
-        let mut partitions = Vec::new();
-        for &(shard, first_offset) in places {
-            let mapping = Mapping::mirrored(usize::try_from(ring_bytes).expect("small"), Pages::Small);
-            partitions.push(TopicPartition {
-                id: PartitionId(self.next_partition),
-                shard: ShardId(shard),
-                ring: RegionId(RING.0 + self.next_partition),
-                mapping: Arc::new(mapping.expect("memory for a test")),
-                first_offset,
-                committed: Vec::new(),
-                log: None,
-            });
-            self.next_partition += 1;
-        }
-        let id = TopicId(self.next_topic);
-        self.next_topic += 1;
-        let topic = Arc::new(Topic {
-            id,
-            name: name.into(),
-            kind,
-            overflow,
-            ring_bytes,
-            durability: crate::proto::header::AckLevel::Received,
-            partitions,
-        });
-        self.command_each(|| Command::AddTopic { ticket: 1, topic: Arc::clone(&topic) });
-        self.command_each(|| Command::TopicReady { topic: id });
+        let places = places.iter().map(|&(shard, first_offset)| (shard, first_offset, None));
+        let topic = self.announce(name, (kind, overflow), ring_bytes, AckLevel::Received, places);
+        self.command_each(|| Command::TopicReady { topic: topic.id });
         topic
     }
 
@@ -367,23 +343,35 @@ impl Rig {
         durability: AckLevel,
         places: Vec<(u16, RecoveredLog)>,
     ) -> Arc<Topic> {
+        let places = places.into_iter().map(|(shard, log)| (shard, log.end.offset, Some(log)));
+        self.announce(name, (TopicKind::Log, Overflow::Block), ring_bytes, durability, places)
+    }
+
+    /// All shards hear of a topic with a partition for each (shard, first offset, files).
+    fn announce(
+        &mut self,
+        name: &str,
+        (kind, overflow): (TopicKind, Overflow),
+        ring_bytes: u64,
+        durability: AckLevel,
+        places: impl Iterator<Item = (u16, u64, Option<RecoveredLog>)>,
+    ) -> Arc<Topic> {
         let mut partitions = Vec::new();
-        for (shard, log) in places {
+        for (shard, first_offset, log) in places {
             let mapping = Mapping::mirrored(usize::try_from(ring_bytes).expect("small"), Pages::Small);
             partitions.push(TopicPartition {
                 id: PartitionId(self.next_partition),
                 shard: ShardId(shard),
                 ring: RegionId(RING.0 + self.next_partition),
                 mapping: Arc::new(mapping.expect("memory for a test")),
-                first_offset: log.end.offset,
+                first_offset,
                 committed: Vec::new(),
-                log: Some(log),
+                log,
             });
             self.next_partition += 1;
         }
         let id = TopicId(self.next_topic);
         self.next_topic += 1;
-        let (kind, overflow) = (TopicKind::Log, Overflow::Block);
         let name = name.into();
         let topic = Arc::new(Topic { id, name, kind, overflow, ring_bytes, durability, partitions });
         self.command_each(|| Command::AddTopic { ticket: 1, topic: Arc::clone(&topic) });
