@@ -10,10 +10,10 @@
 //! Consumers find it there: one latency for each unit.
 
 pub mod bare;
+#[cfg(test)]
+mod fixture;
 mod lead;
 pub mod nats;
-#[cfg(test)]
-mod pieces;
 pub mod redis;
 mod units;
 pub mod uringest;

@@ -154,24 +154,9 @@ impl Consumer for BareConsumer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::{self, role};
     use super::super::units::IN_FLIGHT_MAX;
     use super::*;
-    use crate::scenario::AckPace;
-
-    fn role(payload_bytes: usize, batch_bytes: usize, units_at_once: usize) -> Role {
-        let acks = AckPace::EACH;
-        Role {
-            flow: 0,
-            number: 0,
-            payload_bytes,
-            batch_bytes,
-            units_at_once,
-            acks,
-            in_flight: 64,
-            from_start: false,
-            crossed: false,
-        }
-    }
 
     #[test]
     fn units_are_cut_as_the_program_is_told() {
@@ -181,15 +166,7 @@ mod tests {
     }
 
     fn lead(consumers: usize) -> Arc<Lead> {
-        let flow = Flow {
-            name: String::new(),
-            payload_bytes: 100,
-            batch_bytes: 1000,
-            connections: 1,
-            consumers,
-            rate_per_s: 0,
-        };
-        Arc::new(Lead::new(&flow))
+        fixture::lead(100, 1000, consumers)
     }
 
     #[test]

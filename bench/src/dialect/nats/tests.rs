@@ -1,32 +1,14 @@
 //! Answers in any pieces; what is refused.
 
 use super::*;
-use crate::dialect::pieces::feed;
+use crate::dialect::fixture::{self, feed};
 
 fn role(batch_bytes: usize, acks: AckPace) -> Role {
-    Role {
-        flow: 3,
-        number: 0,
-        payload_bytes: 16,
-        batch_bytes,
-        units_at_once: 1000,
-        acks,
-        in_flight: 64,
-        from_start: false,
-        crossed: false,
-    }
+    Role { flow: 3, acks, ..fixture::role(16, batch_bytes, 1000) }
 }
 
 fn lead(consumers: usize) -> Arc<Lead> {
-    let flow = Flow {
-        name: String::new(),
-        payload_bytes: 16,
-        batch_bytes: 128,
-        connections: 1,
-        consumers,
-        rate_per_s: 0,
-    };
-    Arc::new(Lead::new(&flow))
+    fixture::lead(16, 128, consumers)
 }
 
 const APART: AckPace = AckPace { every_batches: 16, every_us: 1_000 };

@@ -1,7 +1,7 @@
 //! Answers in any pieces; what is refused.
 
 use super::*;
-use crate::dialect::pieces::feed;
+use crate::dialect::fixture::{self, feed};
 use crate::dialect::units::IN_FLIGHT_MAX;
 use crate::dialect::{Consumer, Tally};
 use crate::scenario::AckPace;
@@ -10,29 +10,11 @@ const PIECES: [usize; 7] = [1, 2, 7, 31, 64, 200, 100_000];
 
 fn role(batch_bytes: usize) -> Role {
     let acks = AckPace { every_batches: 16, every_us: 1_000 };
-    Role {
-        flow: 0,
-        number: 0,
-        payload_bytes: 16,
-        batch_bytes,
-        units_at_once: 9,
-        acks,
-        in_flight: 64,
-        from_start: false,
-        crossed: false,
-    }
+    Role { acks, ..fixture::role(16, batch_bytes, 9) }
 }
 
 fn lead(consumers: usize) -> Arc<Lead> {
-    let flow = Flow {
-        name: String::new(),
-        payload_bytes: 16,
-        batch_bytes: 0,
-        connections: 1,
-        consumers,
-        rate_per_s: 0,
-    };
-    Arc::new(Lead::new(&flow))
+    fixture::lead(16, 0, consumers)
 }
 
 /// A payload with a stamp in every third, and bytes in it that look like the protocol's.

@@ -5,21 +5,10 @@ use uringest::proto::code::Code;
 use uringest::proto::header::body_checksum_matches;
 
 use super::*;
-use crate::dialect::{Consumer, Producer, Tally};
+use crate::dialect::{Consumer, Producer, Tally, fixture};
 
 fn producer(payload_bytes: usize, batch_bytes: usize, units_at_once: usize) -> UringestProducer {
-    let acks = AckPace::EACH;
-    let role = Role {
-        flow: 0,
-        number: 3,
-        payload_bytes,
-        batch_bytes,
-        units_at_once,
-        acks,
-        in_flight: 64,
-        from_start: false,
-        crossed: false,
-    };
+    let role = Role { number: 3, ..fixture::role(payload_bytes, batch_bytes, units_at_once) };
     let batch = producer::batch(&role, 0x1003, 7);
     let tables = Arc::new(Tables::new(batch.0.len()));
     UringestProducer::new(&role, batch, tables, u64::MAX)
