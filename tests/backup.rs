@@ -104,14 +104,28 @@ fn segments(folder: &Path) -> Vec<PathBuf> {
     segments
 }
 
-#[test]
-fn a_backup_under_load_has_what_was_acknowledged_and_the_server_goes_on() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let [first, copy, second] = ["first", "copy", "second"].map(|name| directory.path().join(name));
-    let made = second.join("data");
+/// Two servers' directories, a backup of the first one, and the second one's data to be made of it.
+struct Places {
+    _root: tempfile::TempDir,
+    first: PathBuf,
+    copy: PathBuf,
+    second: PathBuf,
+    made: PathBuf,
+}
+
+fn places() -> Places {
+    let root = tempfile::tempdir().expect("a directory");
+    let [first, copy, second] = ["first", "copy", "second"].map(|name| root.path().join(name));
     for directory in [&first, &second] {
         std::fs::create_dir(directory).expect("made");
     }
+    let made = second.join("data");
+    Places { _root: root, first, copy, second, made }
+}
+
+#[test]
+fn a_backup_under_load_has_what_was_acknowledged_and_the_server_goes_on() {
+    let Places { _root, first, copy, second, made } = places();
     let server = Server::start_in(&first, &SMALL);
     create(&server, "kept", &["--partitions", "1", "--durability", "durable"]);
     create(&server, "idle", &["--partitions", "2"]);
@@ -144,12 +158,7 @@ fn a_backup_under_load_has_what_was_acknowledged_and_the_server_goes_on() {
 
 #[test]
 fn what_is_not_a_whole_backup_is_refused() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let [first, copy, second] = ["first", "copy", "second"].map(|name| directory.path().join(name));
-    let made = second.join("data");
-    for directory in [&first, &second] {
-        std::fs::create_dir(directory).expect("made");
-    }
+    let Places { _root, first, copy, made, .. } = places();
     let server = Server::start_in(&first, &SMALL);
     create(&server, "kept", &["--partitions", "1"]);
     let producer = producer(&server, "kept");

@@ -2,6 +2,8 @@
 
 #[path = "fuzz/bodies/log_recovery.rs"]
 mod log_recovery;
+#[path = "fuzz/bodies/story.rs"]
+mod story;
 #[path = "fuzz/bodies/tls_records.rs"]
 mod tls_records;
 

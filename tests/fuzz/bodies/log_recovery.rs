@@ -9,6 +9,7 @@ mod log_folder;
 #[path = "../../support/log_writer.rs"]
 mod log_writer;
 
+use crate::story::Story;
 use log_folder::{Folder, Served};
 use log_writer::{BLOCK, Batch, PARTITION, Writer};
 use uringest::commit_log::format::LogFile;
@@ -28,27 +29,6 @@ pub fn run(story: &[u8]) {
         told(&mut story);
     } else {
         raw(usize::from(kind % 4) + 1, story.0);
-    }
-}
-
-/// What is left of a story; one that is told to its end goes on with zeros.
-struct Story<'a>(&'a [u8]);
-
-impl<'a> Story<'a> {
-    fn byte(&mut self) -> u8 {
-        let Some((&first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        first
-    }
-
-    fn number(&mut self) -> usize {
-        usize::from(u16::from_le_bytes([self.byte(), self.byte()]))
-    }
-
-    fn bytes(&mut self, count: usize) -> &'a [u8] {
-        let (these, rest) = self.0.split_at(count.min(self.0.len()));
-        self.0 = rest;
-        these
     }
 }
 

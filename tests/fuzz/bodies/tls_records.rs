@@ -9,6 +9,7 @@ mod records;
 
 use std::sync::{Arc, OnceLock};
 
+use crate::story::Story;
 use records::{ALERT, DATA, Direction, HEADER_BYTES};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -50,27 +51,6 @@ pub fn run(story: &[u8]) {
         }
     }
     subject.end();
-}
-
-/// What is left of a story; one that is told to its end goes on with zeros.
-struct Story<'a>(&'a [u8]);
-
-impl<'a> Story<'a> {
-    fn byte(&mut self) -> u8 {
-        let Some((&first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        first
-    }
-
-    fn number(&mut self) -> usize {
-        usize::from(u16::from_le_bytes([self.byte(), self.byte()]))
-    }
-
-    fn bytes(&mut self, count: usize) -> &'a [u8] {
-        let (these, rest) = self.0.split_at(count.min(self.0.len()));
-        self.0 = rest;
-        these
-    }
 }
 
 /// A server's session, what it was given and what became of it.

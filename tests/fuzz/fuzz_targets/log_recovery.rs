@@ -4,5 +4,7 @@
 
 #[path = "../bodies/log_recovery.rs"]
 mod log_recovery;
+#[path = "../bodies/story.rs"]
+mod story;
 
 libfuzzer_sys::fuzz_target!(|story: &[u8]| log_recovery::run(story));

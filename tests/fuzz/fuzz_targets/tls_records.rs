@@ -2,6 +2,8 @@
 
 #![no_main]
 
+#[path = "../bodies/story.rs"]
+mod story;
 #[path = "../bodies/tls_records.rs"]
 mod tls_records;
 
