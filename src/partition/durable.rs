@@ -349,7 +349,7 @@ impl Partition {
         if self.durable().fenced.is_some() {
             return None;
         }
-        if self.durable().writer.wants_close() {
+        if self.durable().writer.wants_close(durable_only) {
             self.close_flush(buffers);
         }
         let next = self.durable().writer.next()?;

@@ -4,7 +4,9 @@
 //! A flush is open while frames are appended to it. It is handed out for writing when nothing else is in flight, or when
 //! it is full and closed. One that fits in a block is written from a copy and stays open: more frames go behind what was
 //! written, and the block is written again when the write before has completed. A larger one is closed when it is handed
-//! out. So no byte that is being written changes, and the disk gets as much at once as came while it was busy.
+//! out. So no byte that is being written changes, and the disk gets as much at once as came while it was busy. Where
+//! writes are durable, one of more than a part ([`FLUSHES_BESIDE`]) of the largest does not wait: it is written beside
+//! the one before, as the disk would else stand still from the end of one to the beginning of the next.
 //!
 //! Invariants:
 //! 1. `durable <= written <= submitted <= end`, in positions and in offsets; `written` only passes a flush when all
@@ -26,6 +28,10 @@ use crate::limits::{FLUSH_BYTES_MAX, LOG_WRITES_IN_FLIGHT, SEGMENT_INDEX_ENTRIES
 
 /// A segment that was filled sooner than this has the files of two more asked for.
 const HURRY_NS: u64 = 2_000_000_000;
+
+/// Where writes are durable, a flush of this part of the largest is written beside the one before. The disk gains little
+/// from more at once than 1 MiB.
+const FLUSHES_BESIDE: u64 = 4;
 
 /// A file for the next segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -456,10 +462,14 @@ impl Writer {
     }
 
     /// Whether the open flush should be closed, for it to be written: it is larger than a block and nothing else is in
-    /// flight or waits.
-    pub(super) fn wants_close(&self) -> bool {
-        let larger = |open: &Flush| open.block_bytes() > BLOCK_BYTES;
-        self.writes.is_empty() && self.queued.is_empty() && self.open.as_ref().is_some_and(larger)
+    /// flight or waits, or, where writes are durable, it is large enough to be written beside one other.
+    pub(super) fn wants_close(&self, durably: bool) -> bool {
+        let least = match self.writes.len() {
+            0 => BLOCK_BYTES,
+            1 if durably => (self.flush_bytes_max / FLUSHES_BESIDE).max(BLOCK_BYTES),
+            _ => return false,
+        };
+        self.queued.is_empty() && self.open.as_ref().is_some_and(|open| open.block_bytes() > least)
     }
 
     /// Whether everything that is written is durable.
