@@ -317,6 +317,7 @@ impl<I: Io> Shard<I> {
             open
         });
         for Rolling { ticket, next, end } in closed {
+            let end = (!fenced).then_some(end);
             self.report(Report::Log(LogReport::Rolled { partition, ticket, next, end }));
         }
     }

@@ -300,8 +300,8 @@ pub enum LogCommand {
     Opened { partition: PartitionId, sequence: u64, result: Result<FileHandle, String> },
     /// Segments below this number have to go. The shard answers `Retired` when nothing reads them any more.
     Retire { partition: PartitionId, below: u64 },
-    /// Closes the segment that is written to, so that its file changes no more. Answered by `Rolled`, at once where
-    /// the segment holds nothing.
+    /// Closes the segment that is written to, so that its file changes no more. Answered by `Rolled` when what it holds
+    /// is durable.
     Roll { partition: PartitionId, ticket: u64 },
 }
 
@@ -340,8 +340,9 @@ pub enum LogReport {
     Close { file: FileHandle },
     /// To be kept in place of the one before.
     Snapshot { partition: PartitionId, snapshot: Box<Snapshot> },
-    /// See [`LogCommand::Roll`]: segments below `next` change no more, and hold everything before `end`.
-    Rolled { partition: PartitionId, ticket: u64, next: u64, end: LogPoint },
+    /// See [`LogCommand::Roll`]: segments below `next` change no more, and hold everything before `end`. `None`: the
+    /// partition is fenced, and closes nothing.
+    Rolled { partition: PartitionId, ticket: u64, next: u64, end: Option<LogPoint> },
     /// Nothing is written any more until the server starts again; what lies behind `durable` may not be there then, and
     /// has to be cut off.
     Fenced { partition: PartitionId, durable: LogPoint, reason: String },

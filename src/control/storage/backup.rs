@@ -8,11 +8,11 @@
 //! 1. No snapshot that comes after the beginning is kept before the one there was then has its second name: it may lie
 //!    behind a partition's end in the backup.
 //! 2. There is one lease at a time.
-//! 3. A partition's end in the backup is at or behind the last record it had when it was told to close its segment. A
-//!    shard says so (`Rolled`) when nothing is open; under load there always is, so a closed segment that goes as far
-//!    will do as well.
+//! 3. A partition's end in the backup is where its log ended when it was told to close its segment: the shard answers
+//!    (`Rolled`) when all before that is durable. A partition that is fenced closes nothing more, and what it holds
+//!    behind its closed segments would be missing: there is no backup then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -47,9 +47,9 @@ const LEASE_BYTES: usize = 16;
 #[derive(Debug)]
 pub(super) struct Rolling {
     ticket: u64,
-    /// With the offset to be reached, once that is known.
-    waiting: BTreeMap<PartitionId, Option<u64>>,
+    waiting: BTreeSet<PartitionId>,
     rolled: Vec<Rolled>,
+    fenced: Vec<PartitionId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -148,30 +148,16 @@ impl Control {
             let mut state = self.storage.state.borrow_mut();
             state.rolls += 1;
             let ticket = state.rolls;
-            let waiting: BTreeMap<_, _> = state.shelves.keys().map(|partition| (*partition, None)).collect();
-            let partitions: Vec<_> = waiting.keys().copied().collect();
-            state.rolling = Some(Rolling { ticket, waiting, rolled: Vec::new() });
+            let waiting: BTreeSet<_> = state.shelves.keys().copied().collect();
+            let partitions = waiting.clone();
+            state.rolling = Some(Rolling { ticket, waiting, rolled: Vec::new(), fenced: Vec::new() });
             for shelf in state.shelves.values_mut() {
                 shelf.snapshots_wait = true;
             }
             (ticket, partitions)
         };
-        for &partition in &partitions {
-            self.tell_owner(partition, LogCommand::Roll { partition, ticket });
-        }
-        // The shards answer in order: these are the ends of when they began to close.
-        let topics = self.describe_all().await.inspect_err(|_| {
-            self.storage.state.borrow_mut().rolling = None;
-        })?;
-        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
-            let id = PartitionId(partition.partition_id);
-            let mut state = self.storage.state.borrow_mut();
-            if let Some(end) = state.rolling.as_mut().and_then(|rolling| rolling.waiting.get_mut(&id)) {
-                *end = Some(partition.log_end_offset);
-            }
-        }
         for partition in partitions {
-            self.closed_far_enough(partition);
+            self.tell_owner(partition, LogCommand::Roll { partition, ticket });
         }
         let limit = Instant::now() + Duration::from_millis(SHARD_ANSWER_TIMEOUT_MS);
         loop {
@@ -185,41 +171,35 @@ impl Control {
             }
         }
         let rolling = self.storage.state.borrow_mut().rolling.take();
-        let Rolling { waiting, rolled, .. } =
+        let Rolling { waiting, rolled, fenced, .. } =
             rolling.expect("one backup at a time, which takes it here alone");
-        match waiting.first_key_value() {
+        if let Some(partition) = fenced.first() {
+            let message = format!(
+                "Partition {partition} is fenced, as its disk has failed: start the server again before the backup. \
+                 `uringest log repair` copies the log of a server that is stopped."
+            );
+            return Err(ApiError::new(503, Code::PartitionFenced.name(), message));
+        }
+        match waiting.first() {
             None => Ok(rolled),
-            Some((partition, _)) => Err(ApiError::new(
-                503,
-                Code::Unavailable.name(),
-                format!(
-                    "Partition {partition} did not close its segment in time; is its disk full, or has it failed?"
-                ),
-            )),
+            Some(partition) => {
+                let message =
+                    format!("Partition {partition} did not close its segment in time; is its disk full?");
+                Err(ApiError::new(503, Code::Unavailable.name(), message))
+            }
         }
     }
 
-    /// A segment has been closed: whether a backup has been waiting for it.
-    pub(super) fn closed_far_enough(&self, partition: PartitionId) {
-        let newest = self.storage.with_shelf(partition, |shelf| shelf.closed.back().copied()).flatten();
-        let Some(Closed { sequence, end, .. }) = newest else { return };
-        let ticket = {
-            let state = self.storage.state.borrow();
-            let Some(rolling) = &state.rolling else { return };
-            let wanted = rolling.waiting.get(&partition).copied().flatten();
-            wanted.filter(|wanted| *wanted <= end.offset).map(|_| rolling.ticket)
-        };
-        if let Some(ticket) = ticket {
-            self.rolled(partition, ticket, sequence + 1, end);
-        }
-    }
-
-    /// All that a partition held is closed.
-    pub(super) fn rolled(&self, partition: PartitionId, ticket: u64, next: u64, end: LogPoint) {
+    /// All that a partition held when it was told to close its segment is closed and durable, up to `end`; nothing is
+    /// closed where it is fenced.
+    pub(super) fn rolled(&self, partition: PartitionId, ticket: u64, next: u64, end: Option<LogPoint>) {
         let mut state = self.storage.state.borrow_mut();
         let Some(rolling) = state.rolling.as_mut().filter(|rolling| rolling.ticket == ticket) else { return };
-        if rolling.waiting.remove(&partition).is_some() {
-            rolling.rolled.push(Rolled { partition, next, end });
+        if rolling.waiting.remove(&partition) {
+            match end {
+                Some(end) => rolling.rolled.push(Rolled { partition, next, end }),
+                None => rolling.fenced.push(partition),
+            }
         }
         drop(state);
         self.storage.rolled.notify_one();

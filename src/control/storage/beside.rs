@@ -28,7 +28,6 @@ impl Control {
             shelf.index(info.sequence)
         });
         let Some(path) = path else { return };
-        self.closed_far_enough(partition);
         let bytes = index::encode(partition, &info);
         if let Err(error) = replace(&self.disk, &path, bytes, None).await {
             journal::note(Level::Warn, NOT_WRITTEN, &error.to_string());

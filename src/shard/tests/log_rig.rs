@@ -23,7 +23,8 @@ pub(super) struct Keeper {
     pub snapshots: Vec<(PartitionId, Snapshot)>,
     pub fenced: Vec<(PartitionId, u64, String)>,
     pub retired: Vec<(PartitionId, u64)>,
-    pub rolled: Vec<(PartitionId, u64, u64)>,
+    /// Partition, ticket, the next segment and the offset before it.
+    pub rolled: Vec<(PartitionId, u64, u64, Option<u64>)>,
     /// Wanted and not made, as the disk was full.
     owed: Vec<(PartitionId, u64)>,
     nonces: u64,
@@ -134,7 +135,9 @@ impl Keeper {
             LogReport::Retired { partition, below } => self.retired.push((partition, below)),
             LogReport::Close { file: _ } => {}
             LogReport::Snapshot { partition, snapshot } => self.snapshots.push((partition, *snapshot)),
-            LogReport::Rolled { partition, ticket, next, .. } => self.rolled.push((partition, ticket, next)),
+            LogReport::Rolled { partition, ticket, next, end } => {
+                self.rolled.push((partition, ticket, next, end.map(|end| end.offset)));
+            }
             LogReport::Fenced { partition, durable, reason } => {
                 self.fenced.push((partition, durable.offset, reason));
             }

@@ -258,6 +258,9 @@ fn what_cannot_be_made_durable_fences_the_partition_and_tells_everybody_why() {
         assert!(written > 0);
         assert!(keeper.disk.borrow_mut().take_events().is_empty(), "nothing is written any more");
         let owner = usize::from(shards - 1);
+        rig.command_to(owner, Command::Log(LogCommand::Roll { partition, ticket: 77 }));
+        keeper.run(&mut rig);
+        assert_eq!(keeper.rolled, [(partition, 77, 2, None)], "it closes nothing more");
         rig.pass(1_000);
         assert_eq!(rig.shards[owner].counters.read(Counter::LogPartitionsFenced), 1);
         rig.command_each(|| Command::RemoveTopic { ticket: 9, topic: TopicId(0) });
@@ -345,7 +348,7 @@ fn a_roll_closes_the_segment_and_a_drain_leaves_nothing_unwritten() {
     publish(&mut rig, &mut keeper, &mut producer, 10, 1_000);
     rig.command(Command::Log(LogCommand::Roll { partition, ticket: 77 }));
     keeper.run(&mut rig);
-    assert_eq!(keeper.rolled, [(partition, 77, 2)]);
+    assert_eq!(keeper.rolled, [(partition, 77, 2, Some(10))]);
     assert_eq!(keeper.closed[&(partition, 1)].end.offset, 10);
     publish(&mut rig, &mut keeper, &mut producer, 10, 1_000);
     rig.command(Command::Drain { deadline_ns: 60_000_000_000 });
