@@ -284,18 +284,7 @@ impl Rig {
     }
 
     fn raw(&self, method: &str, path: &str, body: &str, headers: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.admin).expect("connect");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
-        )
-        .expect("write");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        (head.split(' ').nth(1).expect("a status").parse().expect("a number"), body.to_owned())
+        ask(self.admin, method, path, body, headers)
     }
 
     fn poke(&self, shard: usize, poke: Poke) {
@@ -325,6 +314,22 @@ impl Rig {
         self.stop.notify_one();
         self.control.join().expect("control does not panic")
     }
+}
+
+/// One request and its answer.
+fn ask(admin: SocketAddr, method: &str, path: &str, body: &str, headers: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(admin).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    )
+    .expect("write");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (head.split(' ').nth(1).expect("a status").parse().expect("a number"), body.to_owned())
 }
 
 /// A future that is never pending.

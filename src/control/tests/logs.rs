@@ -202,6 +202,7 @@ fn what_the_shards_say_is_on_disk_when_the_server_has_ended() {
             .into_iter()
             .any(|one| one["key"] == "partition_fenced" && one["detail"].to_string().contains("EIO"))
     });
+    no_backup_of_what_is_fenced(&rig);
     assert_eq!(rig.stop(), exit::CLEAN);
     let folder = folder(directory.path(), 1);
     let read = |name: &str| std::fs::read(folder.join(name)).expect(name);
@@ -210,6 +211,21 @@ fn what_the_shards_say_is_on_disk_when_the_server_has_ended() {
     let before = snapshot::decode(partition, &read("snapshot.1")).expect("the one before");
     assert!(snapshots[..19].contains(&before));
     assert_eq!(snapshot::decode_fence(partition, &read("fence")), Ok(at(9)));
+}
+
+/// Shard 1 closes nothing more of its partition: a backup would lack what lies behind the closed segments.
+fn no_backup_of_what_is_fenced(rig: &Rig) {
+    let admin = rig.admin;
+    let asked = std::thread::spawn(move || ask(admin, "POST", "/v1/backup", "", ""));
+    let (partition, ticket) = loop {
+        if let LogCommand::Roll { partition, ticket } = rig.log_seen(1) {
+            break (partition, ticket);
+        }
+    };
+    rig.log(1, LogReport::Rolled { partition, ticket, next: 2, end: None });
+    let (status, answer) = asked.join().expect("an answer");
+    assert!(status == 503 && answer.contains("partition_fenced"), "{status} {answer}");
+    assert_eq!(rig.call("POST", "/v1/backup/any", "").0, 404, "nobody has a lease");
 }
 
 #[test]
