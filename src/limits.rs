@@ -222,8 +222,12 @@ pub const LOG_SPACE_RETRY_MS: u64 = 1_000;
 pub const LOG_RETENTION_LOOK_MS: u64 = 5_000;
 /// A new topic's first files are filled with zeros where they are no larger than this together.
 pub const LOG_ZEROED_AT_ONCE_BYTES: u64 = 1024 * 1024 * 1024;
-/// Time that what a backup copies stays, unless it is renewed.
+/// Time that what a backup copies stays, unless it is renewed, where the backup asks for no other.
 pub const LOG_BACKUP_LEASE_MS: u64 = 60_000;
+/// The shortest there is.
+pub const LOG_BACKUP_LEASE_MS_MIN: u64 = 1_000;
+/// The longest.
+pub const LOG_BACKUP_LEASE_MS_MAX: u64 = 3_600_000;
 /// Time for what the shards have reported of their logs to be written, at the end.
 pub const LOG_SETTLE_MS: u64 = 10_000;
 /// Bytes of all partitions' rings by default.

@@ -3,9 +3,9 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Server, http, run, wait_for};
@@ -29,6 +29,34 @@ fn create(server: &Server, topic: &str, more: &[&str]) {
     let command = ["topic", "create", topic, "--kind", "log", "--admin", &admin];
     let made = run(&[&command[..], more].concat(), b"");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// Publishes so many records of no meaning.
+fn fill(server: &Server, topic: &str, count: u32) {
+    let producer = producer(server, topic);
+    for _ in 0..count {
+        producer.send(&[1; RECORD_BYTES], None).expect("sent");
+    }
+    producer.close(LIMIT).expect("acknowledged");
+}
+
+/// The status, and the code of what was refused.
+fn asked(server: &Server, method: &str, path: &str, body: &str) -> (u16, String) {
+    let (status, answer) = http(server.admin, method, path, body).expect("an answer");
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    (status, answer["error"]["code"].as_str().unwrap_or_default().to_owned())
+}
+
+/// What the server says to who begins a backup by this, with the path of its lease and the segments to be copied.
+fn begun(server: &Server, body: &str) -> (Value, String, Vec<PathBuf>) {
+    let (status, plan) = http(server.admin, "POST", "/v1/backup", body).expect("an answer");
+    assert_eq!(status, 201, "{plan}");
+    let plan: Value = serde_json::from_str(&plan).expect("JSON");
+    let lease = format!("/v1/backup/{}", plan["lease"].as_str().expect("a name"));
+    let folder = PathBuf::from(plan["log_dir"].as_str().expect("a path"));
+    let files = plan["partitions"][0]["files"].as_array().expect("files");
+    let named = files.iter().map(|file| folder.join(file["from"].as_str().expect("a path"))).collect();
+    (plan, lease, named)
 }
 
 fn backup(server: &Server, to: &Path) -> Output {
@@ -161,11 +189,7 @@ fn what_is_not_a_whole_backup_is_refused() {
     let Places { _root, first, copy, made, .. } = places();
     let server = Server::start_in(&first, &SMALL);
     create(&server, "kept", &["--partitions", "1"]);
-    let producer = producer(&server, "kept");
-    for _ in 0..3_000 {
-        producer.send(&[1; RECORD_BYTES], None).expect("sent");
-    }
-    producer.close(LIMIT).expect("acknowledged");
+    fill(&server, "kept", 3_000);
     succeeded(&backup(&server, &copy));
     refused(&backup(&server, &copy), 1, "is not empty");
     refused(&restore(&copy, &first.join("data")), 1, "is not empty");
@@ -200,38 +224,17 @@ fn what_is_copied_stays_until_the_lease_is_over() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = Server::start_in(directory.path(), &SMALL);
     create(&server, "kept", &["--partitions", "1", "--retention-bytes", "2MiB"]);
-    let send = |count: u32| {
-        let producer = producer(&server, "kept");
-        for _ in 0..count {
-            producer.send(&[1; RECORD_BYTES], None).expect("sent");
-        }
-        producer.close(LIMIT).expect("acknowledged");
-    };
-    send(1_500);
-    let (status, plan) = http(server.admin, "POST", "/v1/backup", "").expect("an answer");
-    assert_eq!(status, 201, "{plan}");
-    let plan: Value = serde_json::from_str(&plan).expect("JSON");
-    let lease = format!("/v1/backup/{}", plan["lease"].as_str().expect("a name"));
-    let code = |method: &str, path: &str, body: &str| {
-        let (status, answer) = http(server.admin, method, path, body).expect("an answer");
-        let answer: Value = serde_json::from_str(&answer).expect("JSON");
-        (status, answer["error"]["code"].as_str().unwrap_or_default().to_owned())
-    };
+    fill(&server, "kept", 1_500);
+    let (plan, lease, named) = begun(&server, "");
+    let code = |method: &str, path: &str, body: &str| asked(&server, method, path, body);
+    assert_eq!(plan["lease_ms"], json!(60_000));
     assert_eq!(code("POST", "/v1/backup", ""), (409, "backup_running".into()));
     assert_eq!(code("DELETE", "/v1/topics/kept", ""), (409, "backup_running".into()));
     assert_eq!(code("POST", "/v1/backup/other", ""), (404, "unknown_lease".into()));
     assert_eq!(code("POST", &lease, "{}"), (200, String::new()));
-    let files = plan["partitions"][0]["files"].as_array().expect("files");
-    let named: Vec<PathBuf> = files
-        .iter()
-        .map(|file| {
-            PathBuf::from(plan["log_dir"].as_str().expect("a path"))
-                .join(file["from"].as_str().expect("a path"))
-        })
-        .collect();
     assert!(named.len() >= 3 && named.iter().all(|file| file.exists()), "{named:?}");
     // Three times what retention keeps.
-    send(6_000);
+    fill(&server, "kept", 6_000);
     assert!(named.iter().all(|file| file.exists()), "held");
     assert_eq!(code("POST", &lease, r#"{"done":[1]}"#), (200, String::new()));
     wait_for("what was copied to go", || (!named[0].exists()).then_some(()));
@@ -239,4 +242,58 @@ fn what_is_copied_stays_until_the_lease_is_over() {
     assert_eq!(code("DELETE", &lease, ""), (404, "unknown_lease".into()));
     assert!(!Path::new(plan["marker"].as_str().expect("a path")).exists());
     assert_eq!(code("DELETE", "/v1/topics/kept", ""), (200, String::new()));
+}
+
+#[test]
+fn a_lease_that_nobody_renews_runs_out_and_retention_goes_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start_in(directory.path(), &SMALL);
+    create(&server, "kept", &["--partitions", "1", "--retention-bytes", "2MiB"]);
+    fill(&server, "kept", 1_500);
+    for lease_ms in ["999", "3600001", "\"long\""] {
+        let body = format!(r#"{{"lease_ms":{lease_ms}}}"#);
+        assert_eq!(asked(&server, "POST", "/v1/backup", &body), (400, "bad_request".into()), "{body}");
+    }
+    let (plan, lease, named) = begun(&server, r#"{"lease_ms":4000}"#);
+    assert_eq!(plan["lease_ms"], json!(4000));
+    // Three times what retention keeps.
+    for _ in 0..12 {
+        fill(&server, "kept", 500);
+        assert_eq!(asked(&server, "POST", &lease, ""), (200, String::new()));
+    }
+    assert!(named.iter().all(|file| file.exists()), "held as long as it is renewed");
+    wait_for("what nobody copies to go", || (!named[0].exists()).then_some(()));
+    assert_eq!(asked(&server, "POST", &lease, ""), (404, "unknown_lease".into()));
+    let marker = Path::new(plan["marker"].as_str().expect("a path"));
+    wait_for("the marker to go", || (!marker.exists()).then_some(()));
+    let (_, again, _) = begun(&server, "");
+    assert_eq!(asked(&server, "DELETE", &again, ""), (200, String::new()));
+}
+
+#[test]
+fn a_backup_that_is_killed_is_given_up() {
+    let Places { _root, first, copy, second, made } = places();
+    let server = Server::start_in(&first, &SMALL);
+    create(&server, "kept", &["--partitions", "1", "--retention-bytes", "32MiB"]);
+    fill(&server, "kept", 30_000);
+    let (admin, to) = (server.admin.to_string(), copy.to_str().expect("UTF-8"));
+    let mut command = support::uringest(&["backup", to, "--admin", &admin, "--lease", "4s"]);
+    let mut killed = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let folder = copy.join("log/p00000001");
+    // Not by looks from time to time: copying takes less than a tenth of a second.
+    let deadline = Instant::now() + support::PATIENCE;
+    while !folder.exists() {
+        assert!(Instant::now() < deadline, "it copies nothing");
+        std::thread::yield_now();
+    }
+    killed.kill().expect("it runs");
+    killed.wait().expect("it has ended");
+    assert!(!copy.join("manifest.json").exists(), "it had not ended by itself");
+    assert_eq!(asked(&server, "POST", "/v1/backup", ""), (409, "backup_running".into()));
+    refused(&restore(&copy, &made), 1, "did not end");
+    let oldest = segments(&first.join("data/log/p00000001")).first().expect("a segment").clone();
+    fill(&server, "kept", 6_000);
+    wait_for("retention to go on", || (!oldest.exists()).then_some(()));
+    let again = second.join("copy");
+    assert_eq!(succeeded(&backup(&server, &again))["damaged"], json!([]));
 }

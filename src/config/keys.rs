@@ -150,6 +150,8 @@ pub(super) const PARTITIONS: Count<u32> = Count(1, limits::PARTITIONS_PER_TOPIC)
 pub(super) const RETENTION: Size<u64> = Size(limits::RETENTION_BYTES_MIN, 1 << 40);
 pub(super) const LOG_RETENTION: Size<u64> =
     Size(limits::RETENTION_BYTES_MIN, limits::LOG_RETENTION_BYTES_MAX);
+/// A backup's lease.
+pub const BACKUP_LEASE: Millis = Millis(limits::LOG_BACKUP_LEASE_MS_MIN, limits::LOG_BACKUP_LEASE_MS_MAX);
 /// How old records may become.
 pub const RETENTION_AGE: Age = Age(100 * 365 * 24 * 3_600_000);
 pub(super) const SEGMENT: Size<u64> = Size(limits::LOG_SEGMENT_BYTES_MIN, limits::LOG_SEGMENT_BYTES_MAX);

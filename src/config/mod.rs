@@ -25,8 +25,8 @@ pub use crate::io::choice::IoChoice;
 pub use crate::log::{Format as LogFormat, Level as LogLevel};
 pub use codec::{Age, Codec, Digest, parse_bytes, show_bytes};
 pub use keys::{
-    AccessSettings, Config, Key, Limits, Log, Memory, RETENTION_AGE, SECTIONS, Storage, TOPIC_NAME,
-    TlsSettings, Topics, keys,
+    AccessSettings, BACKUP_LEASE, Config, Key, Limits, Log, Memory, RETENTION_AGE, SECTIONS, Storage,
+    TOPIC_NAME, TlsSettings, Topics, keys,
 };
 pub use layers::{ConfigError, Fault, Origin, Origins};
 pub use lists::TopicConfig;

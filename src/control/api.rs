@@ -357,7 +357,15 @@ pub struct Reloaded {
     pub restart_needed: Vec<String>,
 }
 
-/// `POST /v1/backup`: what there is to copy, while the lease lasts.
+/// `POST /v1/backup`, where the default will not do.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupRequest {
+    /// Time in which the lease has to be renewed.
+    pub lease_ms: Option<u64>,
+}
+
+/// The answer: what there is to copy, while the lease lasts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupPlan {
     /// Names the backup.

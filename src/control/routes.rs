@@ -7,8 +7,8 @@
 use std::rc::Rc;
 
 use super::api::{
-    ApiError, BackupRenewal, CreateTopic, Degradation, IoStatus, ProcessStatus, Readiness, RetentionStatus,
-    ServerSnapshot, ServerState, ServerStatus, ShardStatus,
+    ApiError, BackupRenewal, BackupRequest, CreateTopic, Degradation, IoStatus, ProcessStatus, Readiness,
+    RetentionStatus, ServerSnapshot, ServerState, ServerStatus, ShardStatus,
 };
 use super::http::{Method, Request, Response, Service, percent_decoded};
 use super::{Control, Degraded, wall_ns};
@@ -63,20 +63,13 @@ impl Routes {
                 control.pause_topic(name, paused).await?;
                 Ok(Response::json(200, &serde_json::json!({ "name": name, "paused": paused })))
             }
-            ["v1", "backup"] if post => Ok(Response::json(201, &control.begin_backup().await?)),
+            ["v1", "backup"] if post => {
+                let BackupRequest { lease_ms } = body_if_any(&request.body)?;
+                Ok(Response::json(201, &control.begin_backup(lease_ms).await?))
+            }
             ["v1", "backup", lease] if post => {
-                let renewal: BackupRenewal = if request.body.is_empty() {
-                    BackupRenewal::default()
-                } else {
-                    serde_json::from_slice(&request.body).map_err(|error| {
-                        ApiError::new(
-                            400,
-                            "bad_request",
-                            format!("The body is not what was copied: {error}."),
-                        )
-                    })?
-                };
-                Ok(Response::json(200, &control.renew_backup(lease, &renewal.done)?))
+                let BackupRenewal { done } = body_if_any(&request.body)?;
+                Ok(Response::json(200, &control.renew_backup(lease, &done)?))
             }
             ["v1", "backup", lease] if delete => {
                 control.end_backup(lease).await?;
@@ -121,6 +114,16 @@ fn segments(path: &str) -> Option<Vec<String>> {
     let path = path.strip_prefix('/')?;
     let path = path.strip_suffix('/').unwrap_or(path);
     path.split('/').map(percent_decoded).collect()
+}
+
+/// What a request says; what it leaves out is as by default, also all of it.
+fn body_if_any<T: serde::de::DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::new(400, "bad_request", format!("The body is not what it should be: {error}."))
+    })
 }
 
 fn not_here(path: &[&str]) -> Result<Response, ApiError> {

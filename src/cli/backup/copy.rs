@@ -105,8 +105,13 @@ pub(super) fn sync_tree(directory: &Path) -> Outcome {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("sync", directory))
 }
 
-/// What a start would find in a partition's folder; nothing where it has none.
-pub(super) fn recovered(log: &Path, partition: u32, use_snapshots: bool) -> Result<Recovery, Failure> {
+/// What a start would find in a partition's folder; nothing where it has none. `told` hears that it goes on.
+pub(super) fn recovered(
+    log: &Path,
+    partition: u32,
+    use_snapshots: bool,
+    told: &mut dyn FnMut() -> Outcome,
+) -> Result<Recovery, Failure> {
     let partition = PartitionId(partition);
     let path = log.join(partition_folder(partition));
     if !path.exists() {
@@ -115,8 +120,15 @@ pub(super) fn recovered(log: &Path, partition: u32, use_snapshots: bool) -> Resu
     let folder = Folder::open(&path).map_err(failed("list", &path))?;
     let mut buffer = vec![0; PART_BYTES];
     let request = Request { partition, use_snapshots };
-    recover(&folder, request, &mut buffer, &mut |_, _| {}).map_err(|error| {
+    let mut heard = Ok(());
+    let mut progress = |_, _| {
+        if heard.is_ok() {
+            heard = told();
+        }
+    };
+    let found = recover(&folder, request, &mut buffer, &mut progress).map_err(|error| {
         let message = format!("{}: {error}", path.display());
         Failure::new(Exit::Failed, message, error.remedy())
-    })
+    });
+    heard.and(found)
 }

@@ -14,6 +14,7 @@ use super::admin::{Admin, AdminArgs};
 use super::exit::{Output, print, print_json};
 use super::progress::{Progress, about};
 use super::{EXIT_CODES, Exit, Failure, Outcome};
+use crate::config::{BACKUP_LEASE, Codec as _};
 use crate::control::api::{BackupPartition, BackupPlan};
 
 mod copy;
@@ -41,6 +42,10 @@ pub struct BackupArgs {
     to: PathBuf,
     #[command(flatten)]
     admin: AdminArgs,
+    /// How long the server keeps what is to be copied when it hears nothing more of the backup; more where the
+    /// destination is slow to sync a file.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = lease)]
+    lease: u64,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -54,7 +59,7 @@ pub fn run(args: &BackupArgs) -> Outcome {
     let began = Instant::now();
     let admin = args.admin.client()?;
     new_directory(&args.to)?;
-    let answer = admin.call("POST", "/v1/backup", None)?;
+    let answer = admin.call("POST", "/v1/backup", Some(&json!({ "lease_ms": args.lease })))?;
     let plan: BackupPlan = serde_json::from_value(answer).map_err(|error| {
         Failure::new(Exit::Failed, format!("the server's answer is no backup's plan: {error}"), "")
     })?;
@@ -84,6 +89,10 @@ pub fn run(args: &BackupArgs) -> Outcome {
             ))
         }
     }
+}
+
+fn lease(text: &str) -> Result<u64, String> {
+    BACKUP_LEASE.parse(text).map_err(|why| format!("it {why}; allowed: {}", BACKUP_LEASE.allowed()))
 }
 
 /// What the server holds for this backup.
@@ -147,7 +156,7 @@ fn copy_all(
             let (bytes, file_bytes) = (file.bytes, file.file_bytes);
             manifest.files.push(FileEntry { name, bytes, file_bytes, sha256 });
         }
-        damaged.extend(check(args, partition)?);
+        damaged.extend(check(args, partition, lease)?);
         lease.done.push(partition.partition_id);
         manifest.partitions.push(PartitionEntry::of(partition));
     }
@@ -155,8 +164,12 @@ fn copy_all(
 }
 
 /// Reads a copied partition as a start would: it has to end where the server said. What is damaged in it is told.
-fn check(args: &BackupArgs, partition: &BackupPartition) -> Result<Vec<String>, Failure> {
-    let found = copy::recovered(&args.to.join("log"), partition.partition_id, false)?;
+fn check(
+    args: &BackupArgs,
+    partition: &BackupPartition,
+    lease: &mut Lease<'_>,
+) -> Result<Vec<String>, Failure> {
+    let found = copy::recovered(&args.to.join("log"), partition.partition_id, false, &mut || lease.keep())?;
     let wanted = partition.log_end_offset;
     if found.log.end.offset != wanted && !partition.files.is_empty() {
         let BackupPartition { topic, id, .. } = partition;

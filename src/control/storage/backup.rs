@@ -28,7 +28,9 @@ use super::shelf::{Closed, Shelf};
 use crate::commit_log::LogPoint;
 use crate::commit_log::format::{LogFile, partition_folder};
 use crate::ids::PartitionId;
-use crate::limits::{LOG_BACKUP_LEASE_MS, SHARD_ANSWER_TIMEOUT_MS};
+use crate::limits::{
+    LOG_BACKUP_LEASE_MS, LOG_BACKUP_LEASE_MS_MAX, LOG_BACKUP_LEASE_MS_MIN, SHARD_ANSWER_TIMEOUT_MS,
+};
 use crate::log::Level;
 use crate::proto::code::Code;
 use crate::shard::messages::LogCommand;
@@ -63,6 +65,8 @@ struct Rolled {
 #[derive(Debug)]
 pub(super) struct Lease {
     id: String,
+    /// Time in which it has to be renewed.
+    lease_ms: u64,
     until: Instant,
     partitions: BTreeSet<PartitionId>,
     /// Proves to who copies that the directory is the server's.
@@ -74,13 +78,25 @@ fn no_lease() -> ApiError {
 }
 
 impl Control {
-    /// Begins a backup.
-    pub(in crate::control) async fn begin_backup(self: &Rc<Self>) -> Result<BackupPlan, ApiError> {
+    /// Begins a backup whose lease has to be renewed in `lease_ms`.
+    pub(in crate::control) async fn begin_backup(
+        self: &Rc<Self>,
+        lease_ms: Option<u64>,
+    ) -> Result<BackupPlan, ApiError> {
+        let lease_ms = lease_ms.unwrap_or(LOG_BACKUP_LEASE_MS);
+        if !(LOG_BACKUP_LEASE_MS_MIN..=LOG_BACKUP_LEASE_MS_MAX).contains(&lease_ms) {
+            let allowed = format!("{LOG_BACKUP_LEASE_MS_MIN} to {LOG_BACKUP_LEASE_MS_MAX}");
+            return Err(ApiError::new(
+                400,
+                "bad_request",
+                format!("lease_ms is {lease_ms}; allowed: {allowed}."),
+            ));
+        }
         // No topic comes or goes while this takes its picture.
         let _gate = self.topic_gate.lock().await;
         self.must_not_drain()?;
-        let id = self.take_lease()?;
-        let begun = self.picture(&id).await;
+        let id = self.take_lease(lease_ms)?;
+        let begun = self.picture(&id, lease_ms).await;
         if begun.is_err() {
             self.end_lease(&id).await;
         } else {
@@ -89,7 +105,7 @@ impl Control {
         begun
     }
 
-    fn take_lease(self: &Rc<Self>) -> Result<String, ApiError> {
+    fn take_lease(self: &Rc<Self>, lease_ms: u64) -> Result<String, ApiError> {
         let mut random = [0; LEASE_BYTES];
         getrandom::fill(&mut random).map_err(|error| ApiError::new(500, "internal", error.to_string()))?;
         let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -103,8 +119,8 @@ impl Control {
             shelf.held_from = Some(0);
         }
         let marker = self.storage.dir.join(format!("{id}{HALF_MADE}"));
-        let until = Instant::now() + Duration::from_millis(LOG_BACKUP_LEASE_MS);
-        state.lease = Some(Lease { id: id.clone(), until, partitions, marker });
+        let until = Instant::now() + Duration::from_millis(lease_ms);
+        state.lease = Some(Lease { id: id.clone(), lease_ms, until, partitions, marker });
         drop(state);
         let (control, of) = (Rc::clone(self), id.clone());
         tokio::task::spawn_local(async move { control.watch_lease(&of).await });
@@ -112,7 +128,7 @@ impl Control {
     }
 
     /// Closes all segments and says what is to be copied.
-    async fn picture(&self, id: &str) -> Result<BackupPlan, ApiError> {
+    async fn picture(&self, id: &str, lease_ms: u64) -> Result<BackupPlan, ApiError> {
         let rolled = self.roll_all().await;
         let result = match rolled {
             Ok(rolled) => self.hold_snapshots(&rolled).await.map(|()| rolled),
@@ -133,7 +149,7 @@ impl Control {
         };
         Ok(BackupPlan {
             lease: id.to_owned(),
-            lease_ms: LOG_BACKUP_LEASE_MS,
+            lease_ms,
             created: format_utc(wall_ns()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             log_dir: path(&self.storage.dir),
@@ -282,19 +298,20 @@ impl Control {
 
     /// Renews the lease; partitions that have been copied are let go.
     pub(in crate::control) fn renew_backup(&self, id: &str, done: &[u32]) -> Result<BackupLease, ApiError> {
-        let done: Vec<_> = {
+        let (done, lease_ms): (Vec<_>, _) = {
             let mut state = self.storage.state.borrow_mut();
             let Some(lease) = state.lease.as_mut().filter(|lease| lease.id == id) else {
                 return Err(no_lease());
             };
-            lease.until = Instant::now() + Duration::from_millis(LOG_BACKUP_LEASE_MS);
-            done.iter().map(|id| PartitionId(*id)).filter(|id| lease.partitions.remove(id)).collect()
+            lease.until = Instant::now() + Duration::from_millis(lease.lease_ms);
+            let done = done.iter().map(|id| PartitionId(*id)).filter(|id| lease.partitions.remove(id));
+            (done.collect(), lease.lease_ms)
         };
         for partition in done {
             self.storage.with_shelf(partition, |shelf| shelf.held_from = None);
             self.retain(partition);
         }
-        Ok(BackupLease { lease: id.to_owned(), lease_ms: LOG_BACKUP_LEASE_MS })
+        Ok(BackupLease { lease: id.to_owned(), lease_ms })
     }
 
     /// Gives the lease back.
