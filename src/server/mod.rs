@@ -119,7 +119,8 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
     let data = DataDir::open(&config.data)?;
     let mut degraded = plan::shortages(&plan.memory, config);
     let (registry, opened) = open_catalogue(config, &data, &plan, options.recovering)?;
-    degraded.extend(plan::open_files(config, opened.logs_count));
+    let open_files = plan::open_files(config, opened.logs_count);
+    degraded.extend(open_files.degraded);
     degraded.extend(opened.degraded());
     let Listeners { data: data_sockets, admin, addresses } = listeners;
     let advertised = listeners::advertised(config, &addresses.shards);
@@ -131,7 +132,7 @@ pub fn start(config: &Config, options: Options) -> Result<RunningServer, StartEr
         config,
         plan: &plan,
         access: Arc::new(config.tenants_access()),
-        census: Arc::new(census(config)),
+        census: Arc::new(census(config, open_files.connections_max)),
         counters: &counters,
         tls: certificates.as_ref().map(|reloader| (reloader.current().clone(), config.tls.records)),
         advertised,
@@ -243,9 +244,9 @@ fn add_configured(config: &Config, catalogue: &mut Catalogue) -> Result<(), Star
     Ok(())
 }
 
-/// Limits on connections hold for the whole server. One for an address that cannot bind is not counted.
-fn census(config: &Config) -> Census {
-    let limits = &config.limits;
-    let binds = limits.connections_per_address < limits.connections_max;
-    Census::new(limits.connections_max, if binds { limits.connections_per_address } else { 0 })
+/// Limits on connections hold for the whole server: what is configured, or what open files allow. One for an address
+/// that cannot bind is not counted.
+fn census(config: &Config, connections_max: u32) -> Census {
+    let by_address = config.limits.connections_per_address;
+    Census::new(connections_max, if by_address < connections_max { by_address } else { 0 })
 }

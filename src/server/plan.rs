@@ -218,20 +218,44 @@ pub(super) fn shortages(plan: &MemoryPlan, config: &Config) -> Vec<Degraded> {
     vec![Degraded { key: "memory_overcommitted", detail }]
 }
 
-/// Raises the limit on open files to what the connections and logs may need; what to say where it cannot.
-pub(super) fn open_files(config: &Config, logs: usize) -> Option<Degraded> {
-    let connections = u64::from(config.limits.connections_max) + OPEN_FILES_BESIDES;
+/// What the limit on open files leaves.
+pub(super) struct OpenFiles {
+    /// Connections that may be let in.
+    pub connections_max: u32,
+    /// What to say where that is fewer than configured.
+    pub degraded: Option<Degraded>,
+}
+
+/// Raises the limit on open files to what the connections and logs may need. Where it stays lower, connections have to
+/// leave the rest of the server what it needs: without a descriptor a log could not go on, nor `/readyz` answer.
+pub(super) fn open_files(config: &Config, logs: usize) -> OpenFiles {
+    let configured = config.limits.connections_max;
+    let connections = u64::from(configured) + OPEN_FILES_BESIDES;
     let wanted = connections + OPEN_FILES_A_LOG * logs as u64;
     // Topics that come later have files too.
     let detail = match host::raise_open_files(connections + OPEN_FILES_A_LOG * u64::from(PARTITIONS_MAX)) {
-        Ok(limit) if limit >= wanted => return None,
-        Ok(limit) => format!(
-            "{limit} files may be open, and limits.connections_max and {logs} partitions of kind log need {wanted}: \
-             raise the hard limit (ulimit -Hn, LimitNOFILE=), or lower limits.connections_max"
-        ),
+        Ok(limit) if limit >= wanted => return OpenFiles { connections_max: configured, degraded: None },
+        Ok(limit) => {
+            let connections_max = connections_within(limit, configured, logs);
+            let detail = format!(
+                "{limit} files may be open, and limits.connections_max and {logs} partitions of kind log need \
+                 {wanted}: {connections_max} connections are let in at once, so that the log and the admin port \
+                 have theirs; raise the hard limit (ulimit -Hn, LimitNOFILE=), or lower limits.connections_max"
+            );
+            let degraded = Some(Degraded { key: "open_files_limited", detail });
+            return OpenFiles { connections_max, degraded };
+        }
         Err(error) => format!("the limit on open files cannot be raised ({error}): set LimitNOFILE={wanted}"),
     };
-    Some(Degraded { key: "open_files_limited", detail })
+    let degraded = Some(Degraded { key: "open_files_limited", detail });
+    OpenFiles { connections_max: configured, degraded }
+}
+
+/// Connections that so few open files allow: what others do not need, and half of them where that is little.
+pub(super) fn connections_within(limit: u64, configured: u32, logs: usize) -> u32 {
+    let others = OPEN_FILES_BESIDES + OPEN_FILES_A_LOG * logs as u64;
+    let left = limit.saturating_sub(others).max(limit / 2);
+    u32::try_from(left).unwrap_or(u32::MAX).min(configured)
 }
 
 /// The host's memory, or the cgroup's limit where that is less.

@@ -249,3 +249,13 @@ fn shards_own_ports_are_bound_and_told() {
     config.advertise_host = Some("::1".into());
     assert_eq!(listeners::advertised(&config, &["127.0.0.1:9".parse().expect("an address")]), ["[::1]:9"]);
 }
+
+#[test]
+fn connections_leave_descriptors_to_the_others() {
+    let within = |limit, logs| plan::connections_within(limit, 10_000, logs);
+    assert_eq!(within(1 << 20, 0), 10_000, "what is configured is the most");
+    assert_eq!(within(4_096, 0), 3_072);
+    assert_eq!(within(4_096, 100), 2_472, "each log has files");
+    assert_eq!(within(1_024, 0), 512, "where there are few, half of them");
+    assert_eq!(within(96, 100), 48);
+}
