@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{Read, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -45,14 +45,21 @@ pub struct Case {
     seed: u64,
     /// What its servers are told of their I/O.
     io: &'static [&'static str],
+    /// The test target that it is in.
+    target: &'static str,
 }
 
 impl Case {
     pub fn begin(io: &'static [&'static str]) -> Case {
+        Case::of("integration", io)
+    }
+
+    /// A scenario of this test target.
+    pub fn of(target: &'static str, io: &'static [&'static str]) -> Case {
         let given = std::env::var("INTEGRATION_SEED").ok();
         let seed = given.map(|seed| seed.parse().expect("INTEGRATION_SEED is a number"));
         let seed = seed.unwrap_or_else(|| getrandom::u64().expect("the kernel has random numbers"));
-        Case { seed, io }
+        Case { seed, io, target }
     }
 
     /// [`Server::start`] on the I/O of this run.
@@ -63,6 +70,17 @@ impl Case {
     /// [`Server::start_in`] on the I/O of this run.
     pub fn start_in(&self, directory: &Path, args: &[&str]) -> Server {
         Server::start_in(directory, &[self.io, args].concat()).watched_for_leaks()
+    }
+
+    /// [`Server::start_in_with`] on the I/O of this run.
+    #[allow(dead_code)] // `tests/chaos` uses it
+    pub fn start_in_with(
+        &self,
+        directory: &Path,
+        args: &[&str],
+        change: impl Fn(Command) -> Command,
+    ) -> Server {
+        Server::start_in_with(directory, &[self.io, args].concat(), change).watched_for_leaks()
     }
 
     /// [`Server::start_at`] on the I/O of this run.
@@ -89,9 +107,9 @@ impl Drop for Case {
         if std::thread::panicking() {
             let thread = std::thread::current();
             let name = thread.name().unwrap_or_default();
-            let seed = self.seed;
+            let Case { seed, target, .. } = self;
             eprintln!(
-                "--- run it again: INTEGRATION_SEED={seed} cargo test --test integration {name} -- --exact"
+                "--- run it again: INTEGRATION_SEED={seed} cargo test --test {target} {name} -- --exact"
             );
         }
     }
@@ -218,10 +236,7 @@ impl Program {
 
     /// Sends a signal by name, as in `kill -TERM`.
     pub fn signal(&self, name: &str) {
-        let status = std::process::Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.child.id().to_string())
-            .status();
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(status.expect("kill").success());
     }
 

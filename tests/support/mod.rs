@@ -67,7 +67,12 @@ impl Server {
 
     /// The same with a data directory of the test's, to start again in.
     pub fn start_in(directory: &Path, args: &[&str]) -> Server {
-        Server::attempts(directory, args, |command| command)
+        Server::start_in_with(directory, args, |command| command)
+    }
+
+    /// The same by a command that `change` has changed.
+    pub fn start_in_with(directory: &Path, args: &[&str], change: impl Fn(Command) -> Command) -> Server {
+        Server::attempts(directory, args, change)
     }
 
     fn attempts(directory: &Path, args: &[&str], change: impl Fn(Command) -> Command) -> Server {
