@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::admin::{AdminArgs, escape};
 use super::exit::{Output, print, print_json, table};
+use super::progress::counted;
 use super::{EXIT_CODES, Exit, Failure, Outcome};
 use crate::config::{Codec as _, RETENTION_AGE, TOPIC_NAME, parse_bytes, show_bytes};
 
@@ -171,8 +172,8 @@ pub fn run(args: TopicArgs) -> Outcome {
                 body["segment_bytes"] = bytes.into();
             }
             let made = common.admin.client()?.call("POST", "/v1/topics", Some(&body))?;
-            let plural = if partitions == 1 { "" } else { "s" };
-            done(common.output, &made, &format!("{name}: created with {partitions} partition{plural}\n"))
+            let partitions = counted(u64::from(partitions), "partition");
+            done(common.output, &made, &format!("{name}: created with {partitions}\n"))
         }
         TopicCommand::List { common } => {
             let listed = common.admin.client()?.call("GET", "/v1/topics", None)?;
@@ -270,7 +271,7 @@ fn describe(topic: &Value) -> String {
     let mut head = vec!["PARTITION", "SHARD", "LOG START", "LOG END", "BYTES"];
     if topic["kind"] == "log" {
         fields.extend(["closed_segments", "disk_bytes"]);
-        head.extend(["SEGMENTS", "DISK"]);
+        head.extend(["CLOSED", "DISK"]);
     }
     let row = |one: &Value| fields.iter().map(|field| cell(&one[*field])).collect::<Vec<_>>();
     let rows: Vec<_> = partitions.iter().map(row).collect();

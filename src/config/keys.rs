@@ -184,7 +184,7 @@ settings! {
         insecure_plaintext: bool = false, Switch;
         /// Address and port of the admin API: health, metrics and topics over HTTP.
         admin: SocketAddr = local(7441), Address;
-        /// Directory of the catalogue of topics and of committed offsets.
+        /// Directory of the catalogue of topics, of committed offsets and, without a `storage.dir`, of the logs.
         data: PathBuf = PathBuf::from("uringest-data"), Directory;
         /// Shards: threads that each own connections, partitions and memory. By default the CPUs this process may use.
         shards: u16 = usable_cpus(), Count(1, SHARDS_MAX);

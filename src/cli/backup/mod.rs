@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::admin::{Admin, AdminArgs};
 use super::exit::{Output, print, print_json};
-use super::progress::{Progress, about};
+use super::progress::{Progress, about, counted};
 use super::{EXIT_CODES, Exit, Failure, Outcome};
 use crate::config::{BACKUP_LEASE, Codec as _};
 use crate::control::api::{BackupPartition, BackupPlan};
@@ -84,7 +84,9 @@ pub fn run(args: &BackupArgs) -> Outcome {
                 damaged.iter().map(|line| format!("damaged in the server's log: {line}\n")).collect();
             let size = about(bytes);
             print(&format!(
-                "{warned}{to}: {partitions} partitions, {files} files, {size}, of {}\n",
+                "{warned}{to}: {}, {}, {size}, of {}\n",
+                counted(partitions as u64, "partition"),
+                counted(files as u64, "file"),
                 manifest.created
             ))
         }

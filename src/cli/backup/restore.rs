@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::exit::{Output, print, print_json};
-use super::super::progress::{Progress, about};
+use super::super::progress::{Progress, about, counted};
 use super::super::{EXIT_CODES, Exit, Failure, Outcome};
 use super::EXAMPLE;
 use super::copy::{self, Copied, copy, failed, must_be_empty, sync_tree};
@@ -71,7 +71,9 @@ pub fn run(args: &RestoreArgs) -> Outcome {
             "bytes": bytes, "seconds": began.elapsed().as_secs_f64(),
         })),
         Output::Text => print(&format!(
-            "{to}: {partitions} partitions, {files} files, {}, as of {}; `uringest serve --data {to}` goes on with it\n",
+            "{to}: {}, {}, {}, as of {}; `uringest serve --data {to}` goes on with it\n",
+            counted(partitions as u64, "partition"),
+            counted(files as u64, "file"),
             about(bytes),
             manifest.created
         )),

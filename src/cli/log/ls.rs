@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use super::super::Outcome;
 use super::super::exit::{Output, print, print_json, table};
+use super::super::progress::about;
 use super::Where;
 use super::folder::Folder;
 use super::place::{Found, Kind, Place, find};
 use crate::commit_log::recovery::Recovery;
-use crate::config::show_bytes;
 use crate::time::format_utc;
 
 /// Runs the command.
@@ -34,7 +34,7 @@ fn partitions(asked: &Where, found: &Found) -> Outcome {
             place.name(),
             place.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             segments.to_string(),
-            show_bytes(bytes),
+            about(bytes),
             start.to_string(),
             log.end.offset.to_string(),
             lost(&recovery).to_string(),
@@ -76,7 +76,7 @@ fn segments(asked: &Where, place: &Place) -> Outcome {
         let bytes = info.end.position - info.base.position;
         rows.push(vec![
             info.sequence.to_string(),
-            show_bytes(bytes),
+            about(bytes),
             info.base.offset.to_string(),
             info.end.offset.to_string(),
             lost.to_string(),

@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::exit::{Output, print, print_json};
-use super::super::progress::Progress;
+use super::super::progress::{Progress, counted};
 use super::super::{EXIT_CODES, Exit, Failure, Outcome};
 use super::Where;
 use super::folder::{BUFFER_BYTES, Folder};
@@ -63,10 +63,12 @@ pub fn run(args: &RepairArgs) -> Outcome {
         let to =
             if found.kind == Kind::Partition { logs.clone() } else { logs.join(partition_folder(place.id)) };
         let copied = Copy::of(place, &to)?;
-        lines += &format!("{}: {} records in {} segments", place.name(), copied.records, copied.segments);
+        let (records, segments) =
+            (counted(copied.records, "record"), counted(copied.segments as u64, "segment"));
+        lines += &format!("{}: {records} in {segments}", place.name());
         lines += &match copied.lost {
             0 => ", nothing missing\n".to_owned(),
-            lost => format!(", {lost} records missing\n"),
+            lost => format!(", {} missing\n", counted(lost, "record")),
         };
         values.push(json!({
             "topic": place.topic.as_ref().map(|(topic, _)| topic), "partition_id": place.id.0, "to": to,

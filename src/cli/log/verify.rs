@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::super::exit::{Output, print, print_json};
+use super::super::progress::{about, counted};
 use super::super::{Exit, Failure, Outcome};
 use super::Where;
 use super::folder::Folder;
@@ -14,7 +15,6 @@ use crate::commit_log::format::{FlushFault, LogFile, SNAPSHOTS};
 use crate::commit_log::recovery::{Finding, LogStore as _, Recovery};
 use crate::commit_log::window::Damage;
 use crate::commit_log::{Quarantined, SegmentInfo, index, snapshot};
-use crate::config::show_bytes;
 
 /// Looks at a log that a server writes to: what is damaged stays so, what was being written does not.
 const LOOKS: usize = 4;
@@ -53,7 +53,7 @@ pub fn run(asked: &Where) -> Outcome {
         }))?;
     } else {
         let rate = bytes as f64 / seconds.max(1e-9) / 1e6;
-        let _ = writeln!(text, "read {} in {seconds:.2} s ({rate:.0} MB/s)", show_bytes(bytes));
+        let _ = writeln!(text, "read {} in {seconds:.2} s ({rate:.0} MB/s)", about(bytes));
         print(&text)?;
     }
     if damaged == 0 {
@@ -159,9 +159,9 @@ fn describe(place: &Place, report: &Report, text: &mut String) {
     let verdict = if report.damage.is_empty() { "sound" } else { "DAMAGED" };
     let _ = writeln!(
         text,
-        "{}: {verdict}; {} segments, offsets {start}..{}",
+        "{}: {verdict}; {}, offsets {start}..{}",
         place.name(),
-        log.segments.len(),
+        counted(log.segments.len() as u64, "segment"),
         log.end.offset
     );
     for finding in &report.damage {
