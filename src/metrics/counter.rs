@@ -102,7 +102,7 @@ counters! {
     LogReadsDamaged, "log_reads_damaged", Counter, None, "Reads that found damage: what it covers is skipped, and consumers are told.";
     LogSegmentsClosed, "log_segments_closed", Counter, None, "Segments that take no more and are durable.";
     LogPartitionsFenced, "log_partitions_fenced", Gauge, None, "Partitions whose files have failed: they take nothing until the server starts again.";
-    LogPartitionsFull, "log_partitions_full", Gauge, None, "Partitions that refuse batches because the disk, or the log's share of it, is full.";
+    LogPartitionsFull, "log_partitions_full", Gauge, None, "Partitions without a file to go on in, because the disk, or the log's share of it, is full; they refuse batches when theirs is full.";
     LogMemoryInUseBytes, "log_memory_in_use_bytes", Gauge, Bytes, "Memory in use for small flushes and for what lagging consumers read.";
     RetainedBytes, "retained_bytes", Gauge, Bytes, "Frame bytes kept in the partitions' rings.";
     EvictedRecords, "evicted_records", Counter, None, "Records that left a ring to make room.";

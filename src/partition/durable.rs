@@ -137,7 +137,7 @@ impl Partition {
         self.durable.as_ref()?.fenced.as_deref()
     }
 
-    /// Whether batches are refused because there is no room for a segment.
+    /// Whether there is no room for the next segment: batches are refused once this one is full.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         self.durable.as_ref().is_some_and(|durable| durable.writer.no_space())

@@ -60,6 +60,13 @@ impl Group {
         // It may be there and not be allowed to write to.
         let unlimited = if version == 1 { "-1" } else { "max" };
         group.try_write(file, unlimited).map_err(|error| skipped(format!("{file}: {error}")))?;
+        let trial = group.entered_by(Command::new("true")).status();
+        trial.map_err(|error| skipped(format!("it cannot be entered: {error}")))?;
+        if controller == Controller::Memory {
+            // What has no room is not to go to a disk instead; a kernel without swap has no such file.
+            let file = if version == 1 { "memory.swappiness" } else { "memory.swap.max" };
+            let _ = group.try_write(file, 0);
+        }
         Ok(group)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::groups::{Controller, Group};
 use crate::harness::{Figures, Skipped};
 use crate::load::{ALL_LANES, Load, here, is_ready};
-use crate::network::{must, tool};
+use crate::network::tool;
 use crate::rig::{Case, create, metric};
 
 /// How long.
@@ -61,7 +61,7 @@ pub fn starved(case: &Case) -> Result<Figures, Skipped> {
             ("a group's quota", None)
         }
         Err(_) => {
-            must(tool("renice", &["-n", "19", "-p", &server.pid().to_string()]));
+            tool("renice", &["-n", "19", "-p", &server.pid().to_string()]).map_err(Skipped)?;
             ("niceness beside spinning threads", Some(Spinners::start()))
         }
     };

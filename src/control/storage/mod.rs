@@ -318,8 +318,8 @@ impl Control {
             return;
         };
         let detail = format!(
-            "{count} partitions have no file to go on in, the first is {first}: their producers are asked to try \
-             again later; make room, lower a topic's retention_bytes, or delete topics"
+            "{count} partitions have no file to go on in, the first is {first}: when theirs is full, their producers are \
+             asked to try again later; make room, lower a topic's retention_bytes, or delete topics"
         );
         if self.degraded_by(DISK_FULL, detail.clone()) || news {
             journal::note(Level::Error, DISK_FULL, &detail);
