@@ -94,7 +94,7 @@ codes! {
     IdleTimeout = 15, "idle_timeout", Peer, Connection, true, "Nothing arrived for longer than the idle time-out; send pings.";
     MidFrameDisconnect = 16, "mid_frame_disconnect", Peer, Connection, true, "The peer closed in the middle of a frame.";
     PeerReset = 17, "peer_reset", Peer, Connection, true, "The peer reset the connection.";
-    TooManyConnections = 18, "too_many_connections", Saturation, Connection, true, "The server holds as many connections as it is configured for.";
+    TooManyConnections = 18, "too_many_connections", Saturation, Connection, true, "The server holds as many connections as it is configured for, or as its host lets it.";
     TooManyFromAddress = 19, "too_many_from_address", Saturation, Connection, true, "This address holds as many connections as one address may.";
     Unauthenticated = 20, "unauthenticated", Request, Connection, false, "The token is missing or not known.";
     ServerDraining = 21, "server_draining", Operator, Connection, true, "The server is shutting down; connect again later or elsewhere.";
