@@ -117,6 +117,8 @@ impl Watched {
         let mut holdings = Holdings::new();
         let proc = Path::new("/proc").join(self.pid.to_string());
         let sockets = tcp_sockets(&proc)?;
+        let listening = sockets.iter().filter(|socket| socket.state == LISTENS);
+        let listeners: BTreeSet<&str> = listening.map(|socket| socket.inode.as_str()).collect();
         let mut inodes = BTreeSet::new();
         for entry in std::fs::read_dir(proc.join("fd"))? {
             let entry = entry?;
@@ -138,14 +140,17 @@ impl Watched {
             };
             if target == "anon_inode:[io_uring]" {
                 let info = proc.join("fdinfo").join(entry.file_name());
-                let by_index = std::fs::read_to_string(info).unwrap_or_default();
-                let by_index = by_index.lines().filter(|line| line.contains("socket:[")).count();
-                *holdings.entry("sockets by index in rings".into()).or_default() += by_index as f64;
+                // The kernel leaves the list out where the ring is busy: so nothing is compared with an earlier look.
+                let info = std::fs::read_to_string(info).unwrap_or_default();
+                let by_index =
+                    info.lines().filter_map(|line| line.split_once("socket:[")?.1.split(']').next());
+                let held = by_index.filter(|inode| !listeners.contains(inode)).count();
+                *holdings.entry("sockets by index in rings".into()).or_default() += held as f64;
             }
             *holdings.entry(row).or_default() += 1.0;
         }
-        let listens = |socket: &&TcpSocket| socket.state == LISTENS && inodes.contains(&socket.inode);
-        let mut ports: BTreeSet<u16> = sockets.iter().filter(listens).map(|socket| socket.port).collect();
+        let own = |socket: &&TcpSocket| socket.state == LISTENS && inodes.contains(&socket.inode);
+        let mut ports: BTreeSet<u16> = sockets.iter().filter(own).map(|socket| socket.port).collect();
         ports.remove(&self.admin.port()); // this look's own
         let held = sockets.iter().filter(|socket| {
             let ours = ports.contains(&socket.port) || inodes.contains(&socket.inode);
