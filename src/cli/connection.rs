@@ -14,6 +14,8 @@ use crate::client::{Address, Code, ConnectionConfig, Error, TlsFault};
 const DEFERRED_EVERY: Duration = Duration::from_secs(10);
 /// A topic that is paused for less is not worth a word.
 const SHORT_PAUSE: Duration = Duration::from_secs(2);
+/// Nothing refused for so long: the batches went through meanwhile.
+const SILENCE: Duration = Duration::from_secs(1);
 /// Exit code after SIGINT, as shells have it.
 pub const EXIT_INTERRUPTED: u8 = 130;
 /// Exit code after SIGTERM.
@@ -171,13 +173,12 @@ impl Interrupt {
     }
 }
 
-/// What keeps batches back: since when, when that was heard of last, and when it was said.
+/// What keeps batches back: since when, and when that was heard of last.
 #[derive(Debug)]
 struct HeldBack {
     by: Code,
     since: Instant,
     heard: Instant,
-    said: Option<Instant>,
 }
 
 /// Says on standard error that the connection is gone or back; once for each of its downs.
@@ -185,6 +186,8 @@ struct HeldBack {
 pub struct ConnectionNotes {
     down: bool,
     held_back: Option<HeldBack>,
+    /// What was said last to keep them back, and when.
+    said: Option<(Code, Instant)>,
 }
 
 impl ConnectionNotes {
@@ -204,16 +207,14 @@ impl ConnectionNotes {
             _ => return,
         };
         let now = Instant::now();
-        let goes_on = |held: &HeldBack| held.by == code && now - held.heard < DEFERRED_EVERY;
-        let held = match self.held_back.take().filter(goes_on) {
-            Some(held) => HeldBack { heard: now, ..held },
-            None => HeldBack { by: code, since: now, heard: now, said: None },
-        };
-        let held = self.held_back.insert(held);
-        if now - held.since < patience || held.said.is_some_and(|said| now - said < DEFERRED_EVERY) {
+        let goes_on = |held: &HeldBack| held.by == code && now - held.heard < SILENCE;
+        let since = self.held_back.take().filter(goes_on).map_or(now, |held| held.since);
+        self.held_back = Some(HeldBack { by: code, since, heard: now });
+        let said = self.said.is_some_and(|(last, at)| last == code && now - at < DEFERRED_EVERY);
+        if now - since < patience || said {
             return;
         }
-        held.said = Some(now);
+        self.said = Some((code, now));
         let detail = if detail.is_empty() { code.text() } else { detail };
         eprintln!(
             "uringest: the server takes nothing for now: {code}: {detail}; trying again for {} s",

@@ -135,7 +135,8 @@ fn a_paused_topic_keeps_its_producers_waiting_and_loses_nothing(case: &Case) {
     }
     publisher.end_of_input();
     assert_eq!(publisher.wait(), Some(0), "{}", publisher.err());
-    assert_eq!(publisher.err(), "", "a pause is nothing to worry about");
+    // A short pause is not worth a word; on a slow machine one may last.
+    assert!(publisher.err().lines().all(|line| line.contains("topic_paused")), "{}", publisher.err());
     sub.wait_lines(usize::try_from(LINES + 1_000).expect("few"));
     assert_each_once(&sub.stop(), 1..=LINES + 1_000);
 }

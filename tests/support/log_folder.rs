@@ -7,7 +7,7 @@ use std::io;
 use uringest::commit_log::format::LogFile;
 use uringest::commit_log::recovery::{LogStore, Recovery, RecoveryError, Request, recover};
 use uringest::commit_log::window::{Stopped, Window};
-use uringest::commit_log::{BLOCK_BYTES, LogPoint, ProducerEntry, ProducerState, SegmentInfo, block_down};
+use uringest::commit_log::{BLOCK_BYTES, ProducerEntry, ProducerState, SegmentInfo, block_down};
 use uringest::ids::PartitionId;
 use uringest::limits::DEDUP_WINDOW;
 use uringest::proto::code::Code;
@@ -113,11 +113,9 @@ impl Folder {
         }
         if let Some(last) = before {
             let end = last.end.position.next_multiple_of(BLOCK_BYTES);
-            assert_eq!(
-                LogPoint { position: end, offset: last.end.offset },
-                recovery.log.end,
-                "{recovery:#?}"
-            );
+            // Flushes without frames, which no server writes, may lie behind the last frame.
+            assert_eq!(last.end.offset, recovery.log.end.offset, "{recovery:#?}");
+            assert!(end <= recovery.log.end.position, "{recovery:#?}");
             assert!(recovery.log.next_sequence > last.sequence);
         }
         served

@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub mod leaks;
@@ -31,9 +32,22 @@ pub fn uringest(args: &[&str]) -> Command {
 
 /// An address of the loopback interface where nobody listens. Somebody else may take it before it is used: tests
 /// that care start again (see [`Server::start`]).
+///
+/// None of those the kernel gives to whoever connects: while a server is away to come back, a client that tries again and
+/// again might be given the server's port for its own, and be connected to itself.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound address")
+    const PORTS: std::ops::Range<u32> = 20_000..32_000;
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    for _ in 0..count {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + (std::process::id().wrapping_mul(97).wrapping_add(tried)) % count;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).expect("below 32,000")));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no port of {PORTS:?} is free")
 }
 
 /// A running server.
