@@ -98,6 +98,8 @@ struct Subscription {
     /// The latest commit, and the one the server has confirmed.
     commit: Option<u64>,
     committed: Option<u64>,
+    /// The latest commit was refused for now; it is sent again at this time.
+    commit_again_ns: Option<u64>,
 }
 
 impl Subscription {
@@ -113,6 +115,7 @@ impl Subscription {
             granted: 0,
             commit: None,
             committed: None,
+            commit_again_ns: None,
         }
     }
 
@@ -215,7 +218,8 @@ impl ConsumerCore {
     }
 
     fn send_commit(&mut self, index: usize) {
-        let subscription = &self.subscriptions[index];
+        let subscription = &mut self.subscriptions[index];
+        subscription.commit_again_ns = None;
         if let (Stage::Active, Some(offset)) = (subscription.stage, subscription.commit) {
             let request = COMMIT_REQUESTS + u64::from(subscription.partition);
             let frame = Commit { name: self.config.name.clone(), offset }.frame(request, subscription.id);
@@ -256,6 +260,9 @@ impl ConsumerCore {
                 Stage::Idle => self.subscribe(index),
                 Stage::RetryAt(at) if at <= now_ns => self.subscribe(index),
                 _ => {}
+            }
+            if self.subscriptions[index].commit_again_ns.is_some_and(|at| at <= now_ns) {
+                self.send_commit(index);
             }
         }
     }
@@ -363,12 +370,11 @@ impl ConsumerCore {
 
     fn on_refused(&mut self, request: u64, refusal: Refusal, now_ns: u64) {
         let Refusal { code, retry_after_us, detail, .. } = refusal;
-        if request >= COMMIT_REQUESTS {
-            return self.link.fail(Error::Refused { code, detail });
-        }
-        let partition = u32::try_from(request - 1).unwrap_or(u32::MAX);
+        let is_commit = request >= COMMIT_REQUESTS;
+        let number = if is_commit { request - COMMIT_REQUESTS } else { request - 1 };
+        let partition = u32::try_from(number).unwrap_or(u32::MAX);
         let Some(index) = self.index_of_partition(partition) else { return };
-        let wait_ns = if code == Code::UnknownTopic && self.config.wait_for_topic {
+        let wait_ns = if code == Code::UnknownTopic && self.config.wait_for_topic && !is_commit {
             self.events.push_back(ConsumerEvent::NoSuchTopic);
             self.link.progress();
             WAIT_FOR_TOPIC_NS
@@ -378,7 +384,11 @@ impl ConsumerCore {
         } else {
             return self.link.fail(Error::Refused { code, detail });
         };
-        self.subscriptions[index].stage = Stage::RetryAt(now_ns + wait_ns);
+        if is_commit {
+            self.subscriptions[index].commit_again_ns = Some(now_ns + wait_ns);
+        } else {
+            self.subscriptions[index].stage = Stage::RetryAt(now_ns + wait_ns);
+        }
     }
 
     fn batch_limits(&self) -> BatchLimits {
@@ -451,10 +461,12 @@ impl Core for ConsumerCore {
     }
 
     fn next_deadline(&self) -> Option<u64> {
-        let retry = self.subscriptions.iter().filter_map(|subscription| match subscription.stage {
-            Stage::RetryAt(at) if self.link.is_up() => Some(at),
-            _ => None,
-        });
+        let of = |subscription: &Subscription| match subscription.stage {
+            Stage::RetryAt(at) => Some(at),
+            Stage::Active => subscription.commit_again_ns,
+            Stage::Idle | Stage::Requested => None,
+        };
+        let retry = self.subscriptions.iter().filter_map(of).filter(|_| self.link.is_up());
         retry.chain(self.link.next_deadline()).min()
     }
 

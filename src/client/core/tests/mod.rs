@@ -568,6 +568,22 @@ fn what_retention_took_is_a_gap() {
 }
 
 #[test]
+fn a_commit_that_is_refused_for_now_is_sent_again() {
+    let mut model = Model::new(1);
+    model.refusals = [Some(Code::Unavailable), Some(Code::Unavailable)].into();
+    model.retry_after_us = 300_000;
+    let config = ConsumerConfig { name: "billing".into(), ..ConsumerConfig::new("t") };
+    let mut world = World::new(ConsumerCore::new(config, 1).expect("good"), model);
+    world.settle();
+    let before_ns = world.now_ns;
+    world.core.commit(0, 25).expect("it has a name");
+    assert!(world.run_until(MINUTE, |world| world.core.commits_settled()), "{:?}", world.core.failure());
+    assert_eq!(world.model.partitions[0].committed["billing"], 25);
+    assert!(world.now_ns >= before_ns + 600_000_000, "it waits as long as it is told");
+    assert_eq!(world.connects, 1);
+}
+
+#[test]
 fn a_name_resumes_where_it_committed() {
     let config = ConsumerConfig {
         start: Start::Earliest,

@@ -200,6 +200,10 @@ impl Connection {
             }
             Kind::Commit => {
                 let commit = Commit::decode(body).expect("a commit");
+                if let Some(Some(code)) = model.refusals.pop_front() {
+                    self.refuse_for(Kind::Error, code, header.channel, request, model.retry_after_us);
+                    return;
+                }
                 let partition = &mut model.partitions[header.channel as usize - 100];
                 partition.committed.insert(commit.name, commit.offset);
                 let answer = FrameHeader {
