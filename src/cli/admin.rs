@@ -199,7 +199,9 @@ impl Admin {
             (507, "disk_full") => {
                 "make room on the disk, raise storage.budget_bytes, or use fewer partitions or smaller --segment-bytes"
             }
-            (507, _) => "raise memory.retention_budget_bytes, or use fewer partitions or --retention-bytes",
+            (507, "memory_exhausted") => {
+                "raise memory.retention_budget_bytes, or use fewer partitions or --retention-bytes"
+            }
             _ => "",
         };
         Failure::new(Exit::Refused, format!("refused by {}: {said} ({code})", self.host), remedy)

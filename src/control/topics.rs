@@ -120,7 +120,7 @@ impl Control {
         let rings = match rings {
             Ok(Ok(rings)) => rings,
             Ok(Err(error)) => {
-                return Err(ApiError::new(507, Code::MemoryExhausted.name(), error.to_string()));
+                return Err(ApiError::new(507, "host_refused_memory", error.to_string()));
             }
             Err(error) => return Err(ApiError::new(500, "internal", error.to_string())),
         };

@@ -10,12 +10,19 @@ use crate::proto::code::Code;
 
 /// Addresses are counted in this many buckets; two that share one share its limit.
 const BUCKETS: usize = 16 * 1024;
+/// Connections that are told no at once: an eighth of those that may be let in, within these. Each has a descriptor until
+/// it has heard, up to a second; more of them would take those that the log and the admin port need.
+const TOLD_NO_MIN: u32 = 8;
+/// As [`TOLD_NO_MIN`].
+pub const TOLD_NO_MAX: u32 = 64;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Census {
     total: AtomicU32,
     total_max: u32,
+    told_no: AtomicU32,
+    told_no_max: u32,
     by_address: Vec<AtomicU32>,
     by_address_max: u32,
     hasher: RandomState,
@@ -29,6 +36,8 @@ impl Census {
         Census {
             total: AtomicU32::new(0),
             total_max,
+            told_no: AtomicU32::new(0),
+            told_no_max: (total_max / 8).clamp(TOLD_NO_MIN, TOLD_NO_MAX),
             by_address: (0..buckets).map(|_| AtomicU32::new(0)).collect(),
             by_address_max,
             hasher: RandomState::new(),
@@ -56,6 +65,18 @@ impl Census {
         if let Some(bucket) = self.bucket(peer) {
             bucket.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts in a connection that is to be told why it is not let in. Where too many are being told already it is not
+    /// counted, and has to be closed without a word.
+    #[must_use]
+    pub fn tell_no(&self) -> bool {
+        raise(&self.told_no, self.told_no_max)
+    }
+
+    /// A connection that [`Census::tell_no`] counted is closed.
+    pub fn told_no(&self) {
+        self.told_no.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Connections now.
@@ -97,5 +118,16 @@ mod tests {
         census.leave(a);
         assert_eq!(census.enter(b), Ok(()));
         assert_eq!(census.total(), 3);
+    }
+
+    #[test]
+    fn few_are_told_no_at_once() {
+        let census = Census::new(48, 0);
+        let told = (0..48).filter(|_| census.tell_no()).count();
+        assert_eq!(told, 8);
+        census.told_no();
+        assert!(census.tell_no());
+        assert!(!census.tell_no());
+        assert_eq!(census.total(), 0, "none of them was let in");
     }
 }

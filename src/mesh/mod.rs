@@ -11,7 +11,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-pub use census::Census;
+pub use census::{Census, TOLD_NO_MAX};
 pub use ring::{Receiver, Sender, ring, ring_bytes};
 
 use sleep::SleepFlag;

@@ -9,13 +9,13 @@ use crate::limits::{
     CHANNELS_PER_CONNECTION, CONTROL_BLOCK_BYTES, LOG_WRITE_MEMORY_BYTES, MESH_RING_MESSAGES,
     OPENED_RING_BYTES, PARTITIONS_MAX, SEND_MEMORY_BYTES, SHARED_RING_BYTES, SUBSCRIPTIONS_PER_CONNECTION,
 };
-use crate::mesh::mesh_bytes;
+use crate::mesh::{TOLD_NO_MAX, mesh_bytes};
 use crate::metrics::CounterPage;
 use crate::shard::messages::Message;
 use crate::shard::{ShardLimits, tables};
 
 /// Slots of a shard's table of connections beyond the server's maximum: those who do not fit are told why.
-const SLOTS_TO_REFUSE_IN: u32 = 64;
+const SLOTS_TO_REFUSE_IN: u32 = TOLD_NO_MAX;
 
 /// Channels and subscriptions of one shard at least, for few connections that use many.
 const HANDLES_MIN: u32 =

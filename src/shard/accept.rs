@@ -10,11 +10,11 @@ use crate::metrics::Counter;
 use crate::proto::code::Code;
 
 use super::Shard;
+use super::conn::Counted;
 
 /// How long accepting rests when the process is out of descriptors or the kernel out of memory.
 const PAUSE_NS: u64 = 500_000_000;
-/// Handshakes that go on at once only to say no when they are over, and the time for each.
-const REFUSING_MAX: u32 = 32;
+/// The time of a connection that is there only to be told no: its handshake is in it.
 const REFUSING_NS: u64 = 1_000_000_000;
 
 impl<I: Io> Shard<I> {
@@ -41,20 +41,21 @@ impl<I: Io> Shard<I> {
     fn greet(&mut self, sock: SockId, peer: IpAddr, secured: bool) {
         let refusal =
             if self.state == State::Draining { Err(Code::ServerDraining) } else { self.census.enter(peer) };
-        if secured && refusal.is_err() && self.refusing >= REFUSING_MAX {
-            // A handshake for each of them, only to say no, would be what a flood is after.
+        if refusal.is_err() && !self.census.tell_no() {
+            // To keep a descriptor for each of them, or to shake hands only to say no, would be what a flood is after.
             return self.turn_away_unheard(sock, refusal.err());
         }
         let Some(id) = self.conns.insert(sock, peer, self.clock.mono_ns) else {
             // The table has room for the configured maximum and some to say no in; beyond that, silence.
-            if refusal.is_ok() {
-                self.census.leave(peer);
+            match refusal {
+                Ok(()) => self.census.leave(peer),
+                Err(_) => self.census.told_no(),
             }
             return self.turn_away_unheard(sock, Some(Code::TooManyConnections));
         };
         self.counters.add(Counter::ConnectionsOpened, 1);
         self.set_open_gauge();
-        self.conns[id].uncounted = refusal.is_err();
+        self.conns[id].counted = if refusal.is_ok() { Counted::LetIn } else { Counted::ToldNo };
         if secured {
             self.secure(id, refusal.err());
         } else if let Err(code) = refusal {

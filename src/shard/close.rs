@@ -15,7 +15,7 @@ use crate::proto::control::Refusal;
 use crate::proto::header::Kind;
 
 use super::Shard;
-use super::conn::{NONE, Phase, Receive};
+use super::conn::{Counted, NONE, Phase, Receive};
 
 /// How long the last words may take.
 const LINGER_NS: u64 = 1_000_000_000;
@@ -147,12 +147,13 @@ impl<I: Io> Shard<I> {
     /// Gives the slot back; the socket is closed or in other hands.
     pub(super) fn leave_table(&mut self, id: ConnId) {
         self.give_block(id);
-        self.refusing -= u32::from(self.conns[id].is_refused());
         let conn = &mut self.conns[id];
         conn.outbox.clear(&mut self.blocks);
         conn.dirty = false;
-        if !conn.uncounted {
-            self.census.leave(conn.peer);
+        match conn.counted {
+            Counted::LetIn => self.census.leave(conn.peer),
+            Counted::ToldNo => self.census.told_no(),
+            Counted::Elsewhere => {}
         }
         self.timers.cancel(id.0);
         self.conns.remove(id);

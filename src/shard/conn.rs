@@ -52,6 +52,17 @@ pub(super) enum Receive {
     Demoting(BulkId),
 }
 
+/// Where the census has a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// Among those who were let in.
+    LetIn,
+    /// Among those who are being told why they are not.
+    ToldNo,
+    /// With another shard, which it moved to: it is still connected.
+    Elsewhere,
+}
+
 /// What received bytes are: frames, or the records of TLS that frames come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layer {
@@ -116,8 +127,7 @@ pub(super) struct Conn {
     pub timer_ns: u64,
     /// Size of the last batch's frame.
     pub frame_bytes_seen: u32,
-    /// Turned away by the census, so not in it.
-    pub uncounted: bool,
+    pub counted: Counted,
     /// When the partial frame began, 0 without one.
     pub frame_began_ns: u64,
 
@@ -307,7 +317,7 @@ fn vacant() -> Conn {
         received_ns: 0,
         timer_ns: u64::MAX,
         frame_bytes_seen: 0,
-        uncounted: false,
+        counted: Counted::LetIn,
         frame_began_ns: 0,
         outbox: Outbox::new(),
         sending: None,

@@ -180,8 +180,6 @@ pub struct Shard<I: Io> {
     logs: Logs,
     /// Handshakes with something to go on with, in their turn.
     handshakes: VecDeque<ConnId>,
-    /// Connections whose handshake goes on only to say no.
-    refusing: u32,
     /// The next time a failure of TLS may be logged.
     tls_report_after_ns: u64,
 
@@ -304,7 +302,6 @@ impl<I: Io> Shard<I> {
             logs: Logs::new(spec.log_memory, limits.frame_bytes_max),
             tls: spec.tls,
             handshakes: VecDeque::new(),
-            refusing: 0,
             tls_report_after_ns: 0,
             conns: ConnTable::new(limits.connections),
             timers: TimerWheel::new(connections),

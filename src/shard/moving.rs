@@ -11,7 +11,7 @@ use crate::metrics::Counter;
 use crate::proto::code::Code;
 
 use super::Shard;
-use super::conn::{Layer, NONE, Phase, Receive};
+use super::conn::{Counted, Layer, NONE, Phase, Receive};
 use super::messages::{AdoptedTls, Adoption, Message};
 use super::secured::{Secured, Unsent};
 
@@ -87,7 +87,7 @@ impl<I: Io> Shard<I> {
             unsent,
             secured,
         };
-        conn.uncounted = true; // it stays in the census: it is still connected
+        conn.counted = Counted::Elsewhere;
         self.leave_table(id);
         self.send_surely(to, Message::Adopt(Box::new(adoption)));
     }

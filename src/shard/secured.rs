@@ -149,11 +149,6 @@ impl Conn {
         self.secured.as_ref().is_some_and(|secured| secured.waits_for_block)
     }
 
-    /// Its handshake goes on only to be told no.
-    pub(super) fn is_refused(&self) -> bool {
-        self.secured.as_ref().is_some_and(|secured| secured.refusal.is_some())
-    }
-
     /// The peer speaks TLS, and its handshake is not over.
     #[inline]
     pub(super) fn is_handshaking(&self) -> bool {
@@ -166,7 +161,6 @@ impl<I: Io> Shard<I> {
     pub(super) fn secure(&mut self, id: ConnId, refusal: Option<Code>) {
         let tls = self.tls.as_ref().expect("a port that speaks TLS has what to speak it with");
         let secured = Secured { refusal, ..Secured::new(tls) };
-        self.refusing += u32::from(refusal.is_some());
         self.conns[id].secured = Some(Box::new(secured));
     }
 

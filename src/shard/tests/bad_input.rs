@@ -235,17 +235,20 @@ fn another_protocol_is_refused_at_its_first_byte() {
 #[test]
 fn the_census_turns_away_who_does_not_fit() {
     let mut rig = Rig::new();
-    let socks: Vec<_> = (0..40).map(|_| rig.shards[0].io.connect()).collect();
+    let socks: Vec<_> = (0..44).map(|_| rig.shards[0].io.connect()).collect();
     rig.run();
-    let mut refused = 0;
+    let mut told = 0;
     for sock in socks {
         for (_, frame) in rig.heard(sock) {
             let refusal = Refusal::decode(&frame[HEADER_BYTES..]).expect("a refusal");
             assert_eq!(refusal.code, Code::TooManyConnections);
-            refused += 1;
+            told += 1;
         }
     }
-    assert_eq!(refused, 8);
+    assert_eq!(told, 8, "no more are told at once");
+    let refused: u64 =
+        rig.shards.iter().map(|shard| shard.counters.read_refused(Code::TooManyConnections)).sum();
+    assert_eq!(refused, 12, "who is turned away without a word is counted too");
     rig.disconnect_all();
     rig.assert_nothing_leaked();
 }
