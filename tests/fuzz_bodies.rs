@@ -33,8 +33,14 @@ fn log_recovery_of_the_corpus() {
     corpus("log_recovery", log_recovery::run);
 }
 
+/// Stories of each property; `PROPTEST_CASES=30000 cargo test --test fuzz_bodies` tells more of them.
+fn cases() -> u32 {
+    let told = std::env::var("PROPTEST_CASES").ok();
+    told.map_or(300, |told| told.parse().expect("PROPTEST_CASES is a number"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn tls_records_of_any_story(story in proptest::collection::vec(any::<u8>(), 0..300)) {
         tls_records::run(&story);

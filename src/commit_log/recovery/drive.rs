@@ -249,18 +249,26 @@ impl<'a, S: LogStore> Drive<'a, S> {
         self.read_segment(at, known)
     }
 
-    /// The segment of the snapshot may be missing, with all that was written behind it.
+    /// The segment of the snapshot may be missing, with all that was written behind it. Of flushes without records that is
+    /// no loss; but a segment ends where the next begins, and readers pass over what lies between.
     fn bridge(&mut self, to: LogPoint) {
         let Some(last) = self.out.log.segments.last_mut() else { return };
         let range = Quarantined { from: last.end, to };
+        if range.from.offset >= to.offset && block_up(range.from.position) >= to.position {
+            return;
+        }
         if range.from.offset < to.offset {
             self.out.findings.push(Finding::Missing { sequence: last.sequence + 1, range });
-            match last.quarantined.last_mut().filter(|before| before.to == range.from) {
-                Some(before) => before.to = to,
-                None if range.from.position < to.position => last.quarantined.push(range),
-                None => return, // no byte of it is missing: there is nothing to pass over
-            }
-            last.end = to;
+        }
+        match last.quarantined.last_mut().filter(|before| before.to == range.from) {
+            Some(before) => before.to = to,
+            None if range.from.position < to.position => last.quarantined.push(range),
+            None => return, // no byte of it is missing: there is nothing to pass over
+        }
+        last.end = to;
+        let sequence = last.sequence;
+        if self.out.unindexed.last() != Some(&sequence) {
+            self.out.unindexed.push(sequence); // the index it has ends before
         }
     }
 
