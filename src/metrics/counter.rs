@@ -123,6 +123,7 @@ counters! {
     ConnectionsClosed, "connections_closed", Counter, None, "Connections closed or moved to another shard.";
     ConnectionsOpen, "open_connections", Gauge, None, "Connections open.";
     ChannelsOpen, "open_channels", Gauge, None, "Producers' channels open.";
+    Subscriptions, "subscriptions", Counter, None, "Subscriptions begun.";
     SubscriptionsOpen, "open_subscriptions", Gauge, None, "Subscriptions open.";
     AcceptErrors, "accept_errors", Counter, None, "Accepts that failed.";
     AcceptsPaused, "accepts_paused", Counter, None, "Times accepting was paused for want of room.";

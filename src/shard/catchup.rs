@@ -166,7 +166,7 @@ impl<I: Io> Shard<I> {
                     subscribed.start_offset = offset;
                     let (id, partition) =
                         (self.subscriptions[index].conn, self.subscriptions[index].partition);
-                    self.say(id, &subscribed.frame(request, partition.0));
+                    self.say_subscribed(id, request, partition, &subscribed);
                 }
             }
             Place::Remote(index) => {

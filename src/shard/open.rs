@@ -233,7 +233,7 @@ impl<I: Io> Shard<I> {
                 if new.seeking {
                     self.subscriptions[index].announce = Some((request, subscribed));
                 } else {
-                    self.say(id, &subscribed.frame(request, partition.0));
+                    self.say_subscribed(id, request, partition, &subscribed);
                 }
                 self.feed_from_log(slot, new.id);
             }
@@ -242,6 +242,17 @@ impl<I: Io> Shard<I> {
                 self.refuse(id, request, code, String::new());
             }
         }
+    }
+
+    pub(super) fn say_subscribed(
+        &mut self,
+        id: ConnId,
+        request: u64,
+        partition: PartitionId,
+        subscribed: &Subscribed,
+    ) {
+        self.counters.add(Counter::Subscriptions, 1);
+        self.say(id, &subscribed.frame(request, partition.0));
     }
 
     fn has_subscription(&self, id: ConnId, partition: PartitionId) -> bool {

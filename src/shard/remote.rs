@@ -561,8 +561,7 @@ impl<I: Io> Shard<I> {
                     log_start_offset: new.log_start_offset,
                     log_end_offset: new.log_end_offset,
                 };
-                let frame = subscribed.frame(request, partition.0);
-                self.say(id, &frame);
+                self.say_subscribed(id, request, partition, &subscribed);
                 if self.subscriptions[index].ending {
                     self.end_subscription(id, index);
                 }

@@ -7,7 +7,7 @@ use socket2::{Domain, Socket, Type};
 use uringest::proto::header::{FrameHeader, Kind};
 
 use crate::rig::{
-    Case, Program, assert_each_once, consumers, create, numbers, scenarios, wait_for_metric, wait_for_number,
+    Case, Program, assert_each_once, create, numbers, scenarios, wait_for_metric, wait_for_number,
 };
 use crate::speaker::{ALL_CREDIT, Heard, Pipe, RECORDS, Speaker, Tunnel, client_tls};
 use crate::support::{PATIENCE, Server, http, wait_for};
@@ -35,10 +35,7 @@ fn whole_from(out: &[u8], first: u64) -> u64 {
 
 /// `sub busy` with these arguments, attached.
 fn attached(server: &Server, client: &[&str]) -> Program {
-    let before = consumers(server, "busy");
-    let program = Program::start(&[&["sub", "busy", "--retry-for", "0.2"], client].concat());
-    wait_for("the subscription", || (consumers(server, "busy") > before).then_some(()));
-    program
+    Program::attached_as(server, "busy", &[&["sub", "busy", "--retry-for", "0.2"], client].concat())
 }
 
 fn what_is_acknowledged_is_delivered(case: &Case, shards: &str, kind: &str) {

@@ -210,9 +210,19 @@ impl Program {
 
     /// `sub TOPIC` with these further arguments, attached to every partition of the topic.
     pub fn attached(server: &Server, topic: &str, args: &[&str]) -> Program {
-        let before = consumers(server, topic);
-        let program = Program::start(&[&["sub", topic, "--server", &server.url()], args].concat());
-        wait_for("the subscription", || (consumers(server, topic) > before).then_some(()));
+        Program::attached_as(server, topic, &[&["sub", topic, "--server", &server.url()], args].concat())
+    }
+
+    /// Likewise, with all arguments.
+    pub fn attached_as(server: &Server, topic: &str, args: &[&str]) -> Program {
+        // Not how many there are: one that has just ended may still be among them.
+        let begun = || metric(server, "uringest_subscriptions_total");
+        let before = begun();
+        let program = Program::start(args);
+        wait_for("the subscription", || {
+            let partitions = partitions(server, topic);
+            (partitions > 0 && begun() >= before + partitions as f64).then_some(())
+        });
         program
     }
 
@@ -346,13 +356,11 @@ pub fn offsets(server: &Server, topic: &str) -> (u64, u64) {
     (number("log_start_offset"), number("log_end_offset"))
 }
 
-/// The fewest consumers of any of a topic's partitions; 0 while there is no such topic.
-pub fn consumers(server: &Server, topic: &str) -> usize {
+/// A topic's partitions; 0 while there is no such topic.
+fn partitions(server: &Server, topic: &str) -> usize {
     let Ok((200, body)) = http(server.admin, "GET", &format!("/v1/topics/{topic}"), "") else { return 0 };
     let topic: Value = serde_json::from_str(&body).expect("JSON");
-    let partitions = topic["partitions"].as_array().expect("a list");
-    let counts = partitions.iter().map(|one| one["consumers"].as_array().expect("a list").len());
-    counts.min().unwrap_or(0)
+    topic["partitions"].as_array().expect("a list").len()
 }
 
 /// The sum of a metric over its labels.
