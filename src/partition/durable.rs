@@ -241,7 +241,8 @@ impl Partition {
         let wanted = needed + self.log.ring_bytes() / 32;
         let pinned = self.durable().writer.pinned_from();
         let from = self.log.start().position;
-        let taken = self.subscribers.first_taken_within(from, wanted).unwrap_or(u64::MAX);
+        // Whatever is taken, however far behind: the start may go beyond what is wanted, to where a frame begins.
+        let taken = self.subscribers.first_taken_within(from, u64::MAX).unwrap_or(u64::MAX);
         let limit = self.log.floor(&buffers.memory, self.log.start(), pinned.min(taken));
         if limit.position < needed {
             return Err(Code::BackPressure);

@@ -277,7 +277,9 @@ impl Subscribers {
             .iter()
             .flatten()
             .filter(|subscriber| {
-                subscriber.taken_bytes > 0 && subscriber.position < to && subscriber.taken_end.position > from
+                // By its boundary: of a frame that was sent in part, what is taken begins inside of it.
+                let begins = subscriber.boundary.position;
+                subscriber.taken_bytes > 0 && begins < to && subscriber.taken_end.position > from
             })
             .map(|subscriber| subscriber.boundary.position.max(from))
             .min()

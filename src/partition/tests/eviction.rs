@@ -1,5 +1,7 @@
 //! Room in the ring, by policy.
 
+use super::super::log::Boundary;
+use super::super::subscribers::{Subscriber, Subscribers};
 use super::*;
 
 #[test]
@@ -179,4 +181,23 @@ fn a_begun_frame_that_cannot_be_finished_stays_begun_after_delete() {
     while world.buffers.receive.block(1024).is_some() {}
     world.partition.delete(&mut world.buffers);
     assert!(world.partition.in_frame(reader) && !world.partition.has_work(reader));
+}
+
+#[test]
+fn a_frame_that_was_sent_in_part_is_taken_from_where_it_begins() {
+    let mut subscribers = Subscribers::default();
+    let id =
+        subscribers.insert(Subscriber::new(Boundary { position: 128, offset: 1 }, "", 0, 0)).expect("room");
+    let subscriber = subscribers.at_mut(id);
+    (subscriber.position, subscriber.taken_bytes) = (192, 64);
+    subscriber.taken_end = Boundary { position: 256, offset: 2 };
+    for (from, to, first) in [
+        (0, 512, Some(128)),
+        (0, 160, Some(128)), // what is taken begins behind it, the frame does not
+        (0, 128, None),
+        (160, 512, Some(160)),
+        (256, 512, None),
+    ] {
+        assert_eq!(subscribers.first_taken_within(from, to), first, "{from}..{to}");
+    }
 }
