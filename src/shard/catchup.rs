@@ -134,6 +134,14 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Whoever waits for memory to read into gets it as soon as others have given theirs back, or rest on it.
+    pub(super) fn serve_waiting_readers(&mut self) {
+        if !self.logs.readers.queue.is_empty() {
+            self.serve_readers();
+            self.short |= !self.logs.readers.queue.is_empty();
+        }
+    }
+
     /// A block to read into; where none is free, that of a window whose subscriber does not go on.
     fn read_block(&mut self) -> Option<Span> {
         let bytes = self.logs.readers.bytes;

@@ -114,6 +114,7 @@ impl<I: Io> Shard<I> {
         // Those that were listed meanwhile wait for the next tick.
         std::mem::swap(&mut list, &mut self.logs.list);
         self.logs.list.append(&mut list);
+        self.serve_waiting_readers();
     }
 
     fn work_off_log(&mut self, slot: PartitionSlot) {

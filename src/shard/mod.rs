@@ -236,6 +236,8 @@ pub struct Shard<I: Io> {
     wanted: Vec<u64>,
     /// Something is left to do at once: do not sleep.
     busy: bool,
+    /// Something waits for memory that others hold: it is looked at again before long.
+    short: bool,
     /// The last tick ended with a sleep.
     slept: bool,
     last_message_ns: u64,
@@ -244,6 +246,8 @@ pub struct Shard<I: Io> {
 
 /// Mesh messages of one tick.
 const MESSAGES_PER_TICK: usize = 256;
+/// When memory that others hold is asked for again, should nothing happen before.
+const SHORT_NS: u64 = 500_000;
 /// How long a shard spins after a mesh message before it sleeps.
 const SPIN_NS: u64 = 20_000;
 
@@ -337,6 +341,7 @@ impl<I: Io> Shard<I> {
             gathered: Vec::with_capacity(2 * SPANS_PER_SEND),
             wanted: Vec::with_capacity(64),
             busy: false,
+            short: false,
             slept: true,
             last_message_ns: 0,
             next_second_ns: clock.mono_ns,
@@ -376,6 +381,7 @@ impl<I: Io> Shard<I> {
             self.took(self.clock.mono_ns.saturating_sub(last));
         }
         self.busy = completions.len() == completions.capacity();
+        self.short = false;
         self.counters.add(Counter::Ticks, 1);
         self.counters.add(Counter::Completions, completions.len() as u64);
         for completion in completions.drain(..) {
@@ -560,7 +566,8 @@ impl<I: Io> Shard<I> {
         } else {
             self.drain_deadline_ns.unwrap_or(u64::MAX)
         });
-        let due = second.min(self.credit_due_ns);
+        let short = if self.short { end + SHORT_NS } else { u64::MAX };
+        let due = second.min(self.credit_due_ns).min(short);
         Wait::Until(self.timers.next_deadline().map_or(due, |deadline| deadline.min(due)))
     }
 }

@@ -320,7 +320,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         if self.buffers.receive.shared_free_bytes() == 0 {
-            self.busy = true;
+            self.short = true;
             return;
         }
         for _ in 0..self.rearm.len() {
