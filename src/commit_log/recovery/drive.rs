@@ -97,18 +97,7 @@ impl<'a, S: LogStore> Drive<'a, S> {
     /// A snapshot has to lie in the segment it names, behind those before and before those behind.
     fn fit_snapshot(&mut self) {
         let Some(snapshot) = &self.snapshot else { return };
-        let at = snapshot.at;
-        let contradicts = |header: &SegmentHeader| {
-            let base = header.base;
-            match header.sequence.cmp(&snapshot.sequence) {
-                Ordering::Less => base.position > at.position || base.offset > at.offset,
-                Ordering::Equal => {
-                    base.position > at.position || at.position > header.file_end() || base.offset > at.offset
-                }
-                Ordering::Greater => base.position < at.position || base.offset < at.offset,
-            }
-        };
-        if self.files.live.iter().any(contradicts) {
+        if self.files.live.iter().any(|header| contradicts(snapshot, header)) {
             let why = EnvelopeFault::Impossible("it does not lie where the segments say");
             self.out.findings.push(Finding::SnapshotIgnored { file: LogFile::Snapshot(0), why });
             self.snapshot = None;
@@ -146,7 +135,7 @@ impl<'a, S: LogStore> Drive<'a, S> {
         let fits = |header: &SegmentHeader| {
             header.base.position < base
                 && snapshot.is_none_or(|snapshot| {
-                    header.sequence <= snapshot.sequence && header.base.position <= snapshot.at.position
+                    header.sequence <= snapshot.sequence && !contradicts(snapshot, header)
                 })
         };
         let found = self.files.find_headless(0..number, false, fits, self.partition, &mut self.stream)?;
@@ -412,6 +401,22 @@ impl<'a, S: LogStore> Drive<'a, S> {
         log.next_sequence = self.snapshot.as_ref().map_or(after, |snapshot| after.max(snapshot.sequence));
         self.out.bytes_read = self.stream.bytes_read;
         self.stream.done();
+    }
+}
+
+/// Whether a segment cannot be where a snapshot says. What is in the snapshot's own before its point is taken on the
+/// snapshot's word: a file that holds something else, as one does that was used before and lost its header, would be served
+/// without a look.
+fn contradicts(snapshot: &Snapshot, header: &SegmentHeader) -> bool {
+    let (base, at) = (header.base, snapshot.at);
+    match header.sequence.cmp(&snapshot.sequence) {
+        Ordering::Less => base.position > at.position || base.offset > at.offset,
+        Ordering::Equal => {
+            // Flushes without records have no entry.
+            let first = snapshot.index.first().map_or(at, |entry| entry.at);
+            base.position > first.position || base.offset != first.offset || at.position > header.file_end()
+        }
+        Ordering::Greater => base.position < at.position || base.offset < at.offset,
     }
 }
 
