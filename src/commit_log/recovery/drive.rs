@@ -348,7 +348,11 @@ impl<'a, S: LogStore> Drive<'a, S> {
         let before = self.files.live.get(at + 1).map_or(u64::MAX, |next| next.sequence);
         let LogPoint { position, offset } = self.state.at;
         let (base, chain) = (LogPoint { position: block_up(position), offset }, self.state.chain);
-        let fits = |header: &SegmentHeader| header.base == base && header.chain == chain;
+        let snapshot = self.snapshot.as_ref();
+        let fits = |header: &SegmentHeader| {
+            (header.base, header.chain) == (base, chain)
+                && snapshot.is_none_or(|snapshot| !contradicts(snapshot, header))
+        };
         let numbers = sequence + 1..before;
         let found = self.files.find_headless(numbers, true, fits, self.partition, &mut self.stream)?;
         if let Some((header, why)) = found {
