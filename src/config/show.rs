@@ -38,11 +38,25 @@ impl Loaded {
 
 fn quoted(key: &Key, text: &str) -> String {
     if (key.is_list)() {
-        let items: Vec<_> =
-            text.split(',').filter(|item| *item != "none").map(|item| format!("{item:?}")).collect();
+        let items: Vec<_> = text.split(',').filter(|_| text != "none").map(string).collect();
         return format!("[{}]", items.join(", "));
     }
-    if (key.bare)(text) { text.to_owned() } else { format!("{text:?}") }
+    if (key.bare)(text) { text.to_owned() } else { string(text) }
+}
+
+/// A TOML string. Rust's own escapes are not all TOML's.
+fn string(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            letter if letter.is_control() => out += &format!("\\u{:04X}", u32::from(letter)),
+            letter => out.push(letter),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// A file with every setting at its default, each explained and commented out.
@@ -95,9 +109,8 @@ impl Config {
             out += &format!("{short} = {text}\n");
         }
         for CertificateFiles { certificate, key } in &self.tls.certificates {
-            let text = |file| super::codec::File.show(file);
-            let (cert, key) = (text(certificate), text(key));
-            out += &format!("\n[[tls.certificates]]\ncert = {cert:?}\nkey = {key:?}\n");
+            let text = |file| string(&super::codec::File.show(file));
+            out += &format!("\n[[tls.certificates]]\ncert = {}\nkey = {}\n", text(certificate), text(key));
         }
         for topic in &self.topic {
             out += &topic_toml(topic);
