@@ -76,6 +76,13 @@ impl<'a> Column<'a> {
         let from = if index == 0 { 0 } else { end_at(self.ends, index - 1) };
         &self.bytes[from..end_at(self.ends, index)]
     }
+
+    /// Whether the ends never decrease up to the length of the bytes, and no entry is too long. There is at least one.
+    #[inline]
+    fn is_good(&self, limits: &BatchLimits) -> bool {
+        let last = end_at(self.ends, self.ends.len() / 4 - 1);
+        last == self.bytes.len() && scan(self.ends, limits.record_bytes_max)
+    }
 }
 
 #[inline]
@@ -211,6 +218,7 @@ pub fn verify<'a>(body: &'a [u8], record_count: u32, limits: &BatchLimits) -> Re
     let Some(table) = table::read(body) else {
         return Err(BatchError::whole(Code::BadBatch, "the body is not a Batch table"));
     };
+    let (keys, headers) = (column(table.key_ends, table.keys)?, column(table.header_ends, table.headers)?);
     let ends = table.ends;
     let records = ends.len() / 4;
     if records == 0 {
@@ -222,57 +230,37 @@ pub fn verify<'a>(body: &'a [u8], record_count: u32, limits: &BatchLimits) -> Re
     if records != record_count as usize {
         return Err(BatchError::whole(Code::CountMismatch, "record_count is not the number of ends"));
     }
-    let mut batch = Batch {
+    let as_many = |column: &Option<Column<'_>>| column.is_none_or(|column| column.ends.len() == ends.len());
+    if !as_many(&keys) || !as_many(&headers) {
+        return Err(BatchError::whole(Code::CountMismatch, "a vector of ends has another length than ends"));
+    }
+    if table.times.is_some_and(|times| times.len() / 8 != records) {
+        return Err(BatchError::whole(Code::CountMismatch, "times has another length than ends"));
+    }
+    let payload = Column { ends, bytes: table.payload };
+    let good = |column: &Option<Column<'_>>| column.is_none_or(|column| column.is_good(limits));
+    if !payload.is_good(limits) || !good(&keys) || !good(&headers) {
+        return Err(blame([Some(payload), keys, headers], limits.record_bytes_max));
+    }
+    Ok(Batch {
         len: record_count,
-        payload: Column { ends, bytes: table.payload },
-        keys: Column::ABSENT,
-        headers: Column::ABSENT,
-        times: &[],
+        payload,
+        keys: keys.unwrap_or(Column::ABSENT),
+        headers: headers.unwrap_or(Column::ABSENT),
+        times: table.times.unwrap_or_default(),
         trace: table.trace,
         deadline_ns: table.deadline_ns,
-    };
-    check_column(&batch.payload, limits, "a record's payload")?;
-    if let Some(keys) = column(records, table.key_ends, table.keys)? {
-        check_column(&keys, limits, "a record's key")?;
-        batch.keys = keys;
-    }
-    if let Some(headers) = column(records, table.header_ends, table.headers)? {
-        check_column(&headers, limits, "a record's header")?;
-        batch.headers = headers;
-    }
-    if let Some(times) = table.times {
-        if times.len() / 8 != records {
-            return Err(BatchError::whole(Code::CountMismatch, "times has another length than ends"));
-        }
-        batch.times = times;
-    }
-    Ok(batch)
+    })
 }
 
-/// An optional column: both vectors or neither, and one end for each record.
+/// An optional column: both vectors or neither.
 #[inline]
-fn column<'a>(
-    records: usize,
-    ends: Option<&'a [u8]>,
-    bytes: Option<&'a [u8]>,
-) -> Result<Option<Column<'a>>, BatchError> {
+fn column<'a>(ends: Option<&'a [u8]>, bytes: Option<&'a [u8]>) -> Result<Option<Column<'a>>, BatchError> {
     match (ends, bytes) {
         (None, None) => Ok(None),
-        (Some(ends), Some(bytes)) if ends.len() / 4 == records => Ok(Some(Column { ends, bytes })),
-        (Some(_), Some(_)) => {
-            Err(BatchError::whole(Code::CountMismatch, "a vector of ends has another length than ends"))
-        }
+        (Some(ends), Some(bytes)) => Ok(Some(Column { ends, bytes })),
         _ => Err(BatchError::whole(Code::BadBatch, "a vector of ends without its bytes, or the reverse")),
     }
-}
-
-#[inline]
-fn check_column(column: &Column<'_>, limits: &BatchLimits, what: &'static str) -> Result<(), BatchError> {
-    let last = end_at(column.ends, column.ends.len() / 4 - 1);
-    if last == column.bytes.len() && scan(column.ends, limits.record_bytes_max) {
-        return Ok(());
-    }
-    Err(blame(column, limits.record_bytes_max, what))
 }
 
 /// Whether the ends are below 2^31 and never decrease, and no entry is longer than `length_max`: see the
@@ -293,23 +281,38 @@ fn scan(ends: &[u8], length_max: u32) -> bool {
     signs >= 0
 }
 
-/// Names what [`check_column`] refused.
+/// Names what was refused: ends first, of all columns, and only then lengths.
 #[cold]
 #[inline(never)]
-fn blame(column: &Column<'_>, length_max: u32, what: &'static str) -> BatchError {
-    let mut prev = 0;
-    for (record, end) in (0u32..).zip(column.ends.chunks_exact(4)) {
-        let end = u32::from_le_bytes([end[0], end[1], end[2], end[3]]);
-        if end < prev || end as usize > column.bytes.len() {
-            let detail = "an end is below the one before it or beyond the bytes";
-            return BatchError { code: Code::EndsNotMonotonic, record: Some(record), detail };
+fn blame(columns: [Option<Column<'_>>; 3], length_max: u32) -> BatchError {
+    let u32_of = |end: &[u8]| u32::from_le_bytes([end[0], end[1], end[2], end[3]]);
+    for column in columns.iter().flatten() {
+        let mut prev = 0;
+        for (record, end) in (0u32..).zip(column.ends.chunks_exact(4).map(u32_of)) {
+            if end < prev || end as usize > column.bytes.len() {
+                let detail = "an end is below the one before it or beyond the bytes";
+                return BatchError { code: Code::EndsNotMonotonic, record: Some(record), detail };
+            }
+            prev = end;
         }
-        if end - prev > length_max {
-            return BatchError { code: Code::RecordTooLarge, record: Some(record), detail: what };
+        if prev as usize != column.bytes.len() {
+            let detail = "the last end is not the length of the bytes";
+            return BatchError::whole(Code::EndsNotMonotonic, detail);
         }
-        prev = end;
     }
-    BatchError::whole(Code::EndsNotMonotonic, "the last end is not the length of the bytes")
+    let names = ["a record's payload", "a record's key", "a record's header"];
+    for (column, detail) in columns.iter().zip(names) {
+        let mut prev = 0;
+        let ends = column.iter().flat_map(|column| column.ends.chunks_exact(4).map(u32_of));
+        for (record, end) in (0u32..).zip(ends) {
+            if end - prev > length_max {
+                return BatchError { code: Code::RecordTooLarge, record: Some(record), detail };
+            }
+            prev = end;
+        }
+    }
+    // An end of 2^31 or more is refused by its sign: no frame is so long.
+    BatchError::whole(Code::EndsNotMonotonic, "an end lies beyond 2 GiB")
 }
 
 #[cfg(test)]

@@ -42,45 +42,53 @@ impl Columns {
         body
     }
 
-    /// What [`verify`] must say, by going through the records one by one.
+    /// What [`verify`] must say, by going through the records one by one, in the order of docs/protocol.md.
     fn naive(&self, record_count: u32) -> Result<(), Code> {
+        let payload = (Some(&self.ends), Some(&self.payload));
+        let columns = [
+            payload,
+            (self.key_ends.as_ref(), self.keys.as_ref()),
+            (self.header_ends.as_ref(), self.headers.as_ref()),
+        ];
+        if columns.iter().any(|(ends, bytes)| ends.is_some() != bytes.is_some()) {
+            return Err(Code::BadBatch);
+        }
         if self.ends.is_empty() {
             return Err(Code::EmptyBatch);
         }
         if self.ends.len() > LIMITS.records_max as usize {
             return Err(Code::TooManyRecords);
         }
-        if self.ends.len() != record_count as usize {
+        let lengths = columns.iter().filter_map(|(ends, _)| Some(ends.as_ref()?.len()));
+        if lengths.chain(self.times.as_ref().map(Vec::len)).any(|length| length != record_count as usize) {
             return Err(Code::CountMismatch);
         }
-        naive_column(&self.ends, &self.payload)?;
-        for (ends, bytes) in [(&self.key_ends, &self.keys), (&self.header_ends, &self.headers)] {
-            match (ends, bytes) {
-                (None, None) => {}
-                (Some(ends), Some(_)) if ends.len() != self.ends.len() => return Err(Code::CountMismatch),
-                (Some(ends), Some(bytes)) => naive_column(ends, bytes)?,
-                _ => return Err(Code::BadBatch),
-            }
-        }
-        if self.times.as_ref().is_some_and(|times| times.len() != self.ends.len()) {
-            return Err(Code::CountMismatch);
-        }
-        Ok(())
+        let columns = columns.into_iter().filter_map(|(ends, bytes)| Some((ends?, bytes?)));
+        columns.clone().try_for_each(|(ends, bytes)| naive_ends(ends, bytes))?;
+        columns.into_iter().try_for_each(|(ends, _)| naive_lengths(ends))
     }
 }
 
-fn naive_column(ends: &[u32], bytes: &[u8]) -> Result<(), Code> {
+fn naive_ends(ends: &[u32], bytes: &[u8]) -> Result<(), Code> {
     let mut prev = 0;
     for &end in ends {
         if end < prev || end as usize > bytes.len() {
             return Err(Code::EndsNotMonotonic);
         }
+        prev = end;
+    }
+    if prev as usize == bytes.len() { Ok(()) } else { Err(Code::EndsNotMonotonic) }
+}
+
+fn naive_lengths(ends: &[u32]) -> Result<(), Code> {
+    let mut prev = 0;
+    for &end in ends {
         if end - prev > LIMITS.record_bytes_max {
             return Err(Code::RecordTooLarge);
         }
         prev = end;
     }
-    if prev as usize == bytes.len() { Ok(()) } else { Err(Code::EndsNotMonotonic) }
+    Ok(())
 }
 
 fn refused(columns: &Columns, record_count: u32) -> BatchError {
@@ -169,6 +177,21 @@ fn each_refusal_names_its_code_and_record() {
             c.header_ends = Some(vec![1, 0, 1]);
         }),
         (Code::CountMismatch, None, 3, |c| c.times = Some(vec![1, 2])),
+        // Two faults: the first of the document's table is told.
+        (Code::BadBatch, None, 0, |c| {
+            c.ends.clear();
+            c.headers = Some(vec![1]);
+        }),
+        (Code::CountMismatch, None, 3, |c| {
+            c.ends = vec![1, 2, 3];
+            c.times = Some(vec![1]);
+        }),
+        (Code::EndsNotMonotonic, Some(1), 3, |c| {
+            c.ends = vec![1, 2, 1003];
+            c.payload = vec![0; 1003];
+            c.keys = Some(vec![1]);
+            c.key_ends = Some(vec![1, 0, 1]);
+        }),
     ];
     for (row, (code, record, count, change)) in table.iter().enumerate() {
         let error = refused(&with(*change), *count);
