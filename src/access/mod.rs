@@ -237,7 +237,8 @@ impl std::fmt::Display for AccessError {
                 write!(f, "tenant {tenant:?} has {count} rules, at most {RULES_PER_TENANT} are possible")
             }
             AccessError::RuleWithoutVerbs { tenant, prefix } => {
-                write!(f, "tenant {tenant:?}: the rule for prefix {prefix:?} names no verb")
+                let verbs = Verb::ALL.map(Verb::name).join(", ");
+                write!(f, "tenant {tenant:?}: the rule for prefix {prefix:?} names no verb; allowed: {verbs}")
             }
         }
     }

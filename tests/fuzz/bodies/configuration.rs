@@ -146,7 +146,7 @@ fn refused(given: &Given, error: &ConfigError) {
             "token new",
             "twice",
             "token",
-            "verbs",
+            "are possible",
             "one too many",
         ]);
         assert!(told.clone().any(|words| fault.message.contains(words)), "no word of what to do: {fault}");
@@ -306,7 +306,7 @@ fn setting(story: &mut Story<'_>, way: u8, given: &mut Given) {
             let items: Vec<_> = text.split(',').map(quoted).collect();
             given.file += &format!("\n{} = [{}]\n", key.name, items.join(", "));
         }
-        _ if way % 2 == 0 || text.is_empty() => {
+        _ if way.is_multiple_of(2) || text.is_empty() => {
             given.file += &format!("\n{} = {}\n", key.name, quoted(&text))
         }
         _ => given.file += &format!("\n{} = {text}\n", key.name),
