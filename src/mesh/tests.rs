@@ -84,7 +84,7 @@ mod plain {
 
     #[test]
     fn values_cross_threads_in_order() {
-        const VALUES: u64 = 200_000;
+        const VALUES: u64 = if cfg!(miri) { 1_000 } else { 200_000 };
         let (mut sender, mut receiver) = ring(64);
         let thread = std::thread::spawn(move || {
             for mut value in 0..VALUES {
@@ -170,7 +170,7 @@ mod plain {
     /// Two threads send to one that sleeps whenever it may; the wake is a condition variable's.
     #[test]
     fn no_wake_is_lost_between_threads() {
-        const MESSAGES: u64 = 20_000;
+        const MESSAGES: u64 = if cfg!(miri) { 300 } else { 20_000 };
         let mut ends = MeshEnd::build(3, 16);
         let mut sleeper = ends.pop().expect("three ends");
         let bell = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));

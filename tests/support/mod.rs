@@ -15,6 +15,9 @@ pub mod leaks;
 /// How long anything in these tests may take before it counts as stuck.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a server that no longer answers may take to end.
+const ENDS: Duration = Duration::from_secs(10);
+
 /// The program under test.
 pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_uringest"))
@@ -161,8 +164,15 @@ impl Server {
             return None;
         }
         let leaked = self.watched().is_as_at(&start, leaks::LETS_GO).err()?;
-        // It may have been about to end.
-        self.is_running().then(|| format!("left when all clients are gone: {leaked}\n{}", self.log()))
+        // It may have been about to end, and a sanitizer looks through all of its memory then.
+        let deadline = Instant::now() + ENDS;
+        while self.is_running() {
+            if Instant::now() >= deadline {
+                return Some(format!("left when all clients are gone: {leaked}\n{}", self.log()));
+            }
+            pause();
+        }
+        None
     }
 
     fn is_running(&mut self) -> bool {

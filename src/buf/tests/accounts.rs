@@ -79,7 +79,6 @@ fn two_parts_cannot_share_a_region() {
 }
 
 #[test]
-#[cfg(not(miri))]
 fn it_is_laid_out_as_the_specification_says() {
     use std::sync::Arc;
     let mirrored = |bytes| Arc::new(Mapping::mirrored(bytes, Pages::Small).unwrap());

@@ -151,6 +151,7 @@ impl Model {
 proptest! {
     #![proptest_config(cases())]
     #[test]
+    #[cfg_attr(miri, ignore = "safe code beside a model of every byte: minutes")]
     fn blocks_never_overlap_and_are_refused_only_for_want_of_room(
         units in 1..70u32, steps in prop::collection::vec(step(), 1..200),
     ) {

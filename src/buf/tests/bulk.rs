@@ -187,6 +187,7 @@ impl Model {
 proptest! {
     #![proptest_config(cases())]
     #[test]
+    #[cfg_attr(miri, ignore = "safe code beside a model of every byte: minutes")]
     fn nothing_needed_is_overwritten_and_nothing_else_is_kept(steps in prop::collection::vec(step(), 1..200)) {
         let mut bulk = taken();
         let mut model = Model::new();

@@ -44,6 +44,7 @@ fn a_span_outside_its_region_is_never_read_or_written() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "nothing is mirrored there")]
 fn copies_are_made_and_counted_by_reason() {
     let mut memory = memory();
     memory.copy_in(b"hello, ring", span(0, 8186, 11), CopyReason::Moved);

@@ -228,6 +228,7 @@ impl Model {
 proptest! {
     #![proptest_config(cases())]
     #[test]
+    #[cfg_attr(miri, ignore = "safe code beside a model of every byte: minutes")]
     fn the_account_agrees_with_a_model_that_knows_every_byte(steps in prop::collection::vec(step(), 1..200)) {
         let mut ring = ring();
         let mut model = Model::default();
