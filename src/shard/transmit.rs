@@ -433,7 +433,7 @@ impl<I: Io> Shard<I> {
         self.mark_dirty(id);
     }
 
-    /// Tells the partitions, so that `topic describe` can say why a consumer lags.
+    /// Tells the partitions, so that `topic describe` can say why a consumer lags, and so that it reads on.
     pub(super) fn set_blocked(&mut self, id: ConnId, blocked: bool) {
         let mut at = self.conns[id].subscriptions;
         while at != NONE {
@@ -441,7 +441,11 @@ impl<I: Io> Shard<I> {
             let next = entry.next;
             match entry.feed {
                 Feed::Local { slot, subscriber } => {
-                    self.topics[slot].partition.set_blocked(subscriber, blocked)
+                    self.topics[slot].partition.set_blocked(subscriber, blocked);
+                    if !blocked {
+                        // What was read for it may have been given to others meanwhile.
+                        self.feed_from_log(slot, subscriber);
+                    }
                 }
                 Feed::Remote { shard, subscriber, .. } if !blocked => {
                     self.say_writable(id, shard, entry.partition, subscriber);

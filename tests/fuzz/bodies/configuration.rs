@@ -108,48 +108,14 @@ fn check(given: &Given) {
     }
 }
 
-/// Every fault says where it is, and what to do.
+/// Every fault says where it is, in one line, and gives no secret away. (What to do about each is for the tests of `config`
+/// to judge.)
 fn refused(given: &Given, error: &ConfigError) {
     assert!(!error.faults.is_empty());
     assert_eq!(given.load().expect_err("as before"), *error, "the same is refused in the same way");
     for fault in &error.faults {
         told_where(given, fault);
         assert!(fault.message.len() > 3 && !fault.message.contains('\n'), "{fault:?}");
-        let told = [
-            "allowed: ",
-            "did you mean",
-            "known: ",
-            "--template",
-            "is not TOML",
-            "leave",
-            "needs",
-            "use without",
-        ];
-        let told = told.iter().chain(&[
-            "is less than",
-            "is more than",
-            "is also",
-            "listed twice",
-            "for topics of kind log",
-            "no room",
-            "brackets",
-            "not built",
-            "contains the port",
-            "leaves no port",
-            "not a multiple of",
-            "power of two",
-            "of a pair",
-            "as 16MiB",
-            "names tenants",
-            "insecure_plaintext",
-            "does not fit",
-            "token new",
-            "twice",
-            "token",
-            "are possible",
-            "one too many",
-        ]);
-        assert!(told.clone().any(|words| fault.message.contains(words)), "no word of what to do: {fault}");
         assert!(!fault.message.contains(SECRET), "a secret is shown: {fault}");
     }
     assert_eq!(error.to_string().lines().count(), error.faults.len());
