@@ -511,7 +511,7 @@ impl Partition {
     fn set_aside_rest(&mut self, buffers: &mut Buffers, slot: usize) -> Result<u32, Code> {
         let Some(subscriber) = self.subscribers.slot_mut(slot) else { return Ok(0) };
         let begun = subscriber.boundary.position;
-        if subscriber.position == begun {
+        if subscriber.position <= begun {
             return Ok(0);
         }
         let (rest, records) = match subscriber.rest_in_window(&buffers.memory) {

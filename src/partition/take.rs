@@ -181,7 +181,8 @@ impl Partition {
             subscriber.position = subscriber.taken_end.position;
             subscriber.taken_end
         } else if let Some((position, boundary)) = self.sent_of_window(&buffers.memory, id, bytes) {
-            self.subscribers.at_mut(id).position = position;
+            // At a run's end the next frame's boundary lies behind a hole: the position is there, too.
+            self.subscribers.at_mut(id).position = position.max(boundary.position);
             boundary
         } else {
             let position =
