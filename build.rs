@@ -12,6 +12,10 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={SCHEMAS}");
     println!("cargo::rerun-if-changed={RECORDED}");
+    // What only a simulation looks at: shards do not ask for features.
+    if std::env::var_os("CARGO_FEATURE_SIM").is_some() {
+        println!("cargo::rustc-cfg=uringest_sim");
+    }
     let found = schema_hash();
     let recorded = fs::read_to_string(RECORDED).unwrap_or_default();
     if recorded.trim() != found {

@@ -31,6 +31,8 @@ pub mod partition;
 pub mod proto;
 pub mod server;
 pub mod shard;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod time;
 pub mod tls;
 pub mod topic;

@@ -32,6 +32,8 @@ pub mod host;
 pub mod probe;
 #[cfg(any(test, feature = "scripted"))]
 pub mod scripted;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod socket;
 mod spans;
 #[cfg(feature = "uring")]

@@ -31,7 +31,7 @@ impl CreditPool {
     }
 
     /// Bytes granted and not given back.
-    #[cfg(test)]
+    #[cfg(any(test, uringest_sim))]
     pub(super) fn granted(&self) -> u64 {
         self.granted
     }

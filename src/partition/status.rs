@@ -41,6 +41,12 @@ pub struct ConsumerStatus {
 }
 
 impl Partition {
+    /// Every subscriber, with all that is known of it.
+    #[cfg(any(test, uringest_sim))]
+    pub fn consumers_in_full(&self) -> Vec<String> {
+        self.subscribers.iter().map(|(_, subscriber)| format!("{subscriber:?}")).collect()
+    }
+
     /// The partition as an operator sees it; `index` is its number within the topic. A subscriber without a
     /// name is shown by its home in hexadecimal, unless `subscribe` was given a name to show.
     #[must_use]

@@ -30,7 +30,7 @@ impl Partition {
 
     /// What subscribers may get: all of the log, or what is written of it.
     #[inline]
-    pub(super) fn visible(&self) -> Boundary {
+    pub(crate) fn visible(&self) -> Boundary {
         match &self.durable {
             None => self.log.end(),
             Some(durable) => durable.visible(),

@@ -24,7 +24,7 @@ impl Partition {
     }
 
     /// Bytes granted to producers and not given back.
-    #[cfg(test)]
+    #[cfg(any(test, uringest_sim))]
     pub(crate) fn granted(&self) -> u64 {
         self.credit.granted()
     }

@@ -237,7 +237,7 @@ impl ChannelTable {
     }
 
     /// The same, to look at.
-    #[cfg(test)]
+    #[cfg(any(test, uringest_sim))]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Channel> {
         self.slots.iter().filter(|channel| channel.home != Home::Nowhere)
     }

@@ -14,6 +14,8 @@
 
 mod accept;
 mod acks;
+#[cfg(any(test, uringest_sim))]
+pub mod audit;
 mod bulk;
 mod catchup;
 mod channels;
@@ -143,7 +145,7 @@ pub struct ShardSpec {
 
 /// See the module.
 pub struct Shard<I: Io> {
-    io: I,
+    pub(crate) io: I,
     id: ShardId,
     shards: u16,
     limits: ShardLimits,

@@ -215,12 +215,19 @@ impl Scripted {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), mapping.base().add(at), bytes.len()) }
     }
 
-    fn bytes(&self, span: Span) -> Vec<u8> {
+    /// What lies in memory that an operation names.
+    pub(super) fn bytes(&self, span: Span) -> &[u8] {
         let mapping = &self.regions[&span.region];
         let at = usize::try_from(span.at).expect("regions are small");
-        assert!(at + span.bytes as usize <= mapping.address_bytes(), "a sent range lies in its region");
-        // SAFETY: the range was checked; the shard gave it away with the send and does not write to it.
-        unsafe { std::slice::from_raw_parts(mapping.base().add(at), span.bytes as usize).to_vec() }
+        assert!(at + span.bytes as usize <= mapping.address_bytes(), "a range lies in its region");
+        // SAFETY: the range was checked; the shard gave it away with the operation and does not write to it while this
+        // world looks, on the same thread.
+        unsafe { std::slice::from_raw_parts(mapping.base().add(at), span.bytes as usize) }
+    }
+
+    /// The world that holds a socket, by its shared ring's region.
+    pub fn holder(&self, sock: SockId) -> Option<RegionId> {
+        self.peer(sock).held_by
     }
 
     /// Lets the kernel work: accepts, receives, polls.
@@ -321,7 +328,7 @@ impl Scripted {
         }
         let mut sent = 0;
         for span in spans {
-            let data = self.bytes(span);
+            let data = self.bytes(span).to_vec();
             let mut peer = self.own(sock);
             let take = data.len().min(peer.room);
             if take > 0 {

@@ -10,7 +10,6 @@ use crate::limits::{CREDIT_CHANNEL_BYTES, CREDIT_LEAST_BYTES};
 use crate::metrics::Counter;
 use crate::proto::header::Kind;
 use crate::shard::ShardLimits;
-use crate::shard::channels::{Channel, Home};
 use crate::topic::{Overflow, TopicKind};
 
 const MIB: u64 = 1024 * 1024;
@@ -54,35 +53,9 @@ fn producers(rig: &mut Rig, ids: std::ops::RangeInclusive<u64>) -> Vec<Producer>
     producers_on(rig, ids, 10)
 }
 
-/// What each partition has promised is what its producers hold, here and elsewhere.
+/// See the audit.
 pub(super) fn assert_credit_conserved(rig: &Rig) {
-    for shard in &rig.shards {
-        for slot in shard.topics.slots() {
-            // What is deleted grants nothing any more, and takes nothing back.
-            let owned = shard.topics.get(slot).filter(|owned| !owned.partition.is_deleted());
-            let Some(owned) = owned else { continue };
-            let here = shard
-                .channels
-                .iter()
-                .filter(|c| matches!(c.home, Home::Local { slot: at, .. } if at == slot));
-            let here: u64 = here.map(Channel::available).sum();
-            let elsewhere = shard.remote_producers.iter().filter(|(_, p)| p.used && p.slot == slot);
-            let elsewhere: u64 = elsewhere.map(|(_, producer)| producer.granted).sum();
-            assert_eq!(owned.partition.granted(), here + elsewhere, "partition {} of {}", owned.id, shard.id);
-        }
-        for channel in shard.channels.iter() {
-            let Home::Remote { shard: owner, owner_slot, partition } = channel.home else { continue };
-            let owner = &rig.shards[usize::from(owner.0)];
-            let account = owner.remote_producers.look_up(owner_slot);
-            if let Some(account) = account.filter(|p| p.used && owner.topics.slot(partition) == Some(p.slot))
-            {
-                assert!(
-                    channel.available() <= account.granted,
-                    "{channel:?} has what the owner granted: {account:?}"
-                );
-            }
-        }
-    }
+    crate::shard::audit::assert_credit_conserved(&rig.shards);
 }
 
 /// A millisecond in which everybody sends what credit allows; says whether all are done.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::access::Access;
-use crate::buf::{Buffers, Mapping, Memory, Pages, ReceiveMemory, ReceiveSpec, SendMemory};
+use crate::buf::{Buffers, Mapping, Memory, Pages, ReceiveMemory, ReceiveSpec};
 use crate::commit_log::RecoveredLog;
 use crate::ids::{PartitionId, RegionId, ShardId, SockId, TopicId};
 use crate::io::scripted::{Disk, Scripted};
@@ -17,6 +17,7 @@ use crate::mesh::{Census, MeshEnd};
 use crate::metrics::CounterPage;
 use crate::proto::control::{Hello, Open, Opened, Start, Subscribe};
 use crate::proto::header::{AckLevel, FrameHeader, Kind};
+use crate::shard::audit::assert_nothing_leaked;
 use crate::shard::messages::{Command, Message, Report};
 use crate::shard::{Listening, Shard, ShardLimits, ShardSpec, ShardTls};
 use crate::tls::record::PLAINTEXT_ROOM_BYTES;
@@ -539,33 +540,12 @@ impl Rig {
     /// What must be back at rest when no client is connected.
     pub(super) fn assert_nothing_leaked(&mut self) {
         self.run();
+        assert_nothing_leaked(&self.shards);
         for shard in &self.shards {
             let id = shard.id;
-            assert_eq!(shard.conns.open_count(), 0, "connections of {id}");
-            assert_eq!(shard.channels.open_count(), 0, "channels of {id}");
-            assert_eq!(shard.subscriptions.len(), 0, "subscriptions of {id}");
-            assert_eq!(shard.remote_producers.len(), 0, "other shards' producers of {id}");
-            assert_eq!(shard.remote_consumers.len(), 0, "other shards' consumers of {id}");
-            assert_eq!(shard.buffers.receive.in_use_bytes(), 0, "receive memory of {id}");
-            assert_eq!(shard.blocks.in_use(), 0, "control blocks of {id}");
-            assert_eq!(shard.logs.blocks.in_use_bytes(), 0, "memory for logs of {id}");
-            assert!(shard.conns.in_use().all(|conn| conn.waiting_acks == 0), "acknowledgements of {id}");
-            assert_eq!(shard.promoted, 0, "regions of {id}");
-            assert_eq!(shard.bulk_reading, None, "reads of {id}");
-            assert_eq!(shard.holders.first(), None, "partial frames of {id}");
-            assert_eq!(shard.waiting_for_topic.len(), 0, "requests of {id}");
-            assert!(shard.backlog.iter().all(|backlog| backlog.is_empty()), "messages of {id}");
             assert_eq!(shard.io.armed(), 0, "operations in flight of {id}");
             assert_eq!(shard.io.lists_in_use(), 0, "lists of spans of {id}");
-            assert_eq!(shard.census.total(), 0, "the census");
-            assert_eq!(
-                shard.sealing.memory.as_ref().map_or(0, SendMemory::in_use_bytes),
-                0,
-                "send memory of {id}"
-            );
-            assert!(shard.handshakes.is_empty() && shard.sealing.waits.is_empty(), "queues of {id}");
         }
-        assert_eq!(self.granted(), 0, "credit");
     }
 
     /// All clients go.

@@ -1,0 +1,304 @@
+//! The kernel of a simulated server: [`Scripted`] does what is asked for, and this decides when that is told, and what
+//! goes wrong on the way.
+//!
+//! State and owner: the completions that have happened and not been told, each with the time at which it is; what
+//! operations in flight read from and have written to. Time stands still but for what the world sets.
+//!
+//! Invariants, and with them what is asserted here: completions of one operation are told in order, and so is what was
+//! received into the shared ring; those of different operations in any; from the moment an operation is submitted until its completion is handed out its memory is the kernel's,
+//! so no byte under a send, and none that was received, changes before.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::scripted::Scripted;
+use super::{
+    BufId, Capabilities, Clock, Completion, Completions, FileHandle, Io, IoError, IoFatal, Op, Outcome,
+    Refused, RegionId, SockId, SocketHandle, SpanListId, Token, Wait, WakeHandle,
+};
+use crate::buf::{Mapping, Span};
+use crate::ids::FileId;
+use crate::sim::plan::{Faults, MS, US};
+use crate::sim::random::Random;
+
+/// Which shards were woken by others.
+pub type Wakes = Rc<RefCell<Vec<usize>>>;
+
+/// Sends in flight.
+const LISTS: usize = 64;
+
+/// A completion that is yet to be told.
+#[derive(Debug)]
+struct Late {
+    at_ns: u64,
+    number: u64,
+    completion: Completion,
+    /// Memory it is about, and its bytes' checksum.
+    holds: Vec<(Span, u32)>,
+    /// A send's list.
+    sent: Option<SpanListId>,
+}
+
+impl PartialEq for Late {
+    fn eq(&self, other: &Late) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Late {}
+
+impl PartialOrd for Late {
+    fn partial_cmp(&self, other: &Late) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Late {
+    fn cmp(&self, other: &Late) -> std::cmp::Ordering {
+        (self.at_ns, self.number).cmp(&(other.at_ns, other.number))
+    }
+}
+
+/// See the module.
+pub struct SimIo {
+    /// The kernel without its faults.
+    pub inner: Scripted,
+    shard: usize,
+    shared: RegionId,
+    faults: Faults,
+    random: Random,
+    late: BinaryHeap<Reverse<Late>>,
+    numbers: u64,
+    /// When the last completion of an operation is told: the next is not told before.
+    told_ns: HashMap<Token, u64>,
+    /// Likewise of everything that was received into the shared ring, which fills in order.
+    received_ns: u64,
+    /// What sends in flight read from, and the list that says so: it is the shard's again when it is told.
+    sending: HashMap<Token, (SpanListId, Vec<(Span, u32)>)>,
+    lists: Vec<Option<Vec<Span>>>,
+    /// Where a read in flight puts what it reads.
+    reading: HashMap<Token, Span>,
+    reaped: Completions,
+    wakes: Wakes,
+    /// Completions handed out.
+    pub told: u64,
+}
+
+impl SimIo {
+    /// The kernel as one shard sees it.
+    pub fn new(inner: Scripted, shard: usize, shared: RegionId, random: Random, wakes: Wakes) -> SimIo {
+        SimIo {
+            inner,
+            shard,
+            shared,
+            faults: Faults::default(),
+            random,
+            late: BinaryHeap::new(),
+            numbers: 0,
+            told_ns: HashMap::new(),
+            received_ns: 0,
+            sending: HashMap::new(),
+            lists: (0..LISTS).map(|_| None).collect(),
+            reading: HashMap::new(),
+            reaped: Completions::with_capacity(256),
+            wakes,
+            told: 0,
+        }
+    }
+
+    /// What goes wrong from now on.
+    pub fn set_faults(&mut self, faults: &Faults) {
+        self.faults = faults.clone();
+    }
+
+    /// When the next completion is to be told, if any waits.
+    #[must_use]
+    pub fn next_ns(&self) -> Option<u64> {
+        self.late.peek().map(|Reverse(late)| late.at_ns)
+    }
+
+    /// Completions that have not been told.
+    #[must_use]
+    pub fn untold(&self) -> usize {
+        self.late.len()
+    }
+
+    fn checksum(&self, span: Span) -> u32 {
+        crate::proto::checksum::crc32c(self.inner.bytes(span))
+    }
+
+    fn hold(&mut self, completion: Completion) {
+        let now_ns = self.inner.now.mono_ns;
+        let late = self.random.chance(self.faults.late);
+        let delay_ns = self.random.below(if late { 8 * MS } else { 20 * US });
+        let told_ns = self.told_ns.get(&completion.token).copied().unwrap_or(0);
+        let mut at_ns = (now_ns + delay_ns).max(told_ns);
+        if let Outcome::Received { .. } = completion.outcome {
+            at_ns = at_ns.max(self.received_ns);
+            self.received_ns = at_ns;
+        }
+        if completion.more {
+            self.told_ns.insert(completion.token, at_ns);
+        } else {
+            self.told_ns.remove(&completion.token);
+        }
+        let (mut holds, mut sent) = (Vec::new(), None);
+        match completion.outcome {
+            Outcome::Received { at, bytes, .. } => {
+                let span = Span { region: self.shared, at, bytes };
+                holds.push((span, self.checksum(span)));
+            }
+            Outcome::Read { bytes } => {
+                if let Some(into) = self.reading.remove(&completion.token) {
+                    let span = Span { bytes, ..into };
+                    holds.push((span, self.checksum(span)));
+                }
+            }
+            _ => {}
+        }
+        if !completion.more {
+            self.reading.remove(&completion.token);
+            if let Some((list, held)) = self.sending.remove(&completion.token) {
+                holds.extend(held);
+                sent = Some(list);
+            }
+        }
+        self.numbers += 1;
+        self.late.push(Reverse(Late { at_ns, number: self.numbers, completion, holds, sent }));
+    }
+
+    /// What has happened is told from some time on.
+    fn take_in(&mut self) {
+        let mut reaped = std::mem::replace(&mut self.reaped, Completions::with_capacity(0));
+        loop {
+            self.inner.reap(Wait::No, &mut reaped).expect("a scripted world goes on");
+            let all = reaped.len() < reaped.capacity();
+            for completion in reaped.drain(..) {
+                self.hold(completion);
+            }
+            if all {
+                break;
+            }
+        }
+        self.reaped = reaped;
+    }
+
+    fn tell(&mut self, late: Late, out: &mut Completions) {
+        for (span, checksum) in &late.holds {
+            assert_eq!(
+                self.checksum(*span),
+                *checksum,
+                "memory changed while it was the kernel's: {span:?} under {:?}",
+                late.completion
+            );
+        }
+        if let Some(list) = late.sent {
+            self.drop_span_list(list);
+        }
+        self.told += 1;
+        out.push(late.completion);
+    }
+}
+
+impl Io for SimIo {
+    fn submit(&mut self, op: Op, token: Token) -> Result<(), Refused> {
+        match op {
+            Op::Send { sock, spans: list } => {
+                let spans = self.lists[list.0 as usize].clone().expect("a list in use");
+                let inner = self.inner.span_list().expect("it has as many");
+                spans.iter().for_each(|&span| self.inner.push_span(inner, span));
+                let held = spans.into_iter().map(|span| (span, self.checksum(span))).collect();
+                self.sending.insert(token, (list, held));
+                return self.inner.submit(Op::Send { sock, spans: inner }, token);
+            }
+            Op::Read { into, .. } => {
+                self.reading.insert(token, into);
+            }
+            _ => {}
+        }
+        self.inner.submit(op, token)
+    }
+
+    fn reap(&mut self, _wait: Wait, out: &mut Completions) -> Result<(), IoFatal> {
+        self.take_in();
+        let most =
+            if self.random.chance(self.faults.pressure) { self.random.index(4) } else { out.capacity() };
+        let mut told = 0;
+        while out.len() < out.capacity() && told < most {
+            let due = self.late.peek().is_some_and(|Reverse(late)| late.at_ns <= self.inner.now.mono_ns);
+            if !due {
+                break;
+            }
+            let Reverse(late) = self.late.pop().expect("one is there");
+            self.tell(late, out);
+            told += 1;
+        }
+        Ok(())
+    }
+
+    fn recycle(&mut self, buffer: BufId) {
+        self.inner.recycle(buffer);
+    }
+
+    fn span_list(&mut self) -> Option<SpanListId> {
+        let free = self.lists.iter().position(Option::is_none)?;
+        self.lists[free] = Some(Vec::new());
+        Some(SpanListId(u32::try_from(free).expect("few lists")))
+    }
+
+    fn push_span(&mut self, list: SpanListId, span: Span) {
+        self.lists[list.0 as usize].as_mut().expect("a list in use").push(span);
+    }
+
+    fn drop_span_list(&mut self, list: SpanListId) {
+        self.lists[list.0 as usize] = None;
+    }
+
+    fn attach(&mut self, socket: SocketHandle) -> Result<SockId, (IoError, SocketHandle)> {
+        self.inner.attach(socket)
+    }
+
+    fn detach(&mut self, sock: SockId) -> SocketHandle {
+        self.inner.detach(sock)
+    }
+
+    fn attach_file(&mut self, file: FileHandle) -> Result<FileId, (IoError, FileHandle)> {
+        self.inner.attach_file(file)
+    }
+
+    fn detach_file(&mut self, file: FileId) -> FileHandle {
+        self.inner.detach_file(file)
+    }
+
+    fn attach_region(&mut self, id: RegionId, mapping: &Arc<Mapping>, receive: bool) {
+        self.inner.attach_region(id, mapping, receive);
+    }
+
+    fn detach_region(&mut self, id: RegionId) {
+        self.inner.detach_region(id);
+    }
+
+    fn clock(&mut self) -> Clock {
+        self.inner.now
+    }
+
+    fn wake_handle(&self) -> WakeHandle {
+        let shard = i32::try_from(self.shard).expect("few shards");
+        WakeHandle { event: None, ring_fd: shard }
+    }
+
+    fn wake(&mut self, peer: &WakeHandle) {
+        self.wakes.borrow_mut().push(usize::try_from(peer.ring_fd).expect("a shard's number"));
+    }
+
+    fn overflows(&self) -> u64 {
+        0
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        self.inner.capabilities()
+    }
+}

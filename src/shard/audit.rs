@@ -1,0 +1,119 @@
+//! What must hold of shards between any two ticks, and when no client is left: for worlds that are stepped.
+
+use super::Shard;
+use super::channels::{Channel, Home};
+use crate::buf::SendMemory;
+use crate::ids::PartitionId;
+use crate::io::Io;
+
+impl<I: Io> Shard<I> {
+    /// The offset behind the last record that consumers of a partition of this shard may have.
+    pub fn visible_end(&self, partition: PartitionId) -> u64 {
+        let owned = self.topics.slot(partition).and_then(|slot| self.topics.get(slot));
+        owned.map_or(0, |owned| owned.partition.visible().offset)
+    }
+}
+
+/// What each partition has promised is what its producers hold, here and elsewhere.
+///
+/// # Panics
+/// When it is not.
+pub fn assert_credit_conserved<I: Io>(shards: &[Shard<I>]) {
+    for shard in shards {
+        for slot in shard.topics.slots() {
+            // What is deleted grants nothing any more, and takes nothing back.
+            let owned = shard.topics.get(slot).filter(|owned| !owned.partition.is_deleted());
+            let Some(owned) = owned else { continue };
+            let here = shard
+                .channels
+                .iter()
+                .filter(|c| matches!(c.home, Home::Local { slot: at, .. } if at == slot));
+            let here: u64 = here.map(Channel::available).sum();
+            let elsewhere = shard.remote_producers.iter().filter(|(_, p)| p.used && p.slot == slot);
+            let elsewhere: u64 = elsewhere.map(|(_, producer)| producer.granted).sum();
+            assert_eq!(owned.partition.granted(), here + elsewhere, "partition {} of {}", owned.id, shard.id);
+        }
+        for channel in shard.channels.iter() {
+            let Home::Remote { shard: owner, owner_slot, partition } = channel.home else { continue };
+            let owner = &shards[usize::from(owner.0)];
+            let account = owner.remote_producers.look_up(owner_slot);
+            if let Some(account) = account.filter(|p| p.used && owner.topics.slot(partition) == Some(p.slot))
+            {
+                assert!(
+                    channel.available() <= account.granted,
+                    "{channel:?} has what the owner granted: {account:?}"
+                );
+            }
+        }
+    }
+}
+
+/// What must be back at rest when no client is connected.
+///
+/// # Panics
+/// When something is not.
+pub fn assert_nothing_leaked<I: Io>(shards: &[Shard<I>]) {
+    for shard in shards {
+        let id = shard.id;
+        assert_eq!(shard.conns.open_count(), 0, "connections of {id}");
+        assert_eq!(shard.channels.open_count(), 0, "channels of {id}");
+        assert_eq!(shard.subscriptions.len(), 0, "subscriptions of {id}");
+        assert_eq!(shard.remote_producers.len(), 0, "other shards' producers of {id}");
+        assert_eq!(shard.remote_consumers.len(), 0, "other shards' consumers of {id}");
+        assert_eq!(shard.buffers.receive.in_use_bytes(), 0, "receive memory of {id}");
+        assert_eq!(shard.blocks.in_use(), 0, "control blocks of {id}");
+        assert_eq!(shard.logs.blocks.in_use_bytes(), 0, "memory for logs of {id}");
+        assert!(shard.conns.in_use().all(|conn| conn.waiting_acks == 0), "acknowledgements of {id}");
+        assert_eq!(shard.promoted, 0, "regions of {id}");
+        assert_eq!(shard.bulk_reading, None, "reads of {id}");
+        assert_eq!(shard.holders.first(), None, "partial frames of {id}");
+        assert_eq!(shard.waiting_for_topic.len(), 0, "requests of {id}");
+        assert!(shard.backlog.iter().all(|backlog| backlog.is_empty()), "messages of {id}");
+        assert_eq!(shard.census.total(), 0, "the census");
+        let sealed = shard.sealing.memory.as_ref().map_or(0, SendMemory::in_use_bytes);
+        assert_eq!(sealed, 0, "send memory of {id}");
+        assert!(shard.handshakes.is_empty() && shard.sealing.waits.is_empty(), "queues of {id}");
+        let granted = shard.topics.slots().filter_map(|slot| shard.topics.get(slot));
+        assert_eq!(granted.map(|owned| owned.partition.granted()).sum::<u64>(), 0, "credit of {id}");
+    }
+}
+
+/// What keeps a shard from resting, for whoever wants to know.
+pub fn restless<I: Io>(shard: &mut Shard<I>) -> String {
+    let dirty: Vec<String> = shard
+        .dirty_conns
+        .iter()
+        .map(|&id| {
+            let conn = &shard.conns[id];
+            format!("{id:?} {:?} blocked {} sending {}", conn.phase, conn.blocked, conn.ops)
+        })
+        .collect();
+    let since_ns = shard.clock.mono_ns.saturating_sub(shard.last_message_ns);
+    let rests = shard.mesh.about_to_sleep();
+    shard.mesh.awake();
+    let backlog: Vec<usize> = shard.backlog.iter().map(|of| of.len()).collect();
+    format!(
+        "busy {}, dirty {dirty:?}, a message {since_ns} ns ago, mesh rests {rests}, backlog {backlog:?}",
+        shard.busy
+    )
+}
+
+/// What is known of a partition's consumers, for whoever wonders why one does not get on.
+pub fn consumers<I: Io>(shards: &[Shard<I>], partition: PartitionId) -> String {
+    let mut said = String::new();
+    for shard in shards {
+        if let Some(owned) = shard.topics.slot(partition).and_then(|slot| shard.topics.get(slot)) {
+            said += &format!(
+                "{} {:?} in the logs' memory {}, readers {:?}",
+                shard.id,
+                owned.partition.consumers_in_full(),
+                shard.logs.blocks.in_use_bytes(),
+                shard.logs.readers,
+            );
+        }
+        for (_, entry) in shard.subscriptions.iter().filter(|(_, entry)| entry.partition == partition) {
+            said += &format!("; on {} {entry:?}", shard.id);
+        }
+    }
+    said
+}

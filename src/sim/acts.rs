@@ -1,0 +1,91 @@
+//! What is done to a run and when: a list that its seed makes, and that a failing run is made smaller by.
+
+use super::plan::{ACT_KINDS, MS, Plan, S, US};
+use super::random::Random;
+
+/// How a connection ends that nobody has asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Both sides are told, whatever was on the way is lost.
+    Reset,
+    /// The client goes without a word: the server is not told.
+    HalfOpen,
+    /// The client's end is said behind a part of what was on the way.
+    MidFrame,
+}
+
+/// See the module. Clients, topics and shards are named by their index.
+#[allow(missing_docs)] // fields are named for what they are
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// A producer takes so many records of so many bytes.
+    Publish { producer: usize, records: u32, bytes: u32 },
+    /// A consumer reads nothing for so long.
+    Stall { consumer: usize, ns: u64 },
+    /// A client's connection ends.
+    Disconnect { client: usize, cut: Cut },
+    /// No byte passes between a client and the server for so long.
+    Partition { client: usize, ns: u64 },
+    /// A shard does not run for so long.
+    PauseShard { shard: usize, ns: u64 },
+    /// The wall clock jumps, forwards or back.
+    Jump { ms: i64 },
+    /// A topic pauses, or goes on.
+    PauseTopic { topic: usize, paused: bool },
+    /// A partition's segment is closed.
+    Roll { topic: usize, partition: usize },
+    /// The disk is full for so long.
+    DiskFull { ns: u64 },
+    /// The process ends without a word, and comes back after so long. `power`: with all that was not durable in doubt.
+    Crash { power: bool, down_ns: u64 },
+}
+
+/// An act and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timed {
+    /// Virtual nanoseconds from the beginning.
+    pub at_ns: u64,
+    /// What.
+    pub act: Act,
+}
+
+/// The acts of a run, in order.
+#[must_use]
+pub fn of(plan: &Plan, seed: u64) -> Vec<Timed> {
+    let random = &mut Random::new(seed ^ 0xac75);
+    let mut acts: Vec<Timed> = (0..plan.acts)
+        .map(|_| Timed { at_ns: random.below(plan.duration_ns), act: one(plan, random) })
+        .collect();
+    acts.sort_by_key(|timed| timed.at_ns);
+    acts
+}
+
+fn one(plan: &Plan, random: &mut Random) -> Act {
+    let kind = random.index(3 * ACT_KINDS);
+    if plan.acts_on.get(kind).copied() != Some(true) {
+        return Act::Publish {
+            producer: random.index(plan.producers.len()),
+            records: u32::try_from(random.range(1, 60)).expect("few"),
+            bytes: u32::try_from(random.pick(&[0, 20, 200, 2_000, 20_000])).expect("few"),
+        };
+    }
+    let topic = random.index(plan.topics.len());
+    let client = random.index(plan.producers.len() + plan.consumers.len());
+    match kind {
+        0 => Act::Stall { consumer: random.index(plan.consumers.len()), ns: random.below(3 * S) },
+        1 => {
+            let cut = random.pick(&[Cut::Reset, Cut::HalfOpen, Cut::MidFrame]);
+            Act::Disconnect { client, cut }
+        }
+        2 => Act::Partition { client, ns: random.below(5 * S) },
+        3 => Act::PauseShard {
+            shard: random.index(plan.shards.into()),
+            ns: random.pick(&[100 * US, 5 * MS, 700 * MS, 3 * S]),
+        },
+        4 => Act::Jump { ms: i64::try_from(random.below(20_000)).expect("small") - 10_000 },
+        5 => Act::PauseTopic { topic, paused: random.chance(500) },
+        6 => Act::Roll { topic, partition: random.index(plan.topics[topic].shards.len()) },
+        7 => Act::DiskFull { ns: random.below(2 * S) },
+        _ => Act::Crash { power: random.chance(500), down_ns: random.below(2 * S) },
+    }
+}

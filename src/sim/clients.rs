@@ -1,0 +1,280 @@
+//! The clients: the cores that applications use, on virtual time, with an application that numbers its records and notes
+//! what it is told.
+
+use crate::client::core::{
+    ConnectionConfig, ConsumerConfig, ConsumerCore, ConsumerEvent, Core, FrameReader, ProducerConfig,
+    ProducerCore, ProducerEvent, Record, SendError, Sent, WindowPolicy,
+};
+use crate::proto::control::Start;
+
+use super::oracle::{Name, Oracle, Place};
+use super::plan::{ConsumerPlan, Plan, ProducerPlan};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Nobody gives up within a run.
+const RETRY_FOR: Duration = Duration::from_secs(100_000);
+
+/// What a client is.
+pub enum Role {
+    /// It publishes.
+    Producer(Producer),
+    /// It subscribes.
+    Consumer(Consumer),
+}
+
+/// One that publishes.
+pub struct Producer {
+    /// The client's core.
+    pub core: ProducerCore,
+    /// Index of its topic.
+    topic: usize,
+    number: u32,
+    next: u64,
+    /// Records that the core has not taken yet: so many of so many bytes.
+    waiting: Vec<(u32, u32)>,
+}
+
+/// One that subscribes.
+pub struct Consumer {
+    /// The client's core.
+    pub core: ConsumerCore,
+    topic: usize,
+    expected: BTreeMap<u32, u64>,
+    /// Behind the last record that was delivered.
+    seen: BTreeMap<u32, u64>,
+    commits: bool,
+    /// It keeps what it is given, for the audit.
+    pub kept: Option<BTreeMap<u32, Vec<(u64, Name)>>>,
+    taken: u64,
+}
+
+/// A client and what it reads with.
+pub struct Client {
+    /// See [`Role`].
+    pub role: Role,
+    /// Frames of what has arrived.
+    pub reader: FrameReader,
+    /// Its connection, by its index.
+    pub conn: Option<usize>,
+    /// Reads nothing before this time.
+    pub stalled_ns: u64,
+    /// When it is to run next.
+    pub due_ns: u64,
+}
+
+fn connection(name: &str) -> ConnectionConfig {
+    ConnectionConfig { retry_for: RETRY_FOR, client: name.to_owned(), ..ConnectionConfig::default() }
+}
+
+impl Client {
+    fn new(role: Role) -> Client {
+        Client { role, reader: FrameReader::new(usize::MAX), conn: None, stalled_ns: 0, due_ns: 0 }
+    }
+
+    /// One that publishes as planned.
+    pub fn producer(plan: &Plan, number: usize, seed: u64) -> Client {
+        let ProducerPlan { topic, level, batch_bytes, inflight, ack_every } = plan.producers[number];
+        let config = ProducerConfig {
+            connection: connection("producer"),
+            batch_bytes,
+            linger: Duration::from_millis(1),
+            inflight_batches: inflight,
+            buffer_bytes: 256 * 1024,
+            window: WindowPolicy::Fail,
+            ack_level: Some(level),
+            ack_every_batches: ack_every,
+            ..ProducerConfig::new(plan.topics[topic].name.clone())
+        };
+        let core = ProducerCore::new(config, seed).expect("a good configuration");
+        let number = u32::try_from(number).expect("few");
+        Client::new(Role::Producer(Producer { core, topic, number, next: 0, waiting: Vec::new() }))
+    }
+
+    /// One that subscribes as planned.
+    pub fn consumer(plan: &Plan, of: &ConsumerPlan, seed: u64) -> Client {
+        let start = if of.from_earliest { Start::Earliest } else { Start::Latest };
+        Client::subscriber(plan, of, start, seed, false)
+    }
+
+    /// One that reads all of a topic, for the audit.
+    pub fn auditor(plan: &Plan, topic: usize, seed: u64) -> Client {
+        let of = ConsumerPlan { topic, from_earliest: true, credit_bytes: 1 << 20, commits: false };
+        Client::subscriber(plan, &of, Start::Earliest, seed, true)
+    }
+
+    fn subscriber(plan: &Plan, of: &ConsumerPlan, start: Start, seed: u64, keeps: bool) -> Client {
+        let config = ConsumerConfig {
+            connection: connection("consumer"),
+            start,
+            name: if of.commits { format!("c{seed}") } else { String::new() },
+            credit_bytes: of.credit_bytes,
+            ..ConsumerConfig::new(plan.topics[of.topic].name.clone())
+        };
+        let core = ConsumerCore::new(config, seed).expect("a good configuration");
+        Client::new(Role::Consumer(Consumer {
+            core,
+            topic: of.topic,
+            expected: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            commits: of.commits,
+            kept: keeps.then(BTreeMap::new),
+            taken: 0,
+        }))
+    }
+
+    /// The core, whichever it is.
+    pub fn core(&mut self) -> &mut dyn Core {
+        match &mut self.role {
+            Role::Producer(producer) => &mut producer.core,
+            Role::Consumer(consumer) => &mut consumer.core,
+        }
+    }
+
+    /// The application's part: publishes what waits, and hears what the core has to tell.
+    pub fn act(&mut self, oracle: &mut Oracle, now_ns: u64) {
+        match &mut self.role {
+            Role::Producer(producer) => producer.act(oracle, now_ns),
+            Role::Consumer(consumer) => consumer.act(oracle),
+        }
+    }
+}
+
+/// A record: who published it, its number, and as many bytes more as it should have.
+fn payload(producer: u32, number: u64, bytes: u32) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(12 + bytes as usize);
+    payload.extend_from_slice(&producer.to_le_bytes());
+    payload.extend_from_slice(&number.to_le_bytes());
+    payload.resize(12 + bytes as usize, u8::try_from(number % 251).expect("small"));
+    payload
+}
+
+fn name_of(payload: &[u8]) -> (u32, u64) {
+    let (producer, rest) = payload.split_first_chunk().expect("a record of ours");
+    let (number, filling) = rest.split_first_chunk().expect("a record of ours");
+    let number = u64::from_le_bytes(*number);
+    assert!(filling.iter().all(|byte| u64::from(*byte) == number % 251), "a record is as it was published");
+    (u32::from_le_bytes(*producer), number)
+}
+
+impl Producer {
+    /// So many more records.
+    pub fn publish(&mut self, records: u32, bytes: u32) {
+        self.waiting.push((records, bytes));
+    }
+
+    /// Whether all that it was to publish is published and answered.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.core.is_idle()
+    }
+
+    fn act(&mut self, oracle: &mut Oracle, now_ns: u64) {
+        let mut waiting = std::mem::take(&mut self.waiting).into_iter();
+        for (mut records, bytes) in waiting.by_ref() {
+            while records > 0 && self.take(oracle, bytes, now_ns) {
+                records -= 1;
+            }
+            if records > 0 {
+                self.waiting.push((records, bytes));
+                break;
+            }
+        }
+        self.waiting.extend(waiting);
+        while let Some(event) = self.core.poll_event() {
+            self.hear(oracle, event);
+        }
+    }
+
+    fn take(&mut self, oracle: &mut Oracle, bytes: u32, now_ns: u64) -> bool {
+        let payload = payload(self.number, self.next, bytes);
+        match self.core.send(&Record::new(&payload), now_ns) {
+            Ok(Sent::Taken(ticket)) => {
+                oracle.took(self.number, (self.topic, ticket.partition), ticket.record, self.next);
+                self.next += 1;
+                true
+            }
+            Ok(Sent::Dropped) => panic!("nothing is dropped by this policy"),
+            Err(SendError::Full | SendError::NotReady) => false,
+            Err(error) => panic!("a record of {bytes} bytes: {error:?}"),
+        }
+    }
+
+    fn hear(&mut self, oracle: &mut Oracle, event: ProducerEvent) {
+        let place = |partition| -> Place { (self.topic, partition) };
+        match event {
+            ProducerEvent::Acked { partition, records, level, .. } => {
+                assert!(
+                    Some(level) >= self.core.config().ack_level,
+                    "an acknowledgement promises what was asked for, or more"
+                );
+                oracle.acked(self.number, place(partition), records, level);
+            }
+            ProducerEvent::Refused { partition, records, code, detail } => {
+                panic!("records {records:?} on {partition} are refused for good: {code} {detail}")
+            }
+            ProducerEvent::Renumbered { partition, .. } | ProducerEvent::CameBackBehind { partition, .. } => {
+                oracle.may_come_twice(self.number, place(partition));
+            }
+            ProducerEvent::Ready { .. }
+            | ProducerEvent::Deferred { .. }
+            | ProducerEvent::Connected
+            | ProducerEvent::Disconnected { .. } => {}
+        }
+    }
+}
+
+impl Consumer {
+    fn act(&mut self, oracle: &mut Oracle) {
+        while let Some(event) = self.core.poll_event() {
+            match event {
+                ConsumerEvent::Batch(delivery) => {
+                    let partition = delivery.partition();
+                    let next = self.expected.entry(partition).or_insert(delivery.first_offset());
+                    assert_eq!(*next, delivery.first_offset(), "each record once, in order, on {partition}");
+                    *next = delivery.next_offset();
+                    self.seen.insert(partition, *next);
+                    for record in delivery.records() {
+                        let name = name_of(record.payload);
+                        oracle.read((self.topic, partition), record.offset, name);
+                        if let Some(kept) = &mut self.kept {
+                            kept.entry(partition).or_default().push((record.offset, name));
+                        }
+                        self.taken += 1;
+                    }
+                    let next = delivery.next_offset();
+                    if self.commits && self.taken.is_multiple_of(7) {
+                        self.core.commit(partition, next).expect("it has a name");
+                    }
+                }
+                ConsumerEvent::Gap { partition, from, records, .. } => {
+                    let next = self.expected.entry(partition).or_insert(from);
+                    // What is gone before a subscription's start is told behind its start.
+                    assert!(
+                        *next == from || *next == from + records,
+                        "a gap begins where the last record ended, on {partition}: {next}, {from} + {records}"
+                    );
+                    *next = from + records;
+                }
+                ConsumerEvent::Subscribed { partition, start_offset, .. } => {
+                    let next = self.expected.entry(partition).or_insert(start_offset);
+                    // What was appended and not visible may be gone; what was delivered only for a reason.
+                    let seen = self.seen.get(&partition).copied().unwrap_or(0);
+                    if start_offset < seen {
+                        oracle.rewound((self.topic, partition), seen);
+                        self.seen.insert(partition, start_offset);
+                    }
+                    *next = start_offset.min(*next);
+                }
+                ConsumerEvent::NoSuchTopic
+                | ConsumerEvent::Committed { .. }
+                | ConsumerEvent::Connected
+                | ConsumerEvent::Disconnected { .. } => {}
+            }
+        }
+    }
+
+    /// The topic it reads.
+    pub fn topic(&self) -> usize {
+        self.topic
+    }
+}

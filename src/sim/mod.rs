@@ -1,0 +1,143 @@
+//! A whole server and its clients on virtual time, in one thread: shards as they are, the clients' cores as they are, and
+//! around them a network, a kernel, a disk and a clock that go wrong as a seed decides.
+//!
+//! A run is decided by its seed: [`plan`] says what there is and what goes wrong how often, [`acts`] what is done when,
+//! [`world`] lets it happen, [`oracle`] holds what is seen against what was promised.
+
+pub mod acts;
+pub mod plan;
+pub mod random;
+
+mod clients;
+mod journal;
+mod net;
+mod oracle;
+mod server;
+mod shelf;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use server::Mappings;
+
+use acts::Timed;
+use plan::Plan;
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Of everything that happened, in order.
+    pub hash: u64,
+    /// Events.
+    pub events: u64,
+    /// Completions that shards were told.
+    pub completions: u64,
+    /// Records that were acknowledged.
+    pub acknowledged: u64,
+    /// Records that consumers were given.
+    pub delivered: u64,
+    /// Virtual time that passed, ns.
+    pub virtual_ns: u64,
+}
+
+impl Outcome {
+    /// What was done to and by the server: records taken and acknowledged, records delivered, and operations of the
+    /// kernel that were told.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.acknowledged + self.delivered + self.completions
+    }
+}
+
+/// What was not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The line of the source that noticed.
+    pub at: String,
+    /// In words.
+    pub what: String,
+}
+
+impl Failure {
+    /// Two runs of a seed were not the same.
+    #[must_use]
+    pub fn other(once: &Outcome, again: &Outcome) -> Failure {
+        Failure { at: "the second run".to_owned(), what: format!("it was another: {once:?}, then {again:?}") }
+    }
+}
+
+thread_local! {
+    /// Where the last panic of this thread was.
+    static PANICKED_AT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Panics of simulated worlds are told as failures, and not printed by themselves.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let at = info.location().map(|at| format!("{}:{}", at.file(), at.line()));
+        PANICKED_AT.with(|last| *last.borrow_mut() = at.unwrap_or_default());
+    }));
+}
+
+/// One run with the acts that its seed makes.
+///
+/// # Errors
+/// What was not as it must be.
+pub fn run(seed: u64, mappings: &Mappings, printed: bool) -> Result<Outcome, Failure> {
+    let plan = Plan::new(seed);
+    let acts = acts::of(&plan, seed);
+    run_acts(seed, acts, mappings, printed)
+}
+
+/// One run with these acts in place of those.
+///
+/// # Errors
+/// What was not as it must be.
+pub fn run_acts(seed: u64, acts: Vec<Timed>, mappings: &Mappings, printed: bool) -> Result<Outcome, Failure> {
+    let plan = Plan::new(seed);
+    if printed {
+        println!("{plan:#?}");
+    }
+    let run = || {
+        let mut world = world::World::new(plan, acts, mappings, seed, printed);
+        world.run();
+        world.outcome()
+    };
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        Failure { at: PANICKED_AT.with(|last| last.borrow().clone()), what: text.unwrap_or_default() }
+    })
+}
+
+/// A shorter list of a seed's acts that fails in the same place: parts of it are left out, smaller and smaller ones, as
+/// long as it does. `progress` hears how many are left.
+pub fn shrink(
+    seed: u64,
+    failure: &Failure,
+    mappings: &Mappings,
+    progress: &mut dyn FnMut(usize),
+) -> Vec<Timed> {
+    let mut acts = acts::of(&Plan::new(seed), seed);
+    let mut part = acts.len().div_ceil(2);
+    while part > 0 {
+        let mut at = 0;
+        while at < acts.len() {
+            let mut fewer = acts.clone();
+            fewer.drain(at..(at + part).min(acts.len()));
+            let fails = run_acts(seed, fewer.clone(), mappings, false);
+            if fails.is_err_and(|other| other.at == failure.at) {
+                acts = fewer;
+                progress(acts.len());
+            } else {
+                at += part;
+            }
+        }
+        part /= 2;
+    }
+    acts
+}

@@ -1,0 +1,126 @@
+//! What was promised, and what has been seen: every record that is published carries who published it and its number, and
+//! each is followed from the producer's hand through acknowledgements to every consumer.
+//!
+//! The rules:
+//! 1. A partition's offset holds the same record for whoever reads it, in one life of the server and, of a log, in all
+//!    (but for what was visible and not durable when the power went).
+//! 2. Of one producer on one partition, numbers only rise along the offsets; only where the client was told that batches
+//!    may be there twice, or the server lost what it had only received, does a number come again.
+//! 3. A consumer gets each offset once, in order, or is told of the gap.
+//! 4. What was acknowledged at a level is there at the end if nothing has happened that the level is not good for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::proto::header::AckLevel;
+
+/// A record's name: its producer and its number there.
+pub type Name = (u32, u64);
+
+/// A partition: the topic's index, and the number in it.
+pub type Place = (usize, u32);
+
+/// What is known of one partition.
+#[derive(Debug, Default)]
+struct Known {
+    /// The record at each offset, as somebody has read it.
+    seen: BTreeMap<u64, Name>,
+}
+
+/// What is known of one producer on one partition.
+#[derive(Debug, Default)]
+struct Published {
+    /// By ticket: the record's number.
+    tickets: Vec<u64>,
+    /// Of the tickets that were acknowledged: at which level.
+    acked: BTreeMap<u64, AckLevel>,
+    /// Tickets from here on may have come twice, or may be missing, for reasons that were told.
+    told_twice: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    known: BTreeMap<Place, Known>,
+    published: BTreeMap<(u32, Place), Published>,
+    /// Acknowledged tickets that a crash may have taken: what its level was not good for.
+    excused: BTreeSet<(u32, Place, u64)>,
+    /// Partitions that may have lost what consumers had seen.
+    forgotten: BTreeSet<Place>,
+    /// Records that consumers were given.
+    pub delivered: u64,
+    /// Records that were acknowledged.
+    pub acknowledged: u64,
+}
+
+impl Oracle {
+    /// A producer's record has got its ticket.
+    pub fn took(&mut self, producer: u32, place: Place, ticket: u64, number: u64) {
+        let published = self.published.entry((producer, place)).or_default();
+        assert_eq!(published.tickets.len() as u64, ticket, "tickets of {producer} on {place:?} are in order");
+        published.tickets.push(number);
+    }
+
+    /// A range of tickets is acknowledged.
+    pub fn acked(&mut self, producer: u32, place: Place, tickets: std::ops::Range<u64>, level: AckLevel) {
+        let published = self.published.entry((producer, place)).or_default();
+        self.acknowledged += tickets.end - tickets.start;
+        for ticket in tickets {
+            published.acked.insert(ticket, level);
+        }
+    }
+
+    /// The client was told that what is unacknowledged may come twice.
+    pub fn may_come_twice(&mut self, producer: u32, place: Place) {
+        self.published.entry((producer, place)).or_default().told_twice = true;
+    }
+
+    /// The process has ended without a word. `survives` says which levels of a topic's acknowledgements outlive that.
+    pub fn crashed(&mut self, survives: impl Fn(usize, AckLevel) -> bool, forgotten: impl Fn(Place) -> bool) {
+        for ((producer, place), published) in &mut self.published {
+            let lost = published.acked.iter().filter(|(_, level)| !survives(place.0, **level));
+            self.excused.extend(lost.map(|(&ticket, _)| (*producer, *place, ticket)));
+        }
+        let lost: Vec<Place> = self.known.keys().copied().filter(|place| forgotten(*place)).collect();
+        self.known.retain(|place, _| !forgotten(*place));
+        self.forgotten.extend(lost);
+    }
+
+    /// A consumer's partition ends before what it has seen of it.
+    pub fn rewound(&self, place: Place, seen: u64) {
+        assert!(self.forgotten.contains(&place), "{place:?} ends before offset {seen}, which was delivered");
+    }
+
+    /// Somebody has read a record.
+    pub fn read(&mut self, place: Place, offset: u64, name: Name) {
+        self.delivered += 1;
+        let known = self.known.entry(place).or_default();
+        let before = *known.seen.entry(offset).or_insert(name);
+        assert_eq!(before, name, "{place:?} has the same record at offset {offset} for everybody");
+    }
+
+    /// Everything a log's partition holds, in order of offsets, read by one who was given all of it.
+    pub fn audit(&self, place: Place, records: &[(u64, Name)]) {
+        let mut last: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut there: BTreeSet<Name> = BTreeSet::new();
+        for &(offset, (producer, number)) in records {
+            let published = self.published.get(&(producer, place));
+            let published = published
+                .unwrap_or_else(|| panic!("{place:?} {offset}: nobody published {producer}/{number}"));
+            let again = last.insert(producer, number).is_some_and(|last| last >= number);
+            let fresh = there.insert((producer, number));
+            assert!(
+                fresh && !again || published.told_twice,
+                "{place:?} {offset}: record {number} of producer {producer} is there twice or out of order"
+            );
+        }
+        for ((producer, of), published) in self.published.iter().filter(|((_, of), _)| *of == place) {
+            for (ticket, level) in &published.acked {
+                let number = published.tickets[usize::try_from(*ticket).expect("few")];
+                assert!(
+                    there.contains(&(*producer, number)) || self.excused.contains(&(*producer, *of, *ticket)),
+                    "{place:?}: record {number} of producer {producer} was acknowledged as {level:?} and is lost"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What a seed decides before a run begins: the server's size, the topics, the clients, and which faults there are and how
+//! often. Each fault is on or off by itself, so that most runs meet some of them often and others never.
+
+use super::random::Random;
+use crate::proto::header::AckLevel;
+use crate::topic::{Overflow, TopicKind};
+
+/// Nanoseconds of a microsecond, a millisecond, a second.
+pub const US: u64 = 1_000;
+/// See [`US`].
+pub const MS: u64 = 1_000 * US;
+/// See [`US`].
+pub const S: u64 = 1_000 * MS;
+
+/// Kinds of acts, publishing aside.
+pub const ACT_KINDS: usize = 9;
+
+/// A topic.
+#[derive(Debug, Clone)]
+pub struct TopicPlan {
+    /// What clients call it.
+    pub name: String,
+    /// Its kind.
+    pub kind: TopicKind,
+    /// What happens when the ring is full.
+    pub overflow: Overflow,
+    /// Of a log.
+    pub durability: AckLevel,
+    /// The owner of each partition.
+    pub shards: Vec<u16>,
+}
+
+/// A client that publishes.
+#[derive(Debug, Clone)]
+pub struct ProducerPlan {
+    /// Index of its topic.
+    pub topic: usize,
+    /// What it asks acknowledgements to promise.
+    pub level: AckLevel,
+    /// Bytes of its batches.
+    pub batch_bytes: usize,
+    /// Batches on the way.
+    pub inflight: u32,
+    /// Batches an acknowledgement stands for.
+    pub ack_every: u32,
+}
+
+/// A client that subscribes.
+#[derive(Debug, Clone)]
+pub struct ConsumerPlan {
+    /// Index of its topic.
+    pub topic: usize,
+    /// From the first record there is; else from the latest.
+    pub from_earliest: bool,
+    /// Bytes of credit.
+    pub credit_bytes: u64,
+    /// It commits what it has seen now and then, under a name of its own.
+    pub commits: bool,
+}
+
+/// How often what goes wrong, of a thousand chances each, and how long things take.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// A completion is told milliseconds late.
+    pub late: u32,
+    /// A reap hands out less than there is.
+    pub pressure: u32,
+    /// A connection's receives give few bytes at a time.
+    pub short_receives: u32,
+    /// A connection's socket takes few bytes at a time.
+    pub small_sends: u32,
+    /// A segment on the wire is delayed by up to `slow_ns`.
+    pub slow: u32,
+    /// See `slow`.
+    pub slow_ns: u64,
+    /// A file operation takes up to 50 ms.
+    pub disk_slow: u32,
+    /// A write gets less far than it should, a read gives less.
+    pub disk_short: u32,
+    /// A write finds no room.
+    pub disk_no_space: u32,
+    /// A write fails for good.
+    pub disk_write_fails: u32,
+    /// A sync fails, and what it was to write is lost.
+    pub disk_sync_fails: u32,
+    /// A read fails.
+    pub disk_read_fails: u32,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Shards of the server.
+    pub shards: u16,
+    /// Messages that a ring of the mesh holds.
+    pub mesh: usize,
+    /// Topics.
+    pub topics: Vec<TopicPlan>,
+    /// Producers.
+    pub producers: Vec<ProducerPlan>,
+    /// Consumers.
+    pub consumers: Vec<ConsumerPlan>,
+    /// Until faults stop.
+    pub duration_ns: u64,
+    /// Things that are done in that time.
+    pub acts: usize,
+    /// Kinds of acts that this run knows, beside publishing.
+    pub acts_on: Vec<bool>,
+    /// See [`Faults`].
+    pub faults: Faults,
+}
+
+const KINDS: [(TopicKind, Overflow); 6] = [
+    (TopicKind::Log, Overflow::Block),
+    (TopicKind::Log, Overflow::Block),
+    (TopicKind::Memory, Overflow::Block),
+    (TopicKind::Memory, Overflow::DropOldest),
+    (TopicKind::Live, Overflow::Block),
+    (TopicKind::Live, Overflow::DropOldest),
+];
+
+impl Plan {
+    /// What this seed decides.
+    #[must_use]
+    pub fn new(seed: u64) -> Plan {
+        let random = &mut Random::new(seed);
+        let shards = u16::try_from(random.range(1, 3)).expect("few");
+        let topics: Vec<_> = (0..random.range(1, 3)).map(|number| topic(random, number, shards)).collect();
+        let producers = (0..random.range(1, 6)).map(|_| producer(random, &topics)).collect();
+        let consumers = (0..random.range(1, 6))
+            .map(|_| ConsumerPlan {
+                topic: random.index(topics.len()),
+                from_earliest: random.chance(600),
+                credit_bytes: random.pick(&[4 * 1024, 64 * 1024, 1 << 20]),
+                commits: random.chance(400),
+            })
+            .collect();
+        Plan {
+            shards,
+            mesh: random.pick(&[8, 64, 256]),
+            topics,
+            producers,
+            consumers,
+            duration_ns: random.range(1, 20) * S,
+            acts: usize::try_from(random.range(50, 600)).expect("few"),
+            acts_on: (0..ACT_KINDS).map(|_| random.chance(450)).collect(),
+            faults: faults(random),
+        }
+    }
+}
+
+fn topic(random: &mut Random, number: u64, shards: u16) -> TopicPlan {
+    let (kind, overflow) = random.pick(&KINDS);
+    let durability = match kind {
+        TopicKind::Log => random.pick(&[AckLevel::Received, AckLevel::Written, AckLevel::Durable]),
+        _ => AckLevel::Received,
+    };
+    let shard = |random: &mut Random| u16::try_from(random.below(u64::from(shards))).expect("few");
+    let shards = (0..random.range(1, 3)).map(|_| shard(random)).collect();
+    TopicPlan { name: format!("t{number}"), kind, overflow, durability, shards }
+}
+
+fn producer(random: &mut Random, topics: &[TopicPlan]) -> ProducerPlan {
+    let topic = random.index(topics.len());
+    let level = match topics[topic].kind {
+        TopicKind::Log => random.pick(&[AckLevel::Received, AckLevel::Written, AckLevel::Durable]),
+        _ => AckLevel::Received,
+    };
+    ProducerPlan {
+        topic,
+        level: level.max(topics[topic].durability),
+        batch_bytes: random.pick(&[300, 2_000, 16_000, 60_000]),
+        inflight: u32::try_from(random.pick(&[1u64, 4, 64])).expect("few"),
+        ack_every: u32::try_from(random.range(1, 5)).expect("few"),
+    }
+}
+
+fn faults(random: &mut Random) -> Faults {
+    let mut often = |most: u64| {
+        let on = random.chance(400);
+        if on { u32::try_from(random.range(1, most)).expect("a few in a thousand") } else { 0 }
+    };
+    Faults {
+        late: often(200),
+        pressure: often(300),
+        short_receives: often(800),
+        small_sends: often(800),
+        slow: often(300),
+        slow_ns: u64::from(often(1_000)) * MS,
+        disk_slow: often(300),
+        disk_short: often(200),
+        disk_no_space: often(100),
+        disk_write_fails: often(6),
+        disk_sync_fails: often(6),
+        disk_read_fails: often(100),
+    }
+}

@@ -1,0 +1,496 @@
+//! The world a server and its clients live in: virtual time, the network between them, and what is done to them.
+//!
+//! State and owner: everything is here, and one thread does everything in the order of time; of things due at the same
+//! time, the one that was planned first is first. So the seed decides the run.
+//!
+//! Invariant: time only rises. Whoever could do something has a time at which it is looked at: shards and clients have one
+//! due time each, connections one for each direction, the disk one for each operation.
+
+mod ending;
+mod traffic;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::io::scripted::disk::{DiskEvent, DiskOp};
+use crate::io::{Clock, IoError, Wait};
+use crate::proto::header::AckLevel;
+use crate::shard::audit;
+use crate::shard::messages::{Command, LogCommand};
+use crate::topic::TopicKind;
+
+use super::Outcome;
+use super::acts::{Act, Cut, Timed};
+use super::clients::{Client, Role};
+use super::journal::Journal;
+use super::net::{Conn, DOWN_BYTES_MAX, UP_BYTES_MAX};
+use super::oracle::Oracle;
+use super::plan::{Faults, MS, Plan, S, US};
+use super::random::Random;
+use super::server::{Kept, Mappings, Said, Server, shard_of};
+use crate::client::core::Wish;
+use crate::ids::SockId;
+
+/// The clocks' reading when a run begins.
+const EPOCH: Clock = Clock { mono_ns: S, wall_ns: 1_700_000_000 * S };
+/// As long after the last fault everything has to have come right.
+const GRACE_NS: u64 = 300 * S;
+
+/// Turns in a row that a shard that is told nothing may want.
+const RESTLESS_MAX: u32 = 300_000;
+
+/// Something that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Shard(usize),
+    Client(usize),
+    Up(usize),
+    Down(usize),
+    /// Of an operation on the disk, by its number, in this life.
+    Disk {
+        life: u64,
+        id: u64,
+    },
+    Act(usize),
+    /// The server starts.
+    Start,
+    /// The disk has room again.
+    Room,
+    /// Control is looked at.
+    Control,
+}
+
+/// See the module.
+pub struct World<'a> {
+    plan: Plan,
+    mappings: &'a Mappings,
+    random: Random,
+    now_ns: u64,
+    /// The wall clock's distance from the monotonic one.
+    wall_offset_ns: u64,
+    queue: BinaryHeap<Reverse<(u64, u64, Due)>>,
+    numbers: u64,
+    server: Option<Server>,
+    life: u64,
+    /// When each shard is due, and before when it does not run.
+    shards: Vec<(u64, u64)>,
+    kept: Kept,
+    clients: Vec<Client>,
+    conns: Vec<Option<Conn>>,
+    faults: Faults,
+    acts: Vec<Timed>,
+    disk_full_ns: u64,
+    oracle: Oracle,
+    /// What has happened.
+    pub journal: Journal,
+    calm: bool,
+    /// Completions that shards were told.
+    told: u64,
+    /// Turns of each shard in a row that it was told nothing in, and did not want to rest behind.
+    restless: Vec<u32>,
+}
+
+impl<'a> World<'a> {
+    /// A world as planned, in which these acts are done.
+    pub fn new(plan: Plan, acts: Vec<Timed>, mappings: &'a Mappings, seed: u64, printed: bool) -> World<'a> {
+        let mut random = Random::new(seed ^ 0x30_71d);
+        let kept = Kept::new(random.fork());
+        let mut world = World {
+            shards: vec![(u64::MAX, 0); usize::from(plan.shards)],
+            faults: plan.faults.clone(),
+            mappings,
+            now_ns: EPOCH.mono_ns,
+            wall_offset_ns: EPOCH.wall_ns,
+            queue: BinaryHeap::new(),
+            numbers: 0,
+            server: None,
+            life: 0,
+            kept,
+            clients: Vec::new(),
+            conns: Vec::new(),
+            disk_full_ns: 0,
+            oracle: Oracle::default(),
+            journal: Journal::new(printed),
+            calm: false,
+            told: 0,
+            restless: vec![0; usize::from(plan.shards)],
+            acts,
+            random,
+            plan,
+        };
+        for number in 0..world.plan.producers.len() {
+            let client = Client::producer(&world.plan, number, world.random.number());
+            world.clients.push(client);
+        }
+        for of in world.plan.consumers.clone() {
+            let client = Client::consumer(&world.plan, &of, world.random.number());
+            world.clients.push(client);
+        }
+        world.plan_at(world.now_ns, Due::Start);
+        for at in 0..world.acts.len() {
+            world.plan_at(EPOCH.mono_ns + world.acts[at].at_ns, Due::Act(at));
+        }
+        for client in 0..world.clients.len() {
+            world.wake_client(client, world.now_ns + MS);
+        }
+        world
+    }
+
+    /// Runs to the end: acts and faults, then calm, the audit, and the clients' going.
+    ///
+    /// # Panics
+    /// When anything is not as it must be.
+    pub fn run(&mut self) {
+        self.run_until(EPOCH.mono_ns + self.plan.duration_ns, |_| false);
+        self.calm_down();
+        let settled = self.run_until(self.now_ns + GRACE_NS, World::is_settled);
+        assert!(settled, "nothing is in the way, and not everything comes through: {}", self.unsettled());
+        self.audit();
+        self.leave();
+    }
+
+    /// What has come of it so far.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            hash: self.journal.hash(),
+            events: self.journal.events,
+            completions: self.told,
+            acknowledged: self.oracle.acknowledged,
+            delivered: self.oracle.delivered,
+            virtual_ns: self.now_ns - EPOCH.mono_ns,
+        }
+    }
+
+    // ---- time ----
+
+    fn plan_at(&mut self, at_ns: u64, due: Due) {
+        self.numbers += 1;
+        self.queue.push(Reverse((at_ns.max(self.now_ns), self.numbers, due)));
+    }
+
+    fn wake_shard(&mut self, shard: usize, at_ns: u64) {
+        let (due_ns, paused_ns) = self.shards[shard];
+        let at_ns = at_ns.max(paused_ns).max(self.now_ns);
+        if at_ns < due_ns {
+            self.shards[shard].0 = at_ns;
+            self.plan_at(at_ns, Due::Shard(shard));
+        }
+    }
+
+    fn wake_client(&mut self, client: usize, at_ns: u64) {
+        let at_ns = at_ns.max(self.now_ns);
+        let due_ns = &mut self.clients[client].due_ns;
+        if *due_ns <= self.now_ns || at_ns < *due_ns {
+            *due_ns = at_ns;
+            self.plan_at(at_ns, Due::Client(client));
+        }
+    }
+
+    /// Until this time, or until `done`; whether that was.
+    fn run_until(&mut self, end_ns: u64, done: impl Fn(&World) -> bool) -> bool {
+        let mut looks = 0_u32;
+        while let Some(&Reverse((at_ns, _, _))) = self.queue.peek() {
+            if at_ns > end_ns {
+                break;
+            }
+            let Reverse((at_ns, _, due)) = self.queue.pop().expect("one is there");
+            self.now_ns = at_ns;
+            self.take(due);
+            looks += 1;
+            if looks.is_multiple_of(64) && done(self) {
+                return true;
+            }
+        }
+        if !done(self) {
+            self.now_ns = self.now_ns.max(end_ns);
+            return false;
+        }
+        true
+    }
+
+    fn take(&mut self, due: Due) {
+        match due {
+            Due::Shard(shard) if self.shards[shard].0 == self.now_ns => self.turn(shard),
+            Due::Client(client) if self.clients[client].due_ns == self.now_ns => self.step_client(client),
+            Due::Shard(_) | Due::Client(_) => {}
+            Due::Up(conn) => self.arrive_up(conn),
+            Due::Down(conn) => self.arrive_down(conn),
+            Due::Disk { life, id } if life == self.life => self.disk_done(id),
+            Due::Disk { .. } => {}
+            Due::Act(at) => self.act(self.acts[at].act),
+            Due::Start => self.start(),
+            Due::Room if self.now_ns >= self.disk_full_ns => self.set_disk_full(false),
+            Due::Room => {}
+            Due::Control => self.serve(),
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        Clock { mono_ns: self.now_ns, wall_ns: self.wall_offset_ns + self.now_ns }
+    }
+
+    // ---- the server ----
+
+    fn start(&mut self) {
+        if self.server.is_some() {
+            return;
+        }
+        self.life += 1;
+        self.journal.note(self.now_ns, "start", &[self.life]);
+        let clock = self.clock();
+        let mut server = Server::start(&self.plan, self.mappings, &mut self.kept, clock);
+        server.set_faults(&self.faults);
+        server.full = self.disk_full_ns > self.now_ns;
+        self.server = Some(server);
+        self.plan_at(self.now_ns, Due::Control);
+        for shard in 0..self.shards.len() {
+            self.shards[shard] = (u64::MAX, 0);
+            self.wake_shard(shard, self.now_ns);
+        }
+    }
+
+    fn turn(&mut self, shard: usize) {
+        self.shards[shard].0 = u64::MAX;
+        let clock = self.clock();
+        let Some(server) = &mut self.server else { return };
+        let told = server.shards[shard].io.told;
+        let wait = server.turn(shard, clock);
+        let io = &server.shards[shard].io;
+        let (told, next_ns) = (io.told - told, io.next_ns());
+        self.told += told;
+        self.assert_rests(shard, wait, told);
+        let Some(server) = &mut self.server else { return };
+        audit::assert_credit_conserved(&server.shards);
+        let wakes = std::mem::take(&mut *server.wakes.borrow_mut());
+        self.journal.note(self.now_ns, "turn", &[shard as u64, told]);
+        let cost_ns = US + told * US;
+        let again_ns = match wait {
+            Wait::No => Some(self.now_ns + cost_ns),
+            Wait::Until(at_ns) => Some(at_ns.max(self.now_ns + cost_ns)),
+            Wait::Forever => None,
+        };
+        for at_ns in again_ns.into_iter().chain(next_ns) {
+            self.wake_shard(shard, at_ns.max(self.now_ns + cost_ns));
+        }
+        for woken in wakes {
+            self.woken(woken);
+        }
+        self.plan_disk();
+        self.carry_down(shard);
+    }
+
+    /// A shard that is told nothing has nothing to do before long.
+    fn assert_rests(&mut self, shard: usize, wait: Wait, told: u64) {
+        let turns = &mut self.restless[shard];
+        *turns = if wait == Wait::No && told == 0 { *turns + 1 } else { 0 };
+        if *turns > RESTLESS_MAX {
+            let server = self.server.as_mut().expect("it has just had its turn");
+            panic!("shard {shard} does not rest: {}", audit::restless(&mut server.shards[shard]));
+        }
+    }
+
+    fn woken(&mut self, peer: usize) {
+        let delay_ns = self.random.below(20 * US);
+        if peer == self.shards.len() {
+            let late = if self.random.chance(self.faults.late) { 50 * MS } else { 0 };
+            return self.plan_at(self.now_ns + delay_ns + late, Due::Control);
+        }
+        self.wake_shard(peer, self.now_ns + delay_ns);
+    }
+
+    fn serve(&mut self) {
+        let Some(server) = &mut self.server else { return };
+        let said = server.serve(&mut self.kept);
+        let wakes = std::mem::take(&mut *server.wakes.borrow_mut());
+        for woken in wakes {
+            self.woken(woken);
+        }
+        for said in said {
+            match said {
+                Said::Fenced(partition, reason) => {
+                    self.journal.note(self.now_ns, "fenced", &[u64::from(partition.0)]);
+                    assert!(!reason.is_empty(), "a fence says why");
+                    // An operator starts the server again.
+                    let after_ns = self.random.below(S);
+                    self.crash(false, after_ns);
+                    return;
+                }
+                Said::Event(event, detail) => {
+                    self.journal.note(self.now_ns, event, &[detail.len() as u64]);
+                }
+            }
+        }
+    }
+
+    fn crash(&mut self, power: bool, down_ns: u64) {
+        if self.server.take().is_none() {
+            return;
+        }
+        self.journal.note(self.now_ns, if power { "power cut" } else { "kill" }, &[]);
+        let seed = self.random.number();
+        let mut disk = self.kept.disk.borrow_mut();
+        if power {
+            disk.power_cut(seed);
+        } else {
+            disk.kill(seed);
+        }
+        drop(disk);
+        let plan = &self.plan;
+        let fenced = self.kept_fences();
+        let survives = |topic: usize, level: AckLevel| {
+            let least = if power || fenced { AckLevel::Durable } else { AckLevel::Written };
+            plan.topics[topic].kind == TopicKind::Log && level >= least
+        };
+        // What was visible and not durable may be other records when the power is back.
+        let forgotten = |(topic, _): (usize, u32)| {
+            let of = &plan.topics[topic];
+            of.kind != TopicKind::Log || (power || fenced) && of.durability < AckLevel::Durable
+        };
+        self.oracle.crashed(survives, forgotten);
+        for conn in 0..self.conns.len() {
+            if let Some(client) = self.conns[conn].as_ref().filter(|conn| !conn.left).map(|conn| conn.client)
+            {
+                self.let_go(client, "the server went");
+            }
+        }
+        self.conns.clear();
+        for client in &mut self.clients {
+            client.conn = None;
+        }
+        self.plan_at(self.now_ns + down_ns, Due::Start);
+    }
+
+    /// Whether a partition was fenced in this life: it goes on from what was durable.
+    fn kept_fences(&self) -> bool {
+        self.kept.is_fenced()
+    }
+
+    // ---- the disk ----
+
+    /// Operations that have begun get a time to end.
+    fn plan_disk(&mut self) {
+        let events = self.kept.disk.borrow_mut().take_events();
+        for event in events {
+            if let DiskEvent::Began(info) = event {
+                let slow = self.random.chance(self.faults.disk_slow);
+                let delay_ns = 20 * US + self.random.below(if slow { 50 * MS } else { 300 * US });
+                let due = Due::Disk { life: self.life, id: info.id };
+                self.plan_at(self.now_ns + delay_ns, due);
+            }
+        }
+    }
+
+    fn disk_done(&mut self, id: u64) {
+        let mut disk = self.kept.disk.borrow_mut();
+        let Some(info) = disk.in_flight().into_iter().find(|info| info.id == id) else { return };
+        let (faults, random) = (&self.faults, &mut self.random);
+        let sectors = info.bytes / 512;
+        match info.op {
+            DiskOp::Write | DiskOp::DurableWrite => {
+                if random.chance(faults.disk_no_space) {
+                    disk.fail_next(info.op, IoError::NoSpace);
+                } else if random.chance(faults.disk_short) && sectors > 1 {
+                    let some = u32::try_from(random.range(1, u64::from(sectors) - 1)).expect("few");
+                    disk.short_next(info.op, 512 * some);
+                } else if random.chance(faults.disk_write_fails) {
+                    disk.fail_next(info.op, IoError::Os(libc::EIO));
+                }
+            }
+            DiskOp::Sync if random.chance(faults.disk_sync_fails) => {
+                disk.failed_syncs_drop(random.chance(500));
+                disk.fail_next(info.op, IoError::Os(libc::EIO));
+            }
+            DiskOp::Read if random.chance(faults.disk_read_fails) => {
+                disk.fail_next(info.op, IoError::Os(libc::EIO));
+            }
+            DiskOp::Read if random.chance(faults.disk_short) && sectors > 1 => {
+                let some = u32::try_from(random.range(1, u64::from(sectors) - 1)).expect("few");
+                disk.short_next(info.op, 512 * some);
+            }
+            DiskOp::Sync | DiskOp::Read => {}
+        }
+        disk.complete(id);
+        drop(disk);
+        self.journal.note(self.now_ns, "disk", &[id, u64::from(info.bytes)]);
+        for shard in 0..self.shards.len() {
+            self.wake_shard(shard, self.now_ns);
+        }
+    }
+
+    fn set_disk_full(&mut self, full: bool) {
+        self.kept.disk.borrow_mut().full(full);
+        if let Some(server) = &mut self.server {
+            server.full = full;
+        }
+        self.plan_at(self.now_ns, Due::Control);
+    }
+
+    // ---- acts ----
+
+    fn act(&mut self, act: Act) {
+        self.journal.note(self.now_ns, "act", &[]);
+        if self.journal.printed {
+            println!("{act:?}");
+        }
+        let consumers = self.plan.producers.len();
+        match act {
+            Act::Publish { producer, records, bytes } => {
+                if let Role::Producer(producer) = &mut self.clients[producer].role {
+                    producer.publish(records, bytes);
+                }
+                self.wake_client(producer, self.now_ns);
+            }
+            Act::Stall { consumer, ns } => self.clients[consumers + consumer].stalled_ns = self.now_ns + ns,
+            Act::Disconnect { client, cut } => {
+                if let Some(at) = self.clients[client].conn {
+                    self.end_towards_server(at, cut);
+                    self.let_go(client, "cut");
+                }
+            }
+            Act::Partition { client, ns } => {
+                if let Some(at) = self.clients[client].conn
+                    && let Some(conn) = &mut self.conns[at]
+                {
+                    conn.parted_ns = self.now_ns + ns;
+                    self.plan_at(self.now_ns + ns, Due::Up(at));
+                }
+            }
+            Act::PauseShard { shard, ns } => {
+                self.shards[shard] = (u64::MAX, self.now_ns + ns);
+                self.wake_shard(shard, self.now_ns);
+            }
+            Act::Jump { ms } => {
+                let ns = ms * i64::try_from(MS).expect("small");
+                self.wall_offset_ns = self.wall_offset_ns.saturating_add_signed(ns);
+            }
+            Act::PauseTopic { topic, paused } => self.pause_topic(topic, paused),
+            Act::Roll { topic, partition } => self.roll(topic, partition),
+            Act::DiskFull { ns } => {
+                self.disk_full_ns = self.now_ns + ns;
+                self.set_disk_full(true);
+                self.plan_at(self.disk_full_ns, Due::Room);
+            }
+            Act::Crash { power, down_ns } => self.crash(power, down_ns),
+        }
+    }
+
+    fn pause_topic(&mut self, topic: usize, paused: bool) {
+        if let Some(server) = &mut self.server {
+            let topic = server.topics[topic].id;
+            server.command_each(|ticket| Command::PauseTopic { ticket, topic, paused });
+            self.plan_at(self.now_ns, Due::Control);
+        }
+    }
+
+    fn roll(&mut self, topic: usize, partition: usize) {
+        let Some(server) = &mut self.server else { return };
+        let of = &server.topics[topic];
+        if of.kind == TopicKind::Log {
+            let (partition, shard) = (of.partitions[partition].id, of.partitions[partition].shard);
+            let roll = LogCommand::Roll { partition, ticket: 0 };
+            server.command(usize::from(shard.0), Command::Log(roll));
+            self.plan_at(self.now_ns, Due::Control);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The end of a run: nothing goes wrong any more, everything has to come right, the logs are held against what was
+//! promised, and everybody goes.
+
+use super::*;
+
+impl World<'_> {
+    /// Nothing goes wrong any more.
+    pub(super) fn calm_down(&mut self) {
+        self.journal.note(self.now_ns, "calm", &[]);
+        self.calm = true;
+        self.faults = Faults::default();
+        if let Some(server) = &mut self.server {
+            server.set_faults(&self.faults);
+        }
+        self.disk_full_ns = self.now_ns;
+        self.set_disk_full(false);
+        for shard in 0..self.shards.len() {
+            self.shards[shard] = (u64::MAX, 0);
+            self.wake_shard(shard, self.now_ns);
+        }
+        for topic in 0..self.plan.topics.len() {
+            self.pause_topic(topic, false);
+        }
+        for at in 0..self.conns.len() {
+            if let Some(conn) = &mut self.conns[at] {
+                conn.parted_ns = 0;
+                conn.room = DOWN_BYTES_MAX;
+                if conn.left {
+                    self.end_towards_server(at, Cut::Reset);
+                }
+                self.plan_at(self.now_ns, Due::Up(at));
+            }
+        }
+        for client in 0..self.clients.len() {
+            self.clients[client].stalled_ns = 0;
+            self.wake_client(client, self.now_ns);
+        }
+    }
+
+    pub(super) fn is_settled(world: &World) -> bool {
+        world.unsettled().is_empty()
+    }
+
+    /// Who still waits for something.
+    pub(super) fn unsettled(&self) -> String {
+        let Some(server) = &self.server else { return "the server is down".to_owned() };
+        let mut waits = String::new();
+        for (number, client) in self.clients.iter().enumerate() {
+            let settled = match &client.role {
+                Role::Producer(producer) => producer.is_idle(),
+                Role::Consumer(consumer) => {
+                    let topic = &server.topics[consumer.topic()];
+                    let ends: Vec<u64> =
+                        topic.partitions.iter().map(|of| server.visible_end(of.id)).collect();
+                    consumer.core.is_subscribed()
+                        && consumer.core.positions().all(|(partition, next)| next >= ends[partition as usize])
+                }
+            };
+            if !settled {
+                let how = match &client.role {
+                    Role::Producer(_) => "publishes".to_owned(),
+                    Role::Consumer(consumer) => {
+                        let topic = &server.topics[consumer.topic()];
+                        let at = |(partition, next): (u32, u64)| {
+                            let id = topic.partitions[partition as usize].id;
+                            let end = server.visible_end(id);
+                            let why =
+                                if next < end { audit::consumers(&server.shards, id) } else { String::new() };
+                            format!("{next} of {end} in partition {partition} {why}")
+                        };
+                        let all: Vec<String> = consumer.core.positions().map(at).collect();
+                        format!("reads {}: {}", topic.name, all.join(", "))
+                    }
+                };
+                waits += &format!("client {number} {how}; ");
+            }
+        }
+        waits
+    }
+
+    /// What the logs hold is held against what was promised.
+    pub(super) fn audit(&mut self) {
+        let first = self.clients.len();
+        for topic in 0..self.plan.topics.len() {
+            if self.plan.topics[topic].kind == TopicKind::Log {
+                let auditor = Client::auditor(&self.plan, topic, self.random.number());
+                self.clients.push(auditor);
+                self.wake_client(self.clients.len() - 1, self.now_ns);
+            }
+        }
+        let settled = self.run_until(self.now_ns + GRACE_NS, World::is_settled);
+        assert!(settled, "a log cannot be read to its end: {}", self.unsettled());
+        for client in &mut self.clients[first..] {
+            let Role::Consumer(consumer) = &mut client.role else { continue };
+            let topic = consumer.topic();
+            let mut kept = consumer.kept.take().expect("an auditor keeps what it reads");
+            for partition in 0..u32::try_from(self.plan.topics[topic].shards.len()).expect("few") {
+                let records = kept.remove(&partition).unwrap_or_default();
+                self.oracle.audit((topic, partition), &records);
+            }
+        }
+    }
+
+    /// All clients go; nothing of them is left.
+    pub(super) fn leave(&mut self) {
+        self.clients.clear();
+        for at in 0..self.conns.len() {
+            self.end_towards_server(at, Cut::Reset);
+        }
+        self.conns.clear();
+        self.queue.retain(|Reverse((_, _, due))| !matches!(due, Due::Client(_)));
+        self.run_until(self.now_ns + 3 * S, |_| false);
+        let server = self.server.as_ref().expect("nothing has stopped it");
+        audit::assert_nothing_leaked(&server.shards);
+        for shard in &server.shards {
+            assert_eq!(shard.io.untold(), 0, "completions that nobody has taken");
+        }
+    }
+}
