@@ -27,6 +27,7 @@ pub mod limits;
 pub mod log;
 pub mod mesh;
 pub mod metrics;
+pub mod mutation;
 pub mod partition;
 pub mod proto;
 pub mod server;

@@ -9,6 +9,7 @@
 
 use super::Span;
 use crate::ids::{BufId, RegionId};
+use crate::mutation::{self, Mutation};
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Buffer {
@@ -97,6 +98,9 @@ impl Shared {
     }
 
     pub(super) fn hold(&mut self, span: Span) {
+        if mutation::on(Mutation::ReceiveUnheld) {
+            return;
+        }
         for (index, end) in self.touched(span) {
             let buffer = &mut self.buffers[index];
             assert!(end <= buffer.filled, "what is held was received: {span:?}");
@@ -105,6 +109,9 @@ impl Shared {
     }
 
     pub(super) fn release(&mut self, span: Span) {
+        if mutation::on(Mutation::ReceiveUnheld) {
+            return;
+        }
         for (index, _) in self.touched(span) {
             let buffer = &mut self.buffers[index];
             assert!(buffer.holds > 0, "what is released was held: {span:?}");

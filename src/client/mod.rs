@@ -19,7 +19,7 @@
 
 pub mod blocking;
 pub mod core;
-mod secured;
+pub(crate) mod secured;
 mod shared;
 pub mod tokio;
 #[cfg(feature = "uring")]

@@ -28,7 +28,7 @@ mod format;
 #[cfg(test)]
 mod tests;
 
-pub use format::{CatalogueError, FORMAT, decode, encode};
+pub use format::{CatalogueError, FORMAT, decode, decode_within, encode};
 
 /// Offsets reserved at a time: the file is written for this reason once in this many records.
 pub const RESERVE_RECORDS: u64 = 1 << 32;
@@ -114,6 +114,31 @@ pub struct TopicSpec {
     pub log: Option<LogSettings>,
     /// How many.
     pub partitions: u32,
+}
+
+/// How small a topic may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Least {
+    /// Bytes of a ring of kind `memory` or `live`.
+    pub ring_bytes: u64,
+    /// Bytes of a ring of kind `log`.
+    pub log_ring_bytes: u64,
+    /// Bytes of a log's segments.
+    pub segment_bytes: u64,
+    /// Bytes that a log keeps.
+    pub retention_bytes: u64,
+}
+
+impl Default for Least {
+    /// What operators may ask for.
+    fn default() -> Least {
+        Least {
+            ring_bytes: RETENTION_BYTES_MIN,
+            log_ring_bytes: LOG_RING_BYTES_MIN,
+            segment_bytes: LOG_SEGMENT_BYTES_MIN,
+            retention_bytes: RETENTION_BYTES_MIN,
+        }
+    }
 }
 
 /// Why a topic was not created. The request's fault, except `Full` and `Memory`: the server is full.
@@ -205,7 +230,21 @@ impl Catalogue {
         budget_bytes: u64,
         now_ns: u64,
     ) -> Result<Created, CreateRefused> {
-        let ring_bytes = check_spec(spec)?;
+        self.create_within(spec, budget_bytes, now_ns, Least::default())
+    }
+
+    /// The same, of a topic that may be as small as `least`.
+    ///
+    /// # Errors
+    /// See [`CreateRefused`]; nothing has changed then.
+    pub fn create_within(
+        &mut self,
+        spec: &TopicSpec,
+        budget_bytes: u64,
+        now_ns: u64,
+        least: Least,
+    ) -> Result<Created, CreateRefused> {
+        let ring_bytes = check_spec(spec, least)?;
         if let Some(index) = self.topics.iter().position(|topic| topic.name == spec.name) {
             return match difference(&self.topics[index], spec, ring_bytes) {
                 None => Ok(Created::Existing(index)),
@@ -349,23 +388,23 @@ impl PartitionEntry {
 }
 
 /// Checks a topic's name and numbers; its ring's bytes, rounded up.
-fn check_spec(spec: &TopicSpec) -> Result<u64, CreateRefused> {
+fn check_spec(spec: &TopicSpec, least: Least) -> Result<u64, CreateRefused> {
     topic_name_ok(&spec.name).map_err(|_| CreateRefused::BadName)?;
     if spec.partitions == 0 || spec.partitions > PARTITIONS_PER_TOPIC {
         return Err(CreateRefused::BadSpec(format!("A topic has 1 to {PARTITIONS_PER_TOPIC} partitions.")));
     }
-    let least = if spec.kind == TopicKind::Log { LOG_RING_BYTES_MIN } else { RETENTION_BYTES_MIN };
-    if spec.ring_bytes < least {
-        return Err(CreateRefused::BadSpec(format!("A partition's ring has at least {least} bytes.")));
+    let ring_least = if spec.kind == TopicKind::Log { least.log_ring_bytes } else { least.ring_bytes };
+    if spec.ring_bytes < ring_least {
+        return Err(CreateRefused::BadSpec(format!("A partition's ring has at least {ring_least} bytes.")));
     }
-    check_log(spec.kind, spec.log.as_ref()).map_err(CreateRefused::BadSpec)?;
+    check_log(spec.kind, spec.log.as_ref(), least).map_err(CreateRefused::BadSpec)?;
     spec.ring_bytes
         .checked_next_multiple_of(RING_BYTES_ALIGN)
         .ok_or_else(|| CreateRefused::BadSpec("The ring's size is not possible.".into()))
 }
 
 /// What is said of the log fits the kind, and its numbers are possible.
-fn check_log(kind: TopicKind, log: Option<&LogSettings>) -> Result<(), String> {
+fn check_log(kind: TopicKind, log: Option<&LogSettings>, least: Least) -> Result<(), String> {
     let Some(log) = log else {
         return match kind {
             TopicKind::Log => Err("A topic of kind log says how it is kept.".into()),
@@ -375,17 +414,18 @@ fn check_log(kind: TopicKind, log: Option<&LogSettings>) -> Result<(), String> {
     if kind != TopicKind::Log {
         return Err("durability, retention_ms and segment_bytes are for topics of kind log.".into());
     }
-    if !(LOG_SEGMENT_BYTES_MIN..=LOG_SEGMENT_BYTES_MAX).contains(&log.segment_bytes)
+    if !(least.segment_bytes..=LOG_SEGMENT_BYTES_MAX).contains(&log.segment_bytes)
         || !log.segment_bytes.is_multiple_of(BLOCK_BYTES)
     {
         return Err(format!(
-            "segment_bytes is a multiple of {BLOCK_BYTES} from {LOG_SEGMENT_BYTES_MIN} to \
-             {LOG_SEGMENT_BYTES_MAX}."
+            "segment_bytes is a multiple of {BLOCK_BYTES} from {} to {LOG_SEGMENT_BYTES_MAX}.",
+            least.segment_bytes
         ));
     }
-    if !(RETENTION_BYTES_MIN..=LOG_RETENTION_BYTES_MAX).contains(&log.retention_bytes) {
+    if !(least.retention_bytes..=LOG_RETENTION_BYTES_MAX).contains(&log.retention_bytes) {
         return Err(format!(
-            "retention_bytes is from {RETENTION_BYTES_MIN} to {LOG_RETENTION_BYTES_MAX} for a topic of kind log."
+            "retention_bytes is from {} to {LOG_RETENTION_BYTES_MAX} for a topic of kind log.",
+            least.retention_bytes
         ));
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::catalogue::{Catalogue, CatalogueError, decode, encode};
+use super::catalogue::{Catalogue, CatalogueError, Least, decode_within, encode};
 use super::files::{Disk, FileError, Files, replace, with_suffix};
 
 /// The catalogue's file.
@@ -81,7 +81,8 @@ impl std::error::Error for DataError {
 pub struct DataDir {
     catalogue: PathBuf,
     previous: PathBuf,
-    _lock: File,
+    /// `None` where nobody else can have it.
+    _lock: Option<File>,
 }
 
 impl DataDir {
@@ -99,9 +100,14 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => return Err(DataError::Locked { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(not_writable(source)),
         }
+        Ok(DataDir { _lock: Some(lock), ..DataDir::of_one(path) })
+    }
+
+    /// A directory of a world in which nobody else can have it.
+    pub(super) fn of_one(path: &Path) -> DataDir {
         let catalogue = path.join(CATALOGUE);
         let previous = with_suffix(&catalogue, ".1");
-        Ok(DataDir { catalogue, previous, _lock: lock })
+        DataDir { catalogue, previous, _lock: None }
     }
 
     /// The catalogue; an empty one in a new directory.
@@ -109,14 +115,17 @@ impl DataDir {
     /// # Errors
     /// See [`DataError`]. Nothing is overwritten.
     pub fn load(&self) -> Result<Catalogue, DataError> {
+        self.load_from(&Disk::Blocking, Least::default())
+    }
+
+    /// The same, on some disk, of topics that are no smaller than `least`.
+    pub(super) fn load_from(&self, disk: &Disk, least: Least) -> Result<Catalogue, DataError> {
         let read = |path: &Path| {
-            Disk::Blocking
-                .read(path)
-                .map_err(|source| DataError::Unreadable { path: path.to_owned(), source })
+            disk.read(path).map_err(|source| DataError::Unreadable { path: path.to_owned(), source })
         };
         let refuse = |source| DataError::Catalogue { path: self.catalogue.clone(), source };
         match read(&self.catalogue)? {
-            Some(bytes) => decode(&bytes).map_err(refuse),
+            Some(bytes) => decode_within(&bytes, least).map_err(refuse),
             None if read(&self.previous)?.is_some() => {
                 Err(refuse(CatalogueError::Corrupt("it is missing and its previous version is there".into())))
             }
@@ -128,7 +137,7 @@ impl DataDir {
     ///
     /// # Errors
     /// The file step that failed; the old file or the new one is in place.
-    pub async fn save(&self, disk: Disk, catalogue: &Catalogue) -> Result<(), FileError> {
-        replace(&disk, &self.catalogue, encode(catalogue), Some(&self.previous)).await
+    pub async fn save(&self, disk: &Disk, catalogue: &Catalogue) -> Result<(), FileError> {
+        replace(disk, &self.catalogue, encode(catalogue), Some(&self.previous)).await
     }
 }

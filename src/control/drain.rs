@@ -4,11 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::{Control, ShardEnd, journal, shard_ids};
 use crate::ids::ShardId;
-use crate::io::host::monotonic_ns;
 use crate::lifecycle::State;
 use crate::limits::LOG_SETTLE_MS;
 use crate::log::Level;
@@ -70,21 +68,22 @@ impl Control {
         let limit = Duration::from_millis(self.config.borrow().drain_deadline_ms);
         let detail = format!("delivering what is in flight, for at most {} ms", limit.as_millis());
         journal::note(Level::Info, "draining", &detail);
-        let deadline_ns = monotonic_ns() + u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX / 2);
+        let deadline_ns = self.host.clock().mono_ns + nanos(limit);
         for shard in shard_ids(self.shard_count()) {
             // A shard that takes no commands is told below by its silence.
             let _ = self.shards.borrow_mut().send(shard, Command::Drain { deadline_ns });
         }
         let all = u64::MAX >> (u64::BITS as usize - self.shard_count());
         let drained =
-            self.until(Instant::now() + limit + GRACE, ended, |drain| drain.drained | drain.ended == all);
+            self.until(deadline_ns + nanos(GRACE), ended, |drain| drain.drained | drain.ended == all);
         drained.await;
         // A topic command that is under way ends first; none begins any more.
         let _gate = self.topic_gate.lock().await;
         for shard in shard_ids(self.shard_count()) {
             let _ = self.shards.borrow_mut().send(shard, Command::Stop);
         }
-        self.until(Instant::now() + 2 * GRACE, ended, |drain| drain.ended == all).await;
+        let ended_by_ns = self.host.clock().mono_ns + 2 * nanos(GRACE);
+        self.until(ended_by_ns, ended, |drain| drain.ended == all).await;
         while self.take_reports(usize::MAX) > 0 {}
         if !self.log_settled(Duration::from_millis(LOG_SETTLE_MS)).await {
             journal::note(
@@ -124,20 +123,27 @@ impl Control {
     /// Waits until the shards are that far, or the time is up.
     async fn until(
         &self,
-        at: Instant,
+        at_ns: u64,
         ended: &mut mpsc::UnboundedReceiver<ShardEnd>,
         far_enough: impl Fn(&Drain) -> bool,
     ) {
+        let left = at_ns.saturating_sub(self.host.clock().mono_ns);
+        let mut over = self.host.sleep(Duration::from_nanos(left));
         let mut open = true;
         while !far_enough(&self.drain.borrow()) {
             tokio::select! {
+                biased;
                 () = self.progress.notified() => {}
                 end = ended.recv(), if open => {
                     open = end.is_some();
                     self.shard_ended(end);
                 }
-                () = tokio::time::sleep_until(at) => return,
+                () = &mut over => return,
             }
         }
     }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX / 2)
 }

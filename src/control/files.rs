@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
 
 use crate::io::FileHandle;
 
@@ -225,8 +227,24 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Some work on files, with what it comes to.
+pub type FileWork<T> = Pin<Box<dyn Future<Output = io::Result<T>>>>;
+
+/// Files that are not this machine's: what [`Files`] does, of a world that is chosen while the program runs.
+pub trait Volume: std::fmt::Debug {
+    /// See [`Files::read`].
+    ///
+    /// # Errors
+    /// What that world's kernel said.
+    fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
+    /// See [`Files::apply`].
+    fn apply(&self, step: Step) -> FileWork<()>;
+    /// See [`Files::open`].
+    fn open(&self, path: PathBuf, how: Opening) -> FileWork<FileHandle>;
+}
+
 /// The disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Disk {
     /// Through io_uring; only inside a tokio-uring runtime.
     #[cfg(feature = "uring")]
@@ -234,10 +252,15 @@ pub enum Disk {
     /// Through blocking system calls, on other threads: at start-up, and where control runs on plain tokio. Only inside
     /// a runtime.
     Blocking,
+    /// Another world's.
+    Other(Rc<dyn Volume>),
 }
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        if let Disk::Other(volume) = self {
+            return volume.read(path);
+        }
         match std::fs::read(path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -253,11 +276,15 @@ impl Files for Disk {
                 let step = step.clone();
                 off_thread(move || blocking::apply(&step)).await
             }
+            Disk::Other(volume) => volume.apply(step.clone()).await,
         }
     }
 
     async fn open(&self, path: &Path, how: Opening) -> io::Result<FileHandle> {
         let path = path.to_owned();
+        if let Disk::Other(volume) = self {
+            return volume.open(path, how).await;
+        }
         let file = off_thread(move || blocking::open(&path, how)).await?;
         Ok(FileHandle::Fd { fd: file.into(), direct: how.direct })
     }

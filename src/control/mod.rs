@@ -38,6 +38,7 @@ pub mod data;
 mod drain;
 pub use drain::exit;
 pub mod files;
+pub mod host;
 pub mod http;
 mod journal;
 pub(crate) mod registry;
@@ -46,6 +47,7 @@ mod routes;
 mod runtime;
 mod shards;
 mod signals;
+pub mod stepped;
 pub(crate) mod storage;
 mod topics;
 
@@ -53,10 +55,12 @@ mod topics;
 mod tests;
 
 use api::{ApiError, MemoryPlan};
+use catalogue::Least;
 use certificates::Certificates;
 use data::DataDir;
 use drain::Drain;
 use files::Disk;
+use host::{Host, Machine};
 use registry::Registry;
 pub(crate) use runtime::run;
 use shards::Shards;
@@ -131,6 +135,9 @@ pub(crate) struct Control {
     data: DataDir,
     storage: Storage,
     disk: Disk,
+    host: Rc<dyn Host>,
+    /// How small topics may be.
+    least: Least,
     lifecycle: Arc<Lifecycle>,
     counters: Vec<Arc<CounterPage>>,
     io: Chosen,
@@ -206,31 +213,83 @@ async fn main<L: http::Listener + 'static>(
     control.drain_all(&mut ended).await
 }
 
+/// What every control is made of, whatever it runs in.
+struct Makings {
+    config: Config,
+    sources: Option<Sources>,
+    shards: Shards,
+    registry: Registry,
+    data: DataDir,
+    storage: Storage,
+    disk: Disk,
+    host: Rc<dyn Host>,
+    least: Least,
+    lifecycle: Arc<Lifecycle>,
+    counters: Vec<Arc<CounterPage>>,
+    io: Chosen,
+    capabilities: Vec<Capabilities>,
+    degraded: Vec<Degraded>,
+    memory: MemoryPlan,
+    certificates: Option<Reloader>,
+    data_address: SocketAddr,
+    plaintext_address: Option<SocketAddr>,
+    admin_address: SocketAddr,
+    stop: Arc<Notify>,
+}
+
 type Parts = (Rc<Control>, AsyncFd<File>, mpsc::UnboundedReceiver<ShardEnd>);
 
 impl Control {
     fn from_spec(spec: ControlSpec, disk: Disk) -> std::io::Result<Parts> {
-        let shards = Shards::new(spec.mesh, &spec.wakes)?;
+        let shards = Shards::new(spec.mesh, wake_by_events(&spec.wakes)?);
         let event = crate::io::host::watched(File::from(spec.event))?;
-        let control = Rc::new_cyclic(|itself| Control {
-            itself: Weak::clone(itself),
-            config: RefCell::new(spec.config),
+        let control = Control::new(Makings {
+            config: spec.config,
             sources: spec.sources,
-            shards: RefCell::new(shards),
-            registry: RefCell::new(spec.registry),
+            shards,
+            registry: spec.registry,
             data: spec.data,
             storage: spec.storage,
             disk,
+            host: Machine::shared(),
+            least: Least::default(),
             lifecycle: spec.lifecycle,
             counters: spec.counters,
             io: spec.io,
             capabilities: spec.capabilities,
-            degraded: RefCell::new(spec.degraded),
+            degraded: spec.degraded,
             memory: spec.memory,
-            certificates: RefCell::new(spec.certificates.map(Certificates::new)),
+            certificates: spec.certificates,
             data_address: spec.data_address,
             plaintext_address: spec.plaintext_address,
             admin_address: spec.admin_address,
+            stop: spec.stop,
+        });
+        Ok((control, event, spec.ended))
+    }
+
+    fn new(of: Makings) -> Rc<Control> {
+        Rc::new_cyclic(|itself| Control {
+            itself: Weak::clone(itself),
+            config: RefCell::new(of.config),
+            sources: of.sources,
+            shards: RefCell::new(of.shards),
+            registry: RefCell::new(of.registry),
+            data: of.data,
+            storage: of.storage,
+            disk: of.disk,
+            host: of.host,
+            least: of.least,
+            lifecycle: of.lifecycle,
+            counters: of.counters,
+            io: of.io,
+            capabilities: of.capabilities,
+            degraded: RefCell::new(of.degraded),
+            memory: of.memory,
+            certificates: RefCell::new(of.certificates.map(Certificates::new)),
+            data_address: of.data_address,
+            plaintext_address: of.plaintext_address,
+            admin_address: of.admin_address,
             topic_gate: Mutex::new(()),
             save_gate: Mutex::new(()),
             dirty: Cell::new(false),
@@ -238,9 +297,8 @@ impl Control {
             wanted: RefCell::new(HashSet::new()),
             drain: RefCell::new(Drain::default()),
             progress: Notify::new(),
-            stop: spec.stop,
-        });
-        Ok((control, event, spec.ended))
+            stop: of.stop,
+        })
     }
 
     /// Takes the shards' reports as they come, and sends what found a ring full.
@@ -250,10 +308,7 @@ impl Control {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let waiting = self.shards.borrow_mut().retry();
-            if !self.shards.borrow_mut().about_to_sleep() {
-                continue;
-            }
+            let Some(waiting) = self.may_sleep() else { continue };
             if waiting {
                 let retry = Duration::from_millis(MESH_RETRY_MS);
                 let _ = tokio::time::timeout(retry, woken(&event)).await;
@@ -262,6 +317,12 @@ impl Control {
             }
             self.shards.borrow_mut().awake();
         }
+    }
+
+    /// Sends what found a ring full, and says whether something is left; `None` where there is another report.
+    fn may_sleep(&self) -> Option<bool> {
+        let waiting = self.shards.borrow_mut().retry();
+        self.shards.borrow_mut().about_to_sleep().then_some(waiting)
     }
 
     /// Handles up to `max` reports; how many there were.
@@ -323,10 +384,10 @@ impl Control {
             return;
         }
         let control = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        self.host.spawn(Box::pin(async move {
             control.want_topic(shard, name, partition).await;
             control.wanted.borrow_mut().remove(&asked);
-        });
+        }));
     }
 
     fn mark_dirty(&self) {
@@ -338,7 +399,7 @@ impl Control {
     async fn saves(self: Rc<Self>) {
         loop {
             self.saver.notified().await;
-            tokio::time::sleep(Duration::from_millis(CATALOGUE_SAVE_MS)).await;
+            self.host.sleep(Duration::from_millis(CATALOGUE_SAVE_MS)).await;
             if self.dirty.get() && self.save().await.is_err() {
                 self.saver.notify_one();
             }
@@ -355,7 +416,7 @@ impl Control {
             registry.catalogue.clone()
         };
         self.dirty.set(false);
-        match self.data.save(self.disk, &catalogue).await {
+        match self.data.save(&self.disk, &catalogue).await {
             Ok(()) => {
                 if self.mended(KEY) {
                     journal::note(Level::Info, "catalogue_saved_again", "");
@@ -411,6 +472,20 @@ impl Control {
     fn stop(&self) {
         self.stop.notify_one();
     }
+}
+
+/// Wakes shards by what they wait on; eventfds are written to like files (eventfd(2)).
+fn wake_by_events(wakes: &[WakeHandle]) -> std::io::Result<shards::Wake> {
+    let event =
+        |wake: &WakeHandle| wake.event.as_ref().map(|event| event.try_clone().map(File::from)).transpose();
+    let events: Vec<Option<File>> = wakes.iter().map(event).collect::<Result<_, _>>()?;
+    Ok(Box::new(move |shard| {
+        use std::io::Write as _;
+        if let Some(mut event) = events[shard.index()].as_ref() {
+            // An eventfd refuses only when its count is at the top: the shard is woken already.
+            let _ = event.write_all(&1u64.to_ne_bytes());
+        }
+    }))
 }
 
 /// Waits until somebody has written to the eventfd, and empties it.

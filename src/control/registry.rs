@@ -57,6 +57,31 @@ impl Registry {
         Registry { catalogue, live: BTreeMap::new(), regions, ends: HashMap::new(), shards }
     }
 
+    /// Every topic of the catalogue, in this run of the server. What the catalogue says then has to be durable before
+    /// the first record is taken.
+    ///
+    /// # Errors
+    /// There are no rings.
+    pub(crate) fn begin<E>(
+        mut catalogue: Catalogue,
+        (shards, first_region): (u16, RegionId),
+        logs: &mut HashMap<PartitionId, RecoveredLog>,
+        mut rings: impl FnMut(usize, u64) -> Result<Vec<Arc<Mapping>>, E>,
+    ) -> Result<Registry, E> {
+        let begins = catalogue.begin();
+        catalogue.version += 1;
+        let mut rest = &begins[..];
+        let mut registry = Registry::new(catalogue, shards, first_region);
+        for index in 0..registry.topic_count() {
+            let (count, ring_bytes) = registry.rings_of(index);
+            let rings = rings(count, ring_bytes)?;
+            let (own, others) = rest.split_at(count);
+            rest = others;
+            registry.bring_up(index, own, rings, logs);
+        }
+        Ok(registry)
+    }
+
     pub(crate) fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }

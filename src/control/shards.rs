@@ -4,13 +4,9 @@
 //! shard that was asked has reported.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
-use std::io::Write;
-
 use tokio::sync::oneshot;
 
 use crate::ids::ShardId;
-use crate::io::WakeHandle;
 use crate::limits::{CONTROL_BACKLOG_MESSAGES, SHARDS_MAX};
 use crate::mesh::MeshEnd;
 use crate::partition::PartitionStatus;
@@ -32,11 +28,13 @@ struct Ticket {
     done: oneshot::Sender<Answer>,
 }
 
+/// Wakes a shard that has been sent something.
+pub(super) type Wake = Box<dyn Fn(ShardId)>;
+
 /// See the module.
 pub(super) struct Shards {
     mesh: MeshEnd<Message>,
-    /// By shard; eventfds are written to like files (eventfd(2)).
-    wakes: Vec<Option<File>>,
+    wake: Wake,
     /// By shard.
     backlog: Vec<VecDeque<Message>>,
     tickets: HashMap<u64, Ticket>,
@@ -44,22 +42,14 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// `wakes` are the shards', in their order.
-    ///
-    /// # Errors
-    /// The process has no descriptors left.
-    pub(super) fn new(mesh: MeshEnd<Message>, wakes: &[WakeHandle]) -> std::io::Result<Shards> {
-        assert_eq!(wakes.len() + 1, mesh.peers(), "control's end has every shard as its peer");
-        let event = |wake: &WakeHandle| {
-            wake.event.as_ref().map(|event| event.try_clone().map(File::from)).transpose()
-        };
-        let backlog = wakes.iter().map(|_| VecDeque::new()).collect();
-        let wakes = wakes.iter().map(event).collect::<Result<_, _>>()?;
-        Ok(Shards { mesh, wakes, backlog, tickets: HashMap::new(), next_ticket: 1 })
+    /// `mesh` is control's end.
+    pub(super) fn new(mesh: MeshEnd<Message>, wake: Wake) -> Shards {
+        let backlog = (1..mesh.peers()).map(|_| VecDeque::new()).collect();
+        Shards { mesh, wake, backlog, tickets: HashMap::new(), next_ticket: 1 }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.wakes.len()
+        self.backlog.len()
     }
 
     /// Sends a command without a ticket to one shard.
@@ -147,9 +137,8 @@ impl Shards {
                 }
             }
         }
-        if wake && let Some(mut event) = self.wakes[shard].as_ref() {
-            // An eventfd refuses only when its count is at the top: the shard is woken already.
-            let _ = event.write_all(&1u64.to_ne_bytes());
+        if wake {
+            (self.wake)(ShardId(u16::try_from(shard).expect("at most SHARDS_MAX shards")));
         }
     }
 }

@@ -200,7 +200,7 @@ impl Rig {
         let mut opened = open_storage(&here, &mut catalogue, None).expect("a log");
         let mut registry = Registry::new(catalogue, SHARDS, RegionId(100));
         let begins = registry.catalogue.begin();
-        futures_now(data.save(Disk::Blocking, &registry.catalogue)).expect("saved");
+        futures_now(data.save(&Disk::Blocking, &registry.catalogue)).expect("saved");
         for index in 0..registry.catalogue.topics.len() {
             let entry = &registry.catalogue.topics[index];
             let own = |id: PartitionId| entry.partitions.iter().any(|partition| partition.id == id.0);

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::api::{ApiError, CreateTopic, TopicDescription, TopicList};
 use super::catalogue::{CreateRefused, Created, TopicEntry, TopicSpec};
-use super::registry::{description, make_rings};
+use super::host::{beside, within};
+use super::registry::description;
 use super::shards::{Answer, ShardStuck};
 use super::storage::First;
 use super::{Control, journal};
@@ -86,7 +87,12 @@ impl Control {
         let _gate = self.topic_gate.lock().await;
         self.must_not_drain()?;
         let budget_bytes = self.config.borrow().memory.retention_budget_bytes;
-        let created = self.registry.borrow_mut().catalogue.create(spec, budget_bytes, super::wall_ns())?;
+        let created = self.registry.borrow_mut().catalogue.create_within(
+            spec,
+            budget_bytes,
+            self.host.clock().wall_ns,
+            self.least,
+        )?;
         let Created::New(index) = created else { return Ok(false) };
         let result = self.bring_up(index).await;
         if result.is_err() {
@@ -116,14 +122,7 @@ impl Control {
     ) -> Result<tokio::sync::oneshot::Receiver<Answer>, ApiError> {
         let (count, ring_bytes) = self.registry.borrow().rings_of(index);
         let huge = self.config.borrow().memory.huge_pages;
-        let rings = tokio::task::spawn_blocking(move || make_rings(count, ring_bytes, huge)).await;
-        let rings = match rings {
-            Ok(Ok(rings)) => rings,
-            Ok(Err(error)) => {
-                return Err(ApiError::new(507, "host_refused_memory", error.to_string()));
-            }
-            Err(error) => return Err(ApiError::new(500, "internal", error.to_string())),
-        };
+        let rings = self.host.rings(count, ring_bytes, huge).await?;
         let entry = self.registry.borrow().catalogue.topics[index].clone();
         // Folders first: a topic of the saved catalogue has its folders.
         let firsts = self.make_logs(&entry).await?;
@@ -198,7 +197,7 @@ impl Control {
         journal::note(Level::Info, "topic_deleted", name);
         // The memory is given back when the last shard has answered, also when nobody waits for it any more.
         let control = Rc::clone(self);
-        let freed = tokio::task::spawn_local(async move {
+        let freed = beside(&*self.host, async move {
             if asked.await.is_ok()
                 && let Some(topic) = down
             {
@@ -207,7 +206,7 @@ impl Control {
             }
         });
         let limit = Duration::from_millis(SHARD_ANSWER_TIMEOUT_MS);
-        if tokio::time::timeout(limit, freed).await.is_err() {
+        if within(&*self.host, limit, freed).await.is_none() {
             journal::note(
                 Level::Warn,
                 "topic_memory_kept",
@@ -347,9 +346,9 @@ impl Control {
     /// What the shards answer, within a bound.
     async fn answer(&self, asked: tokio::sync::oneshot::Receiver<Answer>) -> Result<Answer, ApiError> {
         let limit = Duration::from_millis(SHARD_ANSWER_TIMEOUT_MS);
-        match tokio::time::timeout(limit, asked).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => {
+        match within(&*self.host, limit, asked).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(_)) | None => {
                 Err(ApiError::new(503, Code::Unavailable.name(), "Not every shard has answered in time."))
             }
         }

@@ -1,32 +1,40 @@
 //! The kernel of a simulated server: [`Scripted`] does what is asked for, and this decides when that is told, and what
 //! goes wrong on the way.
 //!
-//! State and owner: the completions that have happened and not been told, each with the time at which it is; what
-//! operations in flight read from and have written to. Time stands still but for what the world sets.
+//! State and owner: the completions that have happened and not been told, each with the time at which it is; sends that
+//! were taken and are yet to be carried out; what operations in flight read from and have written to. Time stands still
+//! but for what the world sets.
 //!
-//! Invariants, and with them what is asserted here: completions of one operation are told in order, and so is what was
-//! received into the shared ring; those of different operations in any; from the moment an operation is submitted until its completion is handed out its memory is the kernel's,
-//! so no byte under a send, and none that was received, changes before.
+//! Invariants, and with them what is asserted here:
+//! - completions of one operation are told in order, a cancel's behind its target's, and so is what was received into
+//!   the shared ring; those of different operations in any;
+//! - from the moment an operation is submitted until its completion is handed out its memory is the kernel's, so no byte
+//!   under a send, and none that was received, changes before; a send may read it at any moment of that time;
+//! - a token names one operation at a time, until its last completion is handed out;
+//! - each byte of the shared ring is in the kernel's account or in the shard's.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::scripted::Scripted;
 use super::{
     BufId, Capabilities, Clock, Completion, Completions, FileHandle, Io, IoError, IoFatal, Op, Outcome,
-    Refused, RegionId, SockId, SocketHandle, SpanListId, Token, Wait, WakeHandle,
+    Refused, RegionId, SockId, SocketHandle, SpanListId, Token, TokenKind, Wait, WakeHandle,
 };
 use crate::buf::{Mapping, Span};
 use crate::ids::FileId;
+use crate::mutation::{self, Mutation};
 use crate::sim::plan::{Faults, MS, US};
 use crate::sim::random::Random;
 
 /// Which shards were woken by others.
 pub type Wakes = Rc<RefCell<Vec<usize>>>;
 
+/// How an accept may fail: with it the process or the kernel is short of something.
+const ACCEPT_ERRORS: [IoError; 3] = [IoError::NoDescriptors, IoError::NoMemory, IoError::Os(libc::EPERM)];
 /// Sends in flight.
 const LISTS: usize = 64;
 
@@ -40,6 +48,17 @@ struct Late {
     holds: Vec<(Span, u32)>,
     /// A send's list.
     sent: Option<SpanListId>,
+    /// Bytes that it takes of the shared ring.
+    filled: u64,
+}
+
+/// A send that is taken and not carried out.
+#[derive(Debug)]
+struct Unsent {
+    at_ns: u64,
+    sock: SockId,
+    list: SpanListId,
+    token: Token,
 }
 
 impl PartialEq for Late {
@@ -74,10 +93,17 @@ pub struct SimIo {
     numbers: u64,
     /// When the last completion of an operation is told: the next is not told before.
     told_ns: HashMap<Token, u64>,
+    /// Operations that have not come to their end, as the shard knows it.
+    live: HashSet<Token>,
+    /// Cancels that have not been told, each with its target.
+    cancels: Vec<(Token, Token)>,
+    /// What waits for a socket: a poll that may report without cause, or an accept that may fail.
+    armed: Vec<Token>,
     /// Likewise of everything that was received into the shared ring, which fills in order.
     received_ns: u64,
     /// What sends in flight read from, and the list that says so: it is the shard's again when it is told.
     sending: HashMap<Token, (SpanListId, Vec<(Span, u32)>)>,
+    unsent: Vec<Unsent>,
     lists: Vec<Option<Vec<Span>>>,
     /// Where a read in flight puts what it reads.
     reading: HashMap<Token, Span>,
@@ -99,8 +125,12 @@ impl SimIo {
             late: BinaryHeap::new(),
             numbers: 0,
             told_ns: HashMap::new(),
+            live: HashSet::new(),
+            cancels: Vec::new(),
+            armed: Vec::new(),
             received_ns: 0,
             sending: HashMap::new(),
+            unsent: Vec::new(),
             lists: (0..LISTS).map(|_| None).collect(),
             reading: HashMap::new(),
             reaped: Completions::with_capacity(256),
@@ -117,13 +147,21 @@ impl SimIo {
     /// When the next completion is to be told, if any waits.
     #[must_use]
     pub fn next_ns(&self) -> Option<u64> {
-        self.late.peek().map(|Reverse(late)| late.at_ns)
+        let told = self.late.peek().map(|Reverse(late)| late.at_ns);
+        self.unsent.iter().map(|unsent| unsent.at_ns).chain(told).min()
     }
 
     /// Completions that have not been told.
     #[must_use]
     pub fn untold(&self) -> usize {
-        self.late.len()
+        self.late.len() + self.unsent.len()
+    }
+
+    /// Bytes of the shared ring that the kernel can still fill, as a shard that has not been told everything sees it.
+    #[must_use]
+    pub fn shared_free_bytes(&self) -> u64 {
+        let untold: u64 = self.late.iter().map(|Reverse(late)| late.filled).sum();
+        self.inner.free_bytes() + untold
     }
 
     fn checksum(&self, span: Span) -> u32 {
@@ -134,20 +172,22 @@ impl SimIo {
         let now_ns = self.inner.now.mono_ns;
         let late = self.random.chance(self.faults.late);
         let delay_ns = self.random.below(if late { 8 * MS } else { 20 * US });
-        let told_ns = self.told_ns.get(&completion.token).copied().unwrap_or(0);
-        let mut at_ns = (now_ns + delay_ns).max(told_ns);
+        let told_ns = |token| self.told_ns.get(token).copied().unwrap_or(0);
+        let mut at_ns = (now_ns + delay_ns).max(told_ns(&completion.token));
+        if completion.token.kind() == TokenKind::Cancel {
+            let of_this = self.cancels.iter().filter(|(cancel, _)| *cancel == completion.token);
+            at_ns = of_this.map(|(_, target)| told_ns(target)).fold(at_ns, u64::max);
+        }
         if let Outcome::Received { .. } = completion.outcome {
             at_ns = at_ns.max(self.received_ns);
             self.received_ns = at_ns;
         }
-        if completion.more {
-            self.told_ns.insert(completion.token, at_ns);
-        } else {
-            self.told_ns.remove(&completion.token);
-        }
-        let (mut holds, mut sent) = (Vec::new(), None);
+        self.told_ns.insert(completion.token, at_ns);
+        let (mut holds, mut sent, mut filled) = (Vec::new(), None, 0);
         match completion.outcome {
-            Outcome::Received { at, bytes, .. } => {
+            Outcome::Received { buffer, at, bytes, buffer_done } => {
+                let end = (u64::from(buffer.0) + 1) * self.inner.buffer_bytes();
+                filled = if buffer_done { end - at } else { bytes.into() };
                 let span = Span { region: self.shared, at, bytes };
                 holds.push((span, self.checksum(span)));
             }
@@ -160,6 +200,7 @@ impl SimIo {
             _ => {}
         }
         if !completion.more {
+            self.armed.retain(|token| *token != completion.token);
             self.reading.remove(&completion.token);
             if let Some((list, held)) = self.sending.remove(&completion.token) {
                 holds.extend(held);
@@ -167,15 +208,18 @@ impl SimIo {
             }
         }
         self.numbers += 1;
-        self.late.push(Reverse(Late { at_ns, number: self.numbers, completion, holds, sent }));
+        self.late.push(Reverse(Late { at_ns, number: self.numbers, completion, holds, sent, filled }));
     }
 
-    /// What has happened is told from some time on.
-    fn take_in(&mut self) {
+    /// The kernel works, and what has happened is told from some time on.
+    pub fn take_in(&mut self) {
+        self.carry_out();
+        self.disturb();
         let mut reaped = std::mem::replace(&mut self.reaped, Completions::with_capacity(0));
         loop {
             self.inner.reap(Wait::No, &mut reaped).expect("a scripted world goes on");
             let all = reaped.len() < reaped.capacity();
+            self.end_receives(&mut reaped);
             for completion in reaped.drain(..) {
                 self.hold(completion);
             }
@@ -186,8 +230,57 @@ impl SimIo {
         self.reaped = reaped;
     }
 
+    /// Sends whose time has come.
+    fn carry_out(&mut self) {
+        let now_ns = self.inner.now.mono_ns;
+        let (due, later) =
+            std::mem::take(&mut self.unsent).into_iter().partition(|unsent: &Unsent| unsent.at_ns <= now_ns);
+        self.unsent = later;
+        for unsent in due {
+            self.send(unsent.sock, unsent.list, unsent.token);
+        }
+    }
+
+    fn send(&mut self, sock: SockId, list: SpanListId, token: Token) {
+        let spans = self.lists[list.0 as usize].clone().expect("a list in use");
+        let inner = self.inner.span_list().expect("it has as many");
+        spans.iter().for_each(|&span| self.inner.push_span(inner, span));
+        self.inner.submit(Op::Send { sock, spans: inner }, token).expect("a scripted world takes everything");
+    }
+
+    /// Receives that go on may end behind any report.
+    fn end_receives(&mut self, reaped: &mut [Completion]) {
+        for at in 0..reaped.len() {
+            let Completion { token, outcome, more } = reaped[at];
+            let last = more
+                && matches!(outcome, Outcome::Received { .. })
+                && reaped[at + 1..].iter().all(|other| other.token != token);
+            if last && self.random.chance(self.faults.receives_end) && self.inner.disarm(token) {
+                reaped[at].more = false;
+            }
+        }
+    }
+
+    /// Polls report without a cause; accepts fail.
+    fn disturb(&mut self) {
+        if self.armed.is_empty() || !self.random.chance(self.faults.spurious) {
+            return;
+        }
+        let token = self.random.pick(&self.armed);
+        let more = token.kind() == TokenKind::Readable;
+        if !more && !self.inner.disarm(token) {
+            return;
+        }
+        let outcome = match token.kind() {
+            TokenKind::Accept => Outcome::Failed(self.random.pick(&ACCEPT_ERRORS)),
+            _ => Outcome::Ready,
+        };
+        self.hold(Completion { token, outcome, more });
+    }
+
     fn tell(&mut self, late: Late, out: &mut Completions) {
-        for (span, checksum) in &late.holds {
+        let unlooked = mutation::on(Mutation::FreeUnderSend) || mutation::on(Mutation::ReceiveUnheld);
+        for (span, checksum) in late.holds.iter().filter(|_| !unlooked) {
             assert_eq!(
                 self.checksum(*span),
                 *checksum,
@@ -198,6 +291,12 @@ impl SimIo {
         if let Some(list) = late.sent {
             self.drop_span_list(list);
         }
+        let token = late.completion.token;
+        if !late.completion.more {
+            self.live.remove(&token);
+            self.told_ns.remove(&token);
+            self.cancels.retain(|(cancel, _)| *cancel != token);
+        }
         self.told += 1;
         out.push(late.completion);
     }
@@ -205,15 +304,24 @@ impl SimIo {
 
 impl Io for SimIo {
     fn submit(&mut self, op: Op, token: Token) -> Result<(), Refused> {
+        // The cancels of one connection share theirs: nothing is done at their ends but to count them.
+        let alone = self.live.insert(token) || token.kind() == TokenKind::Cancel;
+        assert!(alone, "two operations of the same name: {op:?} {token:?}");
         match op {
             Op::Send { sock, spans: list } => {
                 let spans = self.lists[list.0 as usize].clone().expect("a list in use");
-                let inner = self.inner.span_list().expect("it has as many");
-                spans.iter().for_each(|&span| self.inner.push_span(inner, span));
                 let held = spans.into_iter().map(|span| (span, self.checksum(span))).collect();
                 self.sending.insert(token, (list, held));
-                return self.inner.submit(Op::Send { sock, spans: inner }, token);
+                if self.random.chance(self.faults.late) {
+                    let at_ns = self.inner.now.mono_ns + self.random.below(4 * MS);
+                    self.unsent.push(Unsent { at_ns, sock, list, token });
+                } else {
+                    self.send(sock, list, token);
+                }
+                return Ok(());
             }
+            Op::Cancel { target } => self.cancels.push((token, target)),
+            Op::Accept { .. } | Op::PollReadable { .. } | Op::PollWritable { .. } => self.armed.push(token),
             Op::Read { into, .. } => {
                 self.reading.insert(token, into);
             }
@@ -244,6 +352,9 @@ impl Io for SimIo {
     }
 
     fn span_list(&mut self) -> Option<SpanListId> {
+        if self.random.chance(self.faults.no_lists) {
+            return None;
+        }
         let free = self.lists.iter().position(Option::is_none)?;
         self.lists[free] = Some(Vec::new());
         Some(SpanListId(u32::try_from(free).expect("few lists")))

@@ -291,7 +291,10 @@ impl Partition {
         }
         let memory = &buffers.memory;
         let boundary = match target {
-            Target::Offset(offset) => self.log.boundary_of_offset(memory, offset),
+            // What was searched for may lie in what could not be read, before the ring; which may be empty.
+            Target::Offset(offset) => {
+                self.log.boundary_of_offset(memory, offset.max(self.log.start().offset))
+            }
             Target::Time(time_ns) => self.log.boundary_of_time(memory, time_ns),
         };
         let subscriber = self.subscribers.at_mut(id);

@@ -17,6 +17,7 @@ use crate::commit_log::{
     BLOCK_BYTES, FLUSH_HEADER_BYTES, LogPoint, RecoveredLog, SegmentInfo, Snapshot, block_up,
 };
 use crate::ids::PartitionId;
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::proto::header::{AckLevel, FrameHeader, stamp};
 
@@ -89,7 +90,8 @@ impl Durable {
     /// What consumers may have.
     #[inline]
     pub(super) fn visible(&self) -> Boundary {
-        if self.level == AckLevel::Durable { self.writer.durable } else { self.writer.written }
+        let waits = self.level == AckLevel::Durable && !mutation::on(Mutation::ShowUnwritten);
+        if waits { self.writer.durable } else { self.writer.written }
     }
 
     /// Bytes of the ring that are not written.
@@ -127,6 +129,7 @@ impl Partition {
         match level {
             AckLevel::Received => writer.end.offset,
             AckLevel::Written => writer.written.offset,
+            AckLevel::Durable if mutation::on(Mutation::AckBeforeSync) => writer.written.offset,
             AckLevel::Durable => writer.durable.offset,
         }
     }
@@ -242,7 +245,8 @@ impl Partition {
         let pinned = self.durable().writer.pinned_from();
         let from = self.log.start().position;
         // Whatever is taken, however far behind: the start may go beyond what is wanted, to where a frame begins.
-        let taken = self.subscribers.first_taken_within(from, u64::MAX).unwrap_or(u64::MAX);
+        let taken = self.subscribers.first_taken_within(from, u64::MAX);
+        let taken = taken.filter(|_| !mutation::on(Mutation::FreeUnderSend)).unwrap_or(u64::MAX);
         let limit = self.log.floor(&buffers.memory, self.log.start(), pinned.min(taken));
         if limit.position < needed {
             return Err(Code::BackPressure);

@@ -8,6 +8,7 @@
 use super::Appended;
 use crate::commit_log::{ProducerEntry, ProducerState};
 use crate::limits::{DEDUP_WINDOW, PRODUCERS_PER_PARTITION};
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 
 /// A producer's place in a partition's table, and a generation that tells a former tenant's handle.
@@ -304,6 +305,9 @@ impl Producers {
             let code = if producer.fresh { Code::UnknownProducer } else { Code::OutOfSequence };
             return Admission::Refused(code);
         }
+        if mutation::on(Mutation::TakeTwice) {
+            return Admission::New;
+        }
         if sequence == 0 || next - sequence > u64::from(DEDUP_WINDOW) {
             return Admission::Refused(Code::SequenceTooOld);
         }
@@ -314,6 +318,9 @@ impl Producers {
     #[inline]
     pub(super) fn accepted(&mut self, slot: ProducerSlot, sequence: u64, entry: Remembered) {
         let producer = self.at(slot).expect("the batch was admitted");
+        if mutation::on(Mutation::TakeTwice) && producer.next_sequence != sequence {
+            return;
+        }
         assert!(producer.next_sequence == sequence, "the batch was admitted as new");
         producer.use_up(entry);
     }

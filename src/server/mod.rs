@@ -215,19 +215,14 @@ fn open_catalogue(
         return Err(StartError::BudgetTooSmall { used, budget: config.memory.retention_budget_bytes });
     }
     let mut opened = open_storage(config, &mut catalogue, recovering)?;
-    let begins = catalogue.begin();
-    catalogue.version += 1;
-    let mut rest = &begins[..];
-    let mut registry = Registry::new(catalogue, config.shards, plan.first_ring_region());
-    for index in 0..registry.topic_count() {
-        let (count, ring_bytes) = registry.rings_of(index);
-        let rings = make_rings(count, ring_bytes, config.memory.huge_pages)?;
-        let (own, others) = rest.split_at(count);
-        rest = others;
-        registry.bring_up(index, own, rings, &mut opened.logs);
-    }
+    let registry = Registry::begin(
+        catalogue,
+        (config.shards, plan.first_ring_region()),
+        &mut opened.logs,
+        |count, ring_bytes| make_rings(count, ring_bytes, config.memory.huge_pages),
+    )?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StartError::thread)?;
-    runtime.block_on(data.save(Disk::Blocking, registry.catalogue()))?;
+    runtime.block_on(data.save(&Disk::Blocking, registry.catalogue()))?;
     Ok((registry, opened))
 }
 

@@ -7,6 +7,11 @@ use crate::ids::PartitionId;
 use crate::io::Io;
 
 impl<I: Io> Shard<I> {
+    /// Bytes of the shared ring that this shard takes to be the kernel's.
+    pub fn shared_free_bytes(&self) -> u64 {
+        self.buffers.receive.shared_free_bytes().into()
+    }
+
     /// The offset behind the last record that consumers of a partition of this shard may have.
     pub fn visible_end(&self, partition: PartitionId) -> u64 {
         let owned = self.topics.slot(partition).and_then(|slot| self.topics.get(slot));
@@ -75,6 +80,16 @@ pub fn assert_nothing_leaked<I: Io>(shards: &[Shard<I>]) {
         assert!(shard.handshakes.is_empty() && shard.sealing.waits.is_empty(), "queues of {id}");
         let granted = shard.topics.slots().filter_map(|slot| shard.topics.get(slot));
         assert_eq!(granted.map(|owned| owned.partition.granted()).sum::<u64>(), 0, "credit of {id}");
+    }
+}
+
+/// On every connection that speaks TLS the next data is sealed with another key.
+pub fn replace_keys<I: Io>(shard: &mut Shard<I>) {
+    for id in shard.conns.ids() {
+        if let Some(secured) = &mut shard.conns[id].secured {
+            secured.session.replace_key();
+            shard.session_went_on(id);
+        }
     }
 }
 

@@ -138,7 +138,9 @@ impl<I: Io> Shard<I> {
     pub(super) fn serve_waiting_readers(&mut self) {
         if !self.logs.readers.queue.is_empty() {
             self.serve_readers();
-            self.short |= !self.logs.readers.queue.is_empty();
+            if !self.logs.readers.queue.is_empty() {
+                self.look_again(super::SHORT_NS);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use crate::access::TenantId;
 use crate::buf::{BulkId, Span};
 use crate::ids::{ConnId, SockId};
 use crate::io::{SpanListId, Token, TokenKind};
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::shard::list::Links;
 use crate::shard::messages::ConnRef;
@@ -248,7 +249,9 @@ impl ConnTable {
         let conn = &mut self.slots[id.index()];
         assert_eq!(conn.ops, 0, "a connection is freed when the kernel is done with it");
         conn.phase = Phase::Free;
-        conn.generation = (conn.generation + 1) & 0x00ff_ffff;
+        if !mutation::on(Mutation::ReuseGeneration) {
+            conn.generation = (conn.generation + 1) & 0x00ff_ffff;
+        }
         conn.pending = Vec::new();
         conn.secured = None;
         self.free.push(id.0);

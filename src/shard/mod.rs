@@ -61,6 +61,7 @@ use crate::lifecycle::State;
 use crate::limits::{COMPLETIONS_PER_TICK, SENDS_IN_FLIGHT, SPANS_PER_SEND};
 use crate::mesh::{Census, MeshEnd, WakeNeeded};
 use crate::metrics::{Counter, CounterPage};
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::time::TimerWheel;
 use crate::wire::batch::BatchLimits;
@@ -238,11 +239,13 @@ pub struct Shard<I: Io> {
     wanted: Vec<u64>,
     /// Something is left to do at once: do not sleep.
     busy: bool,
-    /// Something waits for memory that others hold: it is looked at again before long.
-    short: bool,
+    /// Something waits for what others hold: it is looked at again after so many ns, should nothing happen before.
+    look_again_ns: u64,
     /// The last tick ended with a sleep.
     slept: bool,
     last_message_ns: u64,
+    /// Since when answers have waited for room in a peer's ring; 0 where none does.
+    full_since_ns: u64,
     next_second_ns: u64,
 }
 
@@ -250,6 +253,10 @@ pub struct Shard<I: Io> {
 const MESSAGES_PER_TICK: usize = 256;
 /// When memory that others hold is asked for again, should nothing happen before.
 const SHORT_NS: u64 = 500_000;
+/// A peer works its full ring off in a tick or two, for which a shard with an answer spins, or it does not run at all.
+const FULL_RING_SPIN_NS: u64 = 2_000_000;
+/// When the ring of one that does not run is looked at again.
+const FULL_RING_NS: u64 = 50_000;
 /// How long a shard spins after a mesh message before it sleeps.
 const SPIN_NS: u64 = 20_000;
 
@@ -343,9 +350,10 @@ impl<I: Io> Shard<I> {
             gathered: Vec::with_capacity(2 * SPANS_PER_SEND),
             wanted: Vec::with_capacity(64),
             busy: false,
-            short: false,
+            look_again_ns: u64::MAX,
             slept: true,
             last_message_ns: 0,
+            full_since_ns: 0,
             next_second_ns: clock.mono_ns,
             io,
         }
@@ -383,7 +391,7 @@ impl<I: Io> Shard<I> {
             self.took(self.clock.mono_ns.saturating_sub(last));
         }
         self.busy = completions.len() == completions.capacity();
-        self.short = false;
+        self.look_again_ns = u64::MAX;
         self.counters.add(Counter::Ticks, 1);
         self.counters.add(Counter::Completions, completions.len() as u64);
         for completion in completions.drain(..) {
@@ -491,8 +499,11 @@ impl<I: Io> Shard<I> {
     /// Sends an answer, which must arrive. There are never more of them than questions were taken.
     fn send_surely(&mut self, to: usize, message: Message) {
         if let Err(message) = self.try_send(to, message) {
+            if mutation::on(Mutation::LoseAnswer) {
+                return;
+            }
             self.backlog[to].push_back(message);
-            self.busy = true;
+            self.ring_is_full();
         }
     }
 
@@ -501,11 +512,25 @@ impl<I: Io> Shard<I> {
         self.send_surely(control, Message::Report(Box::new(report)));
     }
 
+    /// An answer waits for room in a peer's ring.
+    fn ring_is_full(&mut self) {
+        let now_ns = self.clock.mono_ns;
+        if self.full_since_ns == 0 {
+            self.full_since_ns = now_ns;
+        }
+        if now_ns.saturating_sub(self.full_since_ns) < FULL_RING_SPIN_NS {
+            self.busy = true;
+        } else {
+            self.look_again(FULL_RING_NS);
+        }
+    }
+
     fn flush_backlog(&mut self) {
         for to in 0..self.backlog.len() {
             while let Some(message) = self.backlog[to].pop_front() {
                 match self.mesh.send(to, message) {
                     Ok(WakeNeeded(wake)) => {
+                        self.full_since_ns = 0;
                         self.counters.add(Counter::MeshSent, 1);
                         if wake {
                             self.io.wake(&self.peers[to]);
@@ -513,7 +538,7 @@ impl<I: Io> Shard<I> {
                     }
                     Err(message) => {
                         self.backlog[to].push_front(message);
-                        self.busy = true;
+                        self.ring_is_full();
                         break;
                     }
                 }
@@ -537,6 +562,11 @@ impl<I: Io> Shard<I> {
             self.next_second_ns = self.clock.mono_ns + 1_000_000_000;
             self.every_second();
         }
+    }
+
+    /// Something waits for what only others can give, and nobody may wake the shard when they have: it looks by itself.
+    fn look_again(&mut self, after_ns: u64) {
+        self.look_again_ns = self.look_again_ns.min(after_ns);
     }
 
     /// A tick took this long: until the next one began, or until the shard went to sleep.
@@ -568,8 +598,7 @@ impl<I: Io> Shard<I> {
         } else {
             self.drain_deadline_ns.unwrap_or(u64::MAX)
         });
-        let short = if self.short { end + SHORT_NS } else { u64::MAX };
-        let due = second.min(self.credit_due_ns).min(short);
+        let due = second.min(self.credit_due_ns).min(end.saturating_add(self.look_again_ns));
         Wait::Until(self.timers.next_deadline().map_or(due, |deadline| deadline.min(due)))
     }
 }

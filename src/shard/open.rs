@@ -4,6 +4,7 @@ use crate::ids::{ConnId, PartitionId, ShardId};
 use crate::io::Io;
 use crate::limits::INFLIGHT_BATCHES_MAX;
 use crate::metrics::Counter;
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::proto::control::{Commit, Open, Opened, Subscribe, Subscribed};
 use crate::proto::header::{FrameHeader, Kind};
@@ -136,7 +137,9 @@ impl<I: Io> Shard<I> {
             Home::Local { slot, producer } => {
                 if let Some(owned) = self.topics.get_mut(slot) {
                     owned.partition.close_producer(producer, owner);
-                    owned.partition.ungrant(unused);
+                    if !mutation::on(Mutation::LoseCredit) {
+                        owned.partition.ungrant(unused);
+                    }
                     owned.credit.closed(Waiter::Here(handle), &demand);
                 }
             }

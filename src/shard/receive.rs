@@ -12,6 +12,7 @@ use crate::ids::ConnId;
 use crate::io::{Completion, Io, IoError, Op, Outcome, TokenKind};
 use crate::limits::{BULK_FRAME_BYTES, HEADER_BYTES, HEADER_BYTES_U32};
 use crate::metrics::Counter;
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::proto::header::FrameHeader;
 
@@ -75,7 +76,9 @@ impl<I: Io> Shard<I> {
             Outcome::Failed(IoError::Cancelled) => {}
             _ => return self.peer_gone(id),
         }
-        if !completion.more && self.conns[id].receive == Receive::Off {
+        let forgotten =
+            mutation::on(Mutation::SkipRearm) && completion.outcome == Outcome::Failed(IoError::NoBuffers);
+        if !completion.more && self.conns[id].receive == Receive::Off && !forgotten {
             self.rearm.push_back(id);
         }
     }
@@ -320,7 +323,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         if self.buffers.receive.shared_free_bytes() == 0 {
-            self.short = true;
+            self.look_again(super::SHORT_NS);
             return;
         }
         for _ in 0..self.rearm.len() {

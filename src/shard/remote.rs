@@ -495,6 +495,8 @@ impl<I: Io> Shard<I> {
             let (slot, subscriber) =
                 (self.remote_consumers[index].slot, self.remote_consumers[index].subscriber);
             self.topics[slot].partition.set_blocked(subscriber, false);
+            // What was read for it may have been given to others meanwhile.
+            self.feed_from_log(slot, subscriber);
             self.lend(index);
         }
     }

@@ -9,6 +9,7 @@ use crate::ids::ConnId;
 use crate::io::{Io, IoError, Op, Outcome, SpanListId, TokenKind};
 use crate::limits::{SEND_BYTES_MAX, SPANS_PER_SEND};
 use crate::metrics::Counter;
+use crate::mutation::{self, Mutation};
 use crate::partition::Gap;
 use crate::proto::code::Code;
 use crate::proto::header::{FrameHeader, Kind};
@@ -312,6 +313,9 @@ impl<I: Io> Shard<I> {
     }
 
     pub(super) fn queue_gap(&mut self, id: ConnId, partition: u32, gap: Gap) {
+        if mutation::on(Mutation::GapUntold) {
+            return;
+        }
         self.counters.add(Counter::GapRecords, gap.records);
         let frame = FrameHeader {
             channel: partition,
@@ -328,6 +332,9 @@ impl<I: Io> Shard<I> {
     pub(super) fn sent(&mut self, id: ConnId, outcome: Outcome) {
         let list = self.conns[id].sending.take().expect("a send was in flight");
         let sent = match outcome {
+            Outcome::Sent { .. } if mutation::on(Mutation::ShortSendWhole) => {
+                self.flights[list.0 as usize].bytes
+            }
             Outcome::Sent { bytes } => bytes,
             _ => 0,
         };

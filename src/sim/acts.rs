@@ -12,6 +12,25 @@ pub enum Cut {
     HalfOpen,
     /// The client's end is said behind a part of what was on the way.
     MidFrame,
+    /// The client's end is said behind all that it has said.
+    End,
+}
+
+/// Who connects where TLS is spoken, and is no client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stranger {
+    /// It says nothing.
+    Silent,
+    /// It says the beginning of a ClientHello.
+    Stops,
+    /// It says a ClientHello, and nothing more.
+    Deaf,
+    /// A bit of its ClientHello was changed on the way; it says nothing more.
+    Changed,
+    /// It speaks our protocol without TLS.
+    Plain,
+    /// It says anything.
+    Noise,
 }
 
 /// See the module. Clients, topics and shards are named by their index.
@@ -24,6 +43,8 @@ pub enum Act {
     Stall { consumer: usize, ns: u64 },
     /// A client's connection ends.
     Disconnect { client: usize, cut: Cut },
+    /// One bit of the next bytes that a client sends is another when they arrive.
+    Corrupt { client: usize },
     /// No byte passes between a client and the server for so long.
     Partition { client: usize, ns: u64 },
     /// A shard does not run for so long.
@@ -38,6 +59,12 @@ pub enum Act {
     DiskFull { ns: u64 },
     /// The process ends without a word, and comes back after so long. `power`: with all that was not durable in doubt.
     Crash { power: bool, down_ns: u64 },
+    /// Somebody connects where TLS is spoken.
+    Stranger { how: Stranger, shard: usize },
+    /// A client that speaks TLS seals with another key from here on.
+    ReplaceKey { client: usize },
+    /// A shard does, on all its connections that speak TLS.
+    ReplaceKeys { shard: usize },
 }
 
 /// An act and its time.
@@ -56,6 +83,11 @@ pub fn of(plan: &Plan, seed: u64) -> Vec<Timed> {
     let mut acts: Vec<Timed> = (0..plan.acts)
         .map(|_| Timed { at_ns: random.below(plan.duration_ns), act: one(plan, random) })
         .collect();
+    let random = &mut Random::new(seed ^ 0x7_1505);
+    acts.extend(
+        (0..plan.secured.acts)
+            .map(|_| Timed { at_ns: random.below(plan.duration_ns), act: of_tls(plan, random) }),
+    );
     acts.sort_by_key(|timed| timed.at_ns);
     acts
 }
@@ -86,6 +118,24 @@ fn one(plan: &Plan, random: &mut Random) -> Act {
         5 => Act::PauseTopic { topic, paused: random.chance(500) },
         6 => Act::Roll { topic, partition: random.index(plan.topics[topic].shards.len()) },
         7 => Act::DiskFull { ns: random.below(2 * S) },
+        8 => Act::Corrupt { client },
         _ => Act::Crash { power: random.chance(500), down_ns: random.below(2 * S) },
+    }
+}
+
+fn of_tls(plan: &Plan, random: &mut Random) -> Act {
+    const HOW: [Stranger; 6] = [
+        Stranger::Silent,
+        Stranger::Stops,
+        Stranger::Deaf,
+        Stranger::Changed,
+        Stranger::Plain,
+        Stranger::Noise,
+    ];
+    let shard = random.index(plan.shards.into());
+    match random.below(4) {
+        0 => Act::ReplaceKey { client: random.index(plan.producers.len() + plan.consumers.len()) },
+        1 => Act::ReplaceKeys { shard },
+        _ => Act::Stranger { how: random.pick(&HOW), shard },
     }
 }

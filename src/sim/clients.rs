@@ -2,13 +2,21 @@
 //! what it is told.
 
 use crate::client::core::{
-    ConnectionConfig, ConsumerConfig, ConsumerCore, ConsumerEvent, Core, FrameReader, ProducerConfig,
-    ProducerCore, ProducerEvent, Record, SendError, Sent, WindowPolicy,
+    ConnectionConfig, ConsumerConfig, ConsumerCore, ConsumerEvent, Core, ProducerConfig, ProducerCore,
+    ProducerEvent, Record, SendError, Sent, Tls, WindowPolicy,
 };
+use crate::client::secured::Lost;
+use crate::io::Clock;
+use crate::proto::code::Code;
 use crate::proto::control::Start;
 
+use crate::topic::{Overflow, TopicKind};
+
 use super::oracle::{Name, Oracle, Place};
-use super::plan::{ConsumerPlan, Plan, ProducerPlan};
+use super::plan::{ConsumerPlan, Plan, ProducerPlan, S};
+use super::secured::SERVER_NAME;
+use super::secured::line::Line;
+use super::world::EPOCH;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -40,6 +48,8 @@ pub struct Consumer {
     /// The client's core.
     pub core: ConsumerCore,
     topic: usize,
+    /// What kind of topic that is.
+    of: (TopicKind, Overflow),
     expected: BTreeMap<u32, u64>,
     /// Behind the last record that was delivered.
     seen: BTreeMap<u32, u64>,
@@ -53,8 +63,10 @@ pub struct Consumer {
 pub struct Client {
     /// See [`Role`].
     pub role: Role,
-    /// Frames of what has arrived.
-    pub reader: FrameReader,
+    /// Between its core and the network.
+    pub line: Line,
+    /// Bytes that it has sent were changed on the way: it may be refused for good.
+    pub hurt: bool,
     /// Its connection, by its index.
     pub conn: Option<usize>,
     /// Reads nothing before this time.
@@ -63,20 +75,33 @@ pub struct Client {
     pub due_ns: u64,
 }
 
-fn connection(name: &str) -> ConnectionConfig {
-    ConnectionConfig { retry_for: RETRY_FOR, client: name.to_owned(), ..ConnectionConfig::default() }
+fn connection(name: &str, tls: Option<Tls>) -> ConnectionConfig {
+    let scheme = if tls.is_some() { "uringest+tls" } else { "uringest" };
+    let server = format!("{scheme}://{SERVER_NAME}").parse().expect("an address");
+    let client = name.to_owned();
+    ConnectionConfig { server, tls, retry_for: RETRY_FOR, client, ..ConnectionConfig::default() }
 }
 
 impl Client {
     fn new(role: Role) -> Client {
-        Client { role, reader: FrameReader::new(usize::MAX), conn: None, stalled_ns: 0, due_ns: 0 }
+        let config = match &role {
+            Role::Producer(producer) => producer.core.connection(),
+            Role::Consumer(consumer) => consumer.core.connection(),
+        };
+        let line = Line::new(config, EPOCH.wall_ns / S);
+        Client { role, line, hurt: false, conn: None, stalled_ns: 0, due_ns: 0 }
     }
 
-    /// One that publishes as planned.
-    pub fn producer(plan: &Plan, number: usize, seed: u64) -> Client {
-        let ProducerPlan { topic, level, batch_bytes, inflight, ack_every } = plan.producers[number];
+    /// One that publishes as planned, under a number of its own: first what another could not, `waiting`.
+    pub fn producer(
+        plan: &Plan,
+        (at, number): (usize, u32),
+        (seed, tls): (u64, Option<Tls>),
+        waiting: Vec<(u32, u32)>,
+    ) -> Client {
+        let ProducerPlan { topic, level, batch_bytes, inflight, ack_every } = plan.producers[at];
         let config = ProducerConfig {
-            connection: connection("producer"),
+            connection: connection("producer", tls),
             batch_bytes,
             linger: Duration::from_millis(1),
             inflight_batches: inflight,
@@ -87,25 +112,30 @@ impl Client {
             ..ProducerConfig::new(plan.topics[topic].name.clone())
         };
         let core = ProducerCore::new(config, seed).expect("a good configuration");
-        let number = u32::try_from(number).expect("few");
-        Client::new(Role::Producer(Producer { core, topic, number, next: 0, waiting: Vec::new() }))
+        Client::new(Role::Producer(Producer { core, topic, number, next: 0, waiting }))
     }
 
     /// One that subscribes as planned.
-    pub fn consumer(plan: &Plan, of: &ConsumerPlan, seed: u64) -> Client {
+    pub fn consumer(plan: &Plan, of: &ConsumerPlan, seed: u64, tls: Option<Tls>) -> Client {
         let start = if of.from_earliest { Start::Earliest } else { Start::Latest };
-        Client::subscriber(plan, of, start, seed, false)
+        Client::subscriber(plan, of, start, (seed, tls), false)
     }
 
     /// One that reads all of a topic, for the audit.
-    pub fn auditor(plan: &Plan, topic: usize, seed: u64) -> Client {
+    pub fn auditor(plan: &Plan, topic: usize, seed: u64, tls: Option<Tls>) -> Client {
         let of = ConsumerPlan { topic, from_earliest: true, credit_bytes: 1 << 20, commits: false };
-        Client::subscriber(plan, &of, Start::Earliest, seed, true)
+        Client::subscriber(plan, &of, Start::Earliest, (seed, tls), true)
     }
 
-    fn subscriber(plan: &Plan, of: &ConsumerPlan, start: Start, seed: u64, keeps: bool) -> Client {
+    fn subscriber(
+        plan: &Plan,
+        of: &ConsumerPlan,
+        start: Start,
+        (seed, tls): (u64, Option<Tls>),
+        keeps: bool,
+    ) -> Client {
         let config = ConsumerConfig {
-            connection: connection("consumer"),
+            connection: connection("consumer", tls),
             start,
             name: if of.commits { format!("c{seed}") } else { String::new() },
             credit_bytes: of.credit_bytes,
@@ -115,6 +145,7 @@ impl Client {
         Client::new(Role::Consumer(Consumer {
             core,
             topic: of.topic,
+            of: (plan.topics[of.topic].kind, plan.topics[of.topic].overflow),
             expected: BTreeMap::new(),
             seen: BTreeMap::new(),
             commits: of.commits,
@@ -123,18 +154,64 @@ impl Client {
         }))
     }
 
+    /// What a producer has not published.
+    pub fn take_waiting(&mut self) -> Vec<(u32, u32)> {
+        match &mut self.role {
+            Role::Producer(producer) => std::mem::take(&mut producer.waiting),
+            Role::Consumer(_) => Vec::new(),
+        }
+    }
+
     /// The core, whichever it is.
     pub fn core(&mut self) -> &mut dyn Core {
+        self.parts().0
+    }
+
+    fn parts(&mut self) -> (&mut dyn Core, &mut Line) {
         match &mut self.role {
-            Role::Producer(producer) => &mut producer.core,
-            Role::Consumer(consumer) => &mut consumer.core,
+            Role::Producer(producer) => (&mut producer.core, &mut self.line),
+            Role::Consumer(consumer) => (&mut consumer.core, &mut self.line),
         }
+    }
+
+    /// A connection begins.
+    pub fn connected(&mut self, now: Clock) {
+        let (core, line) = self.parts();
+        line.begin(now.wall_ns / S);
+        core.connected(now.mono_ns);
+    }
+
+    /// What it has to say now.
+    pub fn write(&mut self, now: Clock) -> Vec<u8> {
+        let (core, line) = self.parts();
+        line.write(core, now.mono_ns)
+    }
+
+    /// Something has arrived; says why the connection is of no use any more, if so.
+    pub fn read(&mut self, bytes: &[u8], now: Clock) -> Option<String> {
+        let (core, line) = self.parts();
+        let lost = line.read(core, bytes, now.mono_ns, now.wall_ns / S).err()?;
+        self.lost(&lost, now)
+    }
+
+    /// The server's bytes have come to their end; says what that means.
+    pub fn ended(&mut self, now: Clock) -> Option<String> {
+        let lost = self.line.ended();
+        self.lost(&lost, now)
+    }
+
+    fn lost(&mut self, lost: &Lost, now: Clock) -> Option<String> {
+        if let Lost::Garbled(error) = lost {
+            assert!(self.line.is_secured(), "the server sends frames: {error}");
+            self.core().garbled(error.clone(), now.mono_ns);
+        }
+        Some(lost.to_string())
     }
 
     /// The application's part: publishes what waits, and hears what the core has to tell.
     pub fn act(&mut self, oracle: &mut Oracle, now_ns: u64) {
         match &mut self.role {
-            Role::Producer(producer) => producer.act(oracle, now_ns),
+            Role::Producer(producer) => producer.act(oracle, now_ns, self.hurt),
             Role::Consumer(consumer) => consumer.act(oracle),
         }
     }
@@ -168,7 +245,13 @@ impl Producer {
         self.waiting.is_empty() && self.core.is_idle()
     }
 
-    fn act(&mut self, oracle: &mut Oracle, now_ns: u64) {
+    /// What it has yet to get rid of, for whoever wonders why it does not.
+    pub fn what_waits(&self) -> String {
+        let taken = (self.core.records(), self.core.resolved_prefix());
+        format!("taken and answered {taken:?}, {:?} to be taken, {:?}", self.waiting, self.core)
+    }
+
+    fn act(&mut self, oracle: &mut Oracle, now_ns: u64, hurt: bool) {
         let mut waiting = std::mem::take(&mut self.waiting).into_iter();
         for (mut records, bytes) in waiting.by_ref() {
             while records > 0 && self.take(oracle, bytes, now_ns) {
@@ -181,7 +264,7 @@ impl Producer {
         }
         self.waiting.extend(waiting);
         while let Some(event) = self.core.poll_event() {
-            self.hear(oracle, event);
+            self.hear(oracle, event, hurt);
         }
     }
 
@@ -194,12 +277,13 @@ impl Producer {
                 true
             }
             Ok(Sent::Dropped) => panic!("nothing is dropped by this policy"),
-            Err(SendError::Full | SendError::NotReady) => false,
+            // Of a core that has ended another goes on with what is left.
+            Err(SendError::Full | SendError::NotReady | SendError::Ended(_)) => false,
             Err(error) => panic!("a record of {bytes} bytes: {error:?}"),
         }
     }
 
-    fn hear(&mut self, oracle: &mut Oracle, event: ProducerEvent) {
+    fn hear(&mut self, oracle: &mut Oracle, event: ProducerEvent, hurt: bool) {
         let place = |partition| -> Place { (self.topic, partition) };
         match event {
             ProducerEvent::Acked { partition, records, level, .. } => {
@@ -209,6 +293,7 @@ impl Producer {
                 );
                 oracle.acked(self.number, place(partition), records, level);
             }
+            ProducerEvent::Refused { code: Code::BadBodyChecksum, .. } if hurt => {}
             ProducerEvent::Refused { partition, records, code, detail } => {
                 panic!("records {records:?} on {partition} are refused for good: {code} {detail}")
             }
@@ -246,7 +331,8 @@ impl Consumer {
                         self.core.commit(partition, next).expect("it has a name");
                     }
                 }
-                ConsumerEvent::Gap { partition, from, records, .. } => {
+                ConsumerEvent::Gap { partition, from, records, reason } => {
+                    oracle.missed((self.topic, partition), from..from + records, reason, self.of);
                     let next = self.expected.entry(partition).or_insert(from);
                     // What is gone before a subscription's start is told behind its start.
                     assert!(

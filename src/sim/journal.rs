@@ -1,6 +1,7 @@
 //! What has happened, as one number and, where somebody wants to read it, as lines.
 
 use std::hash::{DefaultHasher, Hasher};
+use std::io::Write as _;
 
 /// See the module.
 #[derive(Default)]
@@ -28,7 +29,14 @@ impl Journal {
             self.hash.write_u64(*number);
         }
         if self.printed {
-            println!("{:>14.6} ms  {what} {numbers:?}", at_ns as f64 / 1e6);
+            self.printed = say(&format!("{:>14.6} ms  {what} {numbers:?}", at_ns as f64 / 1e6));
+        }
+    }
+
+    /// A line more of what has happened, for whoever reads it.
+    pub fn tell(&mut self, what: &dyn std::fmt::Debug) {
+        if self.printed {
+            self.printed = say(&format!("{what:?}"));
         }
     }
 
@@ -37,4 +45,11 @@ impl Journal {
     pub fn hash(&self) -> u64 {
         self.hash.finish()
     }
+}
+
+/// Prints a line. Not where the reader has gone, or its disk is full: the run goes on without, and the program hears of it
+/// when it says how it ended.
+#[must_use]
+pub fn say(line: &str) -> bool {
+    writeln!(std::io::stdout(), "{line}").is_ok()
 }

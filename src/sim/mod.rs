@@ -2,7 +2,7 @@
 //! around them a network, a kernel, a disk and a clock that go wrong as a seed decides.
 //!
 //! A run is decided by its seed: [`plan`] says what there is and what goes wrong how often, [`acts`] what is done when,
-//! [`world`] lets it happen, [`oracle`] holds what is seen against what was promised.
+//! [`world`] lets it happen, [`secured`] has its TLS, [`oracle`] holds what is seen against what was promised.
 
 pub mod acts;
 pub mod plan;
@@ -12,6 +12,7 @@ mod clients;
 mod journal;
 mod net;
 mod oracle;
+mod secured;
 mod server;
 mod shelf;
 mod world;
@@ -19,7 +20,8 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use server::Mappings;
@@ -66,20 +68,39 @@ impl Failure {
     /// Two runs of a seed were not the same.
     #[must_use]
     pub fn other(once: &Outcome, again: &Outcome) -> Failure {
-        Failure { at: "the second run".to_owned(), what: format!("it was another: {once:?}, then {again:?}") }
+        Failure { at: SECOND_RUN.to_owned(), what: format!("it was another: {once:?}, then {again:?}") }
+    }
+
+    /// It is of two runs that were not the same: neither fails by itself.
+    #[must_use]
+    pub fn is_of_second_run(&self) -> bool {
+        self.at == SECOND_RUN
     }
 }
 
+const SECOND_RUN: &str = "the second run";
+
 thread_local! {
+    /// A world is running in this thread.
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
     /// Where the last panic of this thread was.
     static PANICKED_AT: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Panics of simulated worlds are told as failures, and not printed by themselves.
+/// Panics of simulated worlds are told as failures, and not printed by themselves; where `RUST_BACKTRACE` asks for it, how
+/// they came about is. Any other panic is printed as ever.
 pub fn quiet_panics() {
-    std::panic::set_hook(Box::new(|info| {
+    let loud = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !RUNNING.get() {
+            return loud(info);
+        }
         let at = info.location().map(|at| format!("{}:{}", at.file(), at.line()));
         PANICKED_AT.with(|last| *last.borrow_mut() = at.unwrap_or_default());
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            eprintln!("{trace}");
+        }
     }));
 }
 
@@ -99,15 +120,16 @@ pub fn run(seed: u64, mappings: &Mappings, printed: bool) -> Result<Outcome, Fai
 /// What was not as it must be.
 pub fn run_acts(seed: u64, acts: Vec<Timed>, mappings: &Mappings, printed: bool) -> Result<Outcome, Failure> {
     let plan = Plan::new(seed);
-    if printed {
-        println!("{plan:#?}");
-    }
+    let printed = printed && journal::say(&format!("{plan:#?}"));
     let run = || {
         let mut world = world::World::new(plan, acts, mappings, seed, printed);
         world.run();
         world.outcome()
     };
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+    RUNNING.set(true);
+    let ended = catch_unwind(AssertUnwindSafe(run));
+    RUNNING.set(false);
+    ended.map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
         Failure { at: PANICKED_AT.with(|last| last.borrow().clone()), what: text.unwrap_or_default() }
@@ -115,24 +137,26 @@ pub fn run_acts(seed: u64, acts: Vec<Timed>, mappings: &Mappings, printed: bool)
 }
 
 /// A shorter list of a seed's acts that fails in the same place: parts of it are left out, smaller and smaller ones, as
-/// long as it does. `progress` hears how many are left.
+/// long as it does and `go_on`, which hears how many are left, says so.
 pub fn shrink(
     seed: u64,
     failure: &Failure,
     mappings: &Mappings,
-    progress: &mut dyn FnMut(usize),
+    go_on: &mut dyn FnMut(usize) -> bool,
 ) -> Vec<Timed> {
     let mut acts = acts::of(&Plan::new(seed), seed);
     let mut part = acts.len().div_ceil(2);
     while part > 0 {
         let mut at = 0;
         while at < acts.len() {
+            if !go_on(acts.len()) {
+                return acts;
+            }
             let mut fewer = acts.clone();
             fewer.drain(at..(at + part).min(acts.len()));
             let fails = run_acts(seed, fewer.clone(), mappings, false);
             if fails.is_err_and(|other| other.at == failure.at) {
                 acts = fewer;
-                progress(acts.len());
             } else {
                 at += part;
             }

@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 
-use super::plan::{Faults, US};
+use super::plan::{Faults, MS, US};
 use super::random::Random;
+use super::secured::tamper::Tamper;
 use crate::ids::SockId;
 
 /// Bytes a client may have on the way to the server; it waits beyond that.
@@ -20,24 +21,47 @@ pub struct Pipe {
     on_the_way: VecDeque<(u64, Vec<u8>)>,
     bytes: usize,
     last_ns: u64,
+    /// When it is looked at next.
+    due_ns: Option<u64>,
 }
 
 impl Pipe {
+    /// It is to be looked at by then; whether that is earlier than it would be anyway.
+    pub fn no_later_than(&mut self, at_ns: u64) -> bool {
+        let earlier = self.due_ns.is_none_or(|due_ns| at_ns < due_ns);
+        if earlier {
+            self.due_ns = Some(at_ns);
+        }
+        earlier
+    }
+
+    /// Whether it is to be looked at now; it is not again before it is asked to be.
+    pub fn is_due(&mut self, now_ns: u64) -> bool {
+        self.due_ns.take_if(|due_ns| *due_ns == now_ns).is_some()
+    }
+
     /// Bytes that have not arrived.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Sends some bytes; when they arrive.
-    pub fn send(&mut self, bytes: Vec<u8>, now_ns: u64, faults: &Faults, random: &mut Random) -> u64 {
+    pub fn send(&mut self, mut bytes: Vec<u8>, now_ns: u64, faults: &Faults, random: &mut Random) -> u64 {
         let mut delay_ns = 5 * US + random.below(100 * US);
         if random.chance(faults.slow) {
             delay_ns += random.below(faults.slow_ns + 1);
         }
-        self.last_ns = self.last_ns.max(now_ns + delay_ns);
+        let first_ns = self.last_ns.max(now_ns + delay_ns);
         self.bytes += bytes.len();
-        self.on_the_way.push_back((self.last_ns, bytes));
-        self.last_ns
+        if bytes.len() > 1 && random.chance(faults.secured.pieces) {
+            let rest = bytes.split_off(1 + random.index(bytes.len() - 1));
+            self.last_ns = first_ns + random.below(20 * MS);
+            self.on_the_way.extend([(first_ns, bytes), (self.last_ns, rest)]);
+        } else {
+            self.last_ns = first_ns;
+            self.on_the_way.push_back((first_ns, bytes));
+        }
+        first_ns
     }
 
     /// What has arrived by now.
@@ -67,6 +91,8 @@ impl Pipe {
 pub struct Conn {
     /// Index of the client.
     pub client: usize,
+    /// It was made when nothing went wrong any more: it lasts.
+    pub calm: bool,
     /// The server's socket.
     pub sock: SockId,
     /// To the server.
@@ -75,8 +101,14 @@ pub struct Conn {
     pub down: Pipe,
     /// Nothing passes before this time.
     pub parted_ns: u64,
+    /// One bit of what the client sends next is another.
+    pub corrupt: bool,
     /// The client has let go of it: nothing more is sent or read by it.
     pub left: bool,
     /// Bytes the server may have in the socket and on the way.
     pub room: usize,
+    /// Of what goes to the server, and to the client.
+    pub tampers: [Tamper; 2],
+    /// Something of the handshake was changed: nobody may be welcomed.
+    pub spoilt: bool,
 }

@@ -7,11 +7,15 @@
 //! 2. Of one producer on one partition, numbers only rise along the offsets; only where the client was told that batches
 //!    may be there twice, or the server lost what it had only received, does a number come again.
 //! 3. A consumer gets each offset once, in order, or is told of the gap.
-//! 4. What was acknowledged at a level is there at the end if nothing has happened that the level is not good for.
+//! 4. A gap carries the reason that is true of its topic: the ring was full, what was in memory is gone, or recovery has
+//!    reported these very offsets as lost.
+//! 5. What was acknowledged at a level is there at the end if nothing has happened that the level is not good for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use crate::proto::header::AckLevel;
+use crate::proto::header::{AckLevel, GapReason};
+use crate::topic::{Overflow, TopicKind};
 
 /// A record's name: its producer and its number there.
 pub type Name = (u32, u64);
@@ -37,6 +41,15 @@ struct Published {
     told_twice: bool,
 }
 
+/// What the disk is like.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Disk {
+    /// Reads fail now and then.
+    pub reads_fail: bool,
+    /// Syncs make nothing durable.
+    pub syncs_lie: bool,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -46,6 +59,9 @@ pub struct Oracle {
     excused: BTreeSet<(u32, Place, u64)>,
     /// Partitions that may have lost what consumers had seen.
     forgotten: BTreeSet<Place>,
+    /// Offsets that recovery has reported as lost.
+    lost: BTreeMap<Place, Vec<Range<u64>>>,
+    disk: Disk,
     /// Records that consumers were given.
     pub delivered: u64,
     /// Records that were acknowledged.
@@ -53,6 +69,11 @@ pub struct Oracle {
 }
 
 impl Oracle {
+    /// Knows nothing yet.
+    pub fn new(disk: Disk) -> Oracle {
+        Oracle { disk, ..Oracle::default() }
+    }
+
     /// A producer's record has got its ticket.
     pub fn took(&mut self, producer: u32, place: Place, ticket: u64, number: u64) {
         let published = self.published.entry((producer, place)).or_default();
@@ -61,7 +82,7 @@ impl Oracle {
     }
 
     /// A range of tickets is acknowledged.
-    pub fn acked(&mut self, producer: u32, place: Place, tickets: std::ops::Range<u64>, level: AckLevel) {
+    pub fn acked(&mut self, producer: u32, place: Place, tickets: Range<u64>, level: AckLevel) {
         let published = self.published.entry((producer, place)).or_default();
         self.acknowledged += tickets.end - tickets.start;
         for ticket in tickets {
@@ -88,6 +109,36 @@ impl Oracle {
     /// A consumer's partition ends before what it has seen of it.
     pub fn rewound(&self, place: Place, seen: u64) {
         assert!(self.forgotten.contains(&place), "{place:?} ends before offset {seen}, which was delivered");
+    }
+
+    /// Recovery has told these offsets to be lost.
+    pub fn reported(&mut self, place: Place, offsets: Range<u64>) {
+        self.lost.entry(place).or_default().push(offsets);
+    }
+
+    /// A consumer was told that it does not get these offsets.
+    pub fn missed(
+        &self,
+        place: Place,
+        offsets: Range<u64>,
+        reason: Option<GapReason>,
+        (kind, overflow): (TopicKind, Overflow),
+    ) {
+        let is_true = match reason {
+            Some(GapReason::Overflow) => kind != TopicKind::Log && overflow == Overflow::DropOldest,
+            // What the ring no longer has. No log forgets anything here, but where a lying disk lost the front of one:
+            // nothing tells that from segments that were deleted.
+            Some(GapReason::Retention) => kind != TopicKind::Log || self.disk.syncs_lie,
+            Some(GapReason::Restart) => kind != TopicKind::Log,
+            // What a disk does not give back when it is read is passed over, too.
+            Some(GapReason::Quarantined) if self.disk.reads_fail => kind == TopicKind::Log,
+            Some(GapReason::Quarantined) => self.lost.get(&place).is_some_and(|lost| covers(lost, &offsets)),
+            None => false,
+        };
+        assert!(
+            is_true,
+            "{place:?} {kind:?} {overflow:?}: {offsets:?} are missed, it is said, for {reason:?}"
+        );
     }
 
     /// Somebody has read a record.
@@ -123,4 +174,14 @@ impl Oracle {
             }
         }
     }
+}
+
+/// Whether each of these offsets is in one of the ranges.
+fn covers(ranges: &[Range<u64>], offsets: &Range<u64>) -> bool {
+    let mut at = offsets.start;
+    while at < offsets.end {
+        let Some(range) = ranges.iter().find(|range| range.contains(&at)) else { return false };
+        at = range.end;
+    }
+    true
 }

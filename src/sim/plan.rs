@@ -1,9 +1,12 @@
 //! What a seed decides before a run begins: the server's size, the topics, the clients, and which faults there are and how
 //! often. Each fault is on or off by itself, so that most runs meet some of them often and others never.
 
+pub mod secured;
+
 use super::random::Random;
 use crate::proto::header::AckLevel;
 use crate::topic::{Overflow, TopicKind};
+use secured::{SecuredFaults, SecuredPlan};
 
 /// Nanoseconds of a microsecond, a millisecond, a second.
 pub const US: u64 = 1_000;
@@ -13,7 +16,7 @@ pub const MS: u64 = 1_000 * US;
 pub const S: u64 = 1_000 * MS;
 
 /// Kinds of acts, publishing aside.
-pub const ACT_KINDS: usize = 9;
+pub const ACT_KINDS: usize = 10;
 
 /// A topic.
 #[derive(Debug, Clone)]
@@ -65,6 +68,12 @@ pub struct Faults {
     pub late: u32,
     /// A reap hands out less than there is.
     pub pressure: u32,
+    /// A receive that could go on ends behind what it reports.
+    pub receives_end: u32,
+    /// A poll reports what is not so, or an accept fails.
+    pub spurious: u32,
+    /// There is no list for a send.
+    pub no_lists: u32,
     /// A connection's receives give few bytes at a time.
     pub short_receives: u32,
     /// A connection's socket takes few bytes at a time.
@@ -85,6 +94,8 @@ pub struct Faults {
     pub disk_sync_fails: u32,
     /// A read fails.
     pub disk_read_fails: u32,
+    /// Of TLS.
+    pub secured: SecuredFaults,
 }
 
 /// See the module.
@@ -108,6 +119,29 @@ pub struct Plan {
     pub acts_on: Vec<bool>,
     /// See [`Faults`].
     pub faults: Faults,
+    /// TLS.
+    pub secured: SecuredPlan,
+    /// See [`KernelPlan`].
+    pub kernel: KernelPlan,
+    /// Of a million seconds of the monotonic clock, so many more pass on the wall clock.
+    pub drift_ppm: i64,
+    /// Syncs say that they are done, and are not.
+    pub syncs_lie: bool,
+}
+
+/// What kind of kernel there is, and how much the server has.
+#[derive(Debug, Clone)]
+pub struct KernelPlan {
+    /// Buffers of the shared ring.
+    pub buffers: u16,
+    /// Each receive takes a whole buffer, as kernels before 6.12 do.
+    pub whole_buffers: bool,
+    /// A buffer may come back with nothing in it where a stream ends.
+    pub empty_buffers: bool,
+    /// Blocks for what the server has to say to all its connections.
+    pub control_blocks: u32,
+    /// Bytes of memory that logs are written from, and read into for consumers that lag.
+    pub log_memory_bytes: u32,
 }
 
 const KINDS: [(TopicKind, Overflow); 6] = [
@@ -127,7 +161,7 @@ impl Plan {
         let shards = u16::try_from(random.range(1, 3)).expect("few");
         let topics: Vec<_> = (0..random.range(1, 3)).map(|number| topic(random, number, shards)).collect();
         let producers = (0..random.range(1, 6)).map(|_| producer(random, &topics)).collect();
-        let consumers = (0..random.range(1, 6))
+        let consumers: Vec<_> = (0..random.range(1, 6))
             .map(|_| ConsumerPlan {
                 topic: random.index(topics.len()),
                 from_earliest: random.chance(600),
@@ -135,17 +169,29 @@ impl Plan {
                 commits: random.chance(400),
             })
             .collect();
-        Plan {
+        let mesh = random.pick(&[8, 64, 256]);
+        let duration = if random.chance(250) { random.range(20, 300) } else { random.range(1, 20) };
+        let mut plan = Plan {
             shards,
-            mesh: random.pick(&[8, 64, 256]),
+            mesh,
             topics,
             producers,
             consumers,
-            duration_ns: random.range(1, 20) * S,
+            duration_ns: duration * S,
             acts: usize::try_from(random.range(50, 600)).expect("few"),
             acts_on: (0..ACT_KINDS).map(|_| random.chance(450)).collect(),
             faults: faults(random),
+            kernel: kernel(random),
+            drift_ppm: if random.chance(300) { i64::from(random.signed(50_000)) } else { 0 },
+            syncs_lie: random.chance(100),
+            secured: SecuredPlan::default(),
+        };
+        let mut extra = random.fork();
+        plan.secured = SecuredPlan::new(&mut extra, plan.producers.len() + plan.consumers.len());
+        if plan.secured.is_on() {
+            plan.faults.secured = SecuredFaults::new(&mut extra);
         }
+        plan
     }
 }
 
@@ -175,6 +221,16 @@ fn producer(random: &mut Random, topics: &[TopicPlan]) -> ProducerPlan {
     }
 }
 
+fn kernel(random: &mut Random) -> KernelPlan {
+    KernelPlan {
+        buffers: random.pick(&[4, 4, 16]),
+        whole_buffers: random.chance(300),
+        empty_buffers: random.chance(300),
+        control_blocks: random.pick(&[512, 512, 96]),
+        log_memory_bytes: random.pick(&[1 << 20, 1 << 20, 512 * 1024]),
+    }
+}
+
 fn faults(random: &mut Random) -> Faults {
     let mut often = |most: u64| {
         let on = random.chance(400);
@@ -193,5 +249,9 @@ fn faults(random: &mut Random) -> Faults {
         disk_write_fails: often(6),
         disk_sync_fails: often(6),
         disk_read_fails: often(100),
+        receives_end: often(300),
+        spurious: often(20),
+        no_lists: often(300),
+        secured: SecuredFaults::default(),
     }
 }

@@ -34,6 +34,12 @@ impl Random {
         low + self.below(high - low + 1)
     }
 
+    /// From `-most` to `most`, both included.
+    pub fn signed(&mut self, most: i32) -> i32 {
+        let above = self.below(2 * u64::from(most.unsigned_abs()) + 1);
+        i32::try_from(above).expect("twice an i32 is small here") - most
+    }
+
     /// True so many times in a thousand.
     pub fn chance(&mut self, per_mille: u32) -> bool {
         // No number is drawn for what cannot be, so that a fault that is off costs nothing.

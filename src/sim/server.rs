@@ -6,23 +6,28 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::access::Access;
 use crate::buf::{Buffers, Mapping, Memory, Pages, ReceiveMemory, ReceiveSpec};
-use crate::ids::{PartitionId, RegionId, ShardId, TopicId};
-use crate::io::scripted::{Disk, Scripted, Sockets};
+use crate::commit_log::recovery::Finding;
+use crate::ids::{PartitionId, RegionId, ShardId, SockId, TopicId};
+use crate::io::scripted::{Disk, Peer, Scripted, Sockets};
 use crate::io::sim::{SimIo, Wakes};
 use crate::io::{Clock, Completions, Io, SocketHandle, Wait};
 use crate::limits::{BULK_REGION_BYTES, CONTROL_BLOCK_BYTES};
 use crate::mesh::{Census, MeshEnd};
 use crate::metrics::CounterPage;
+use crate::proto::code::{Code, Fault};
 use crate::shard::messages::{Command, LogCommand, LogReport, Message, Report, SegmentRefused};
-use crate::shard::{Listening, Shard, ShardLimits, ShardSpec};
+use crate::shard::{Listening, Shard, ShardLimits, ShardSpec, ShardTls};
+use crate::tls::{Records, ServerTls};
 use crate::topic::{Topic, TopicKind, TopicPartition};
 
-use super::plan::{Faults, Plan};
+use super::oracle::Place;
+use super::plan::{Faults, KernelPlan, Plan};
 use super::random::Random;
 use super::shelf::Shelf;
 
@@ -33,8 +38,16 @@ const FIRST_RING: u32 = 100;
 const RING_BYTES: usize = 256 * 1024;
 /// More than any partition gets in one life.
 const OFFSETS_OF_A_LIFE: u64 = 1_000_000;
+const CONTROL_BLOCKS_MAX: u32 = 512;
 const SHARDS_MAX: usize = 3;
 const PARTITIONS_MAX: usize = 9;
+
+/// Bulk connections of a shard. One that speaks TLS needs two regions.
+const BULK_REGIONS: u16 = 2;
+/// Of each shard, for records on their way out.
+const SEALED_BYTES: usize = 512 * 1024;
+/// The listener without TLS, and the one with.
+pub const LISTENERS: [SockId; 2] = [SockId(0), SockId(1)];
 
 /// One shard's memory.
 struct ShardMemory {
@@ -43,6 +56,9 @@ struct ShardMemory {
     control: Arc<Mapping>,
     log: Arc<Mapping>,
     bulk: Vec<Arc<Mapping>>,
+    /// Where records are opened to, and sealed to.
+    opened: Arc<Mapping>,
+    sealed: Arc<Mapping>,
 }
 
 /// Memory for servers, one after the other.
@@ -64,9 +80,11 @@ impl Mappings {
         let shard = |_| ShardMemory {
             shared: mirrored(256 * 1024),
             blocks: plain(512 * 1024),
-            control: plain((limits().control_blocks * CONTROL_BLOCK_BYTES) as usize),
+            control: plain((CONTROL_BLOCKS_MAX * CONTROL_BLOCK_BYTES) as usize),
             log: plain(1024 * 1024),
-            bulk: (0..2).map(|_| mirrored(BULK_REGION_BYTES as usize)).collect(),
+            bulk: (0..2 * BULK_REGIONS).map(|_| mirrored(BULK_REGION_BYTES as usize)).collect(),
+            opened: mirrored(256 * 1024),
+            sealed: plain(SEALED_BYTES),
         };
         Mappings {
             shards: (0..SHARDS_MAX).map(shard).collect(),
@@ -81,8 +99,10 @@ impl Default for Mappings {
     }
 }
 
-fn limits() -> ShardLimits {
+fn limits(kernel: &KernelPlan) -> ShardLimits {
     ShardLimits {
+        control_blocks: kernel.control_blocks,
+        log_read_bytes: kernel.log_memory_bytes,
         frame_bytes_max: FRAME_BYTES_MAX,
         record_bytes_max: 32 * 1024,
         connections: 64,
@@ -91,10 +111,8 @@ fn limits() -> ShardLimits {
         handshake_timeout_ms: 5_000,
         frame_timeout_ms: 10_000,
         idle_timeout_ms: 20_000,
-        control_blocks: 512,
-        bulk_regions: 2,
+        bulk_regions: BULK_REGIONS,
         log_snapshot_bytes: 1 << 19,
-        log_read_bytes: 1 << 20,
     }
 }
 
@@ -115,6 +133,8 @@ pub struct Kept {
     /// Starts before this one.
     lives: u64,
     committed: BTreeMap<(PartitionId, String), u64>,
+    /// Offsets that recovery has told to be lost.
+    reported: Vec<(PartitionId, Range<u64>)>,
     random: Random,
 }
 
@@ -124,7 +144,14 @@ impl Kept {
     pub fn new(random: Random) -> Kept {
         let disk: Disk = Rc::default();
         disk.borrow_mut().hold(true);
-        Kept { disk, shelves: BTreeMap::new(), lives: 0, committed: BTreeMap::new(), random }
+        Kept {
+            disk,
+            shelves: BTreeMap::new(),
+            lives: 0,
+            committed: BTreeMap::new(),
+            reported: Vec::new(),
+            random,
+        }
     }
 
     fn partition(
@@ -141,7 +168,9 @@ impl Kept {
         let log = (kind == TopicKind::Log).then(|| {
             let disk = Rc::clone(&self.disk);
             let shelf = self.shelves.entry(id).or_insert_with(|| Shelf::new(id, disk));
-            let mut log = shelf.recover().log;
+            let recovery = shelf.recover();
+            self.reported.extend(recovery.findings.iter().filter_map(lost).map(|range| (id, range)));
+            let mut log = recovery.log;
             log.next_sequence = log.next_sequence.max(1);
             log
         });
@@ -179,27 +208,41 @@ pub struct Server {
     /// No room for another segment.
     pub full: bool,
     tickets: u64,
+    /// What each shard counts.
+    counters: Vec<Arc<CounterPage>>,
 }
 
 impl Server {
-    /// Starts on what the one before has left.
-    pub fn start(plan: &Plan, mappings: &Mappings, kept: &mut Kept, clock: Clock) -> Server {
+    /// Starts on what the one before has left; `tls`: what it speaks that with, on a listener of its own.
+    pub fn start(
+        plan: &Plan,
+        mappings: &Mappings,
+        kept: &mut Kept,
+        clock: Clock,
+        tls: Option<ServerTls>,
+    ) -> Server {
         let count = plan.shards;
         let mut ends = MeshEnd::build(usize::from(count) + 1, plan.mesh);
         let control = ends.pop().expect("control's end");
         let census = Arc::new(Census::new(64, 0));
-        let sockets: Sockets = Rc::new(RefCell::new(vec![Default::default()]));
+        let sockets: Sockets = Rc::new(RefCell::new(LISTENERS.map(|_| Peer::listener()).into()));
         let wakes = Wakes::default();
         let mut shards = Vec::new();
+        let counters: Vec<_> = (0..count).map(|_| Arc::new(CounterPage::new())).collect();
         for (number, mesh) in ends.into_iter().enumerate() {
             let memory = &mappings.shards[number];
             let shared = region(number, 0);
-            let mut inner = Scripted::new(shared, &memory.shared, 4);
+            let mut inner = Scripted::new(shared, &memory.shared, plan.kernel.buffers);
+            inner.empty_buffers = plan.kernel.empty_buffers;
+            if plan.kernel.whole_buffers {
+                inner.whole_buffers();
+            }
             inner.share(Rc::clone(&sockets));
             inner.share_disk(Rc::clone(&kept.disk));
             inner.now = clock;
             let mut io = SimIo::new(inner, number, shared, kept.random.fork(), Rc::clone(&wakes));
-            let buffers = buffers(number, &mappings.shards[..usize::from(count)], &mut io);
+            let all = &mappings.shards[..usize::from(count)];
+            let buffers = buffers(number, plan.kernel.buffers, all, &mut io, tls.is_some());
             let handle = |of: usize| {
                 let ring_fd = i32::try_from(of).expect("few");
                 crate::io::WakeHandle { event: None, ring_fd }
@@ -207,17 +250,21 @@ impl Server {
             let spec = ShardSpec {
                 id: ShardId(u16::try_from(number).expect("few")),
                 shards: count,
-                limits: limits(),
+                limits: limits(&plan.kernel),
                 access: Arc::new(Access::open_to_all()),
                 peers: (0..=usize::from(count)).map(handle).collect(),
                 mesh,
-                counters: Arc::new(CounterPage::new()),
+                counters: Arc::clone(&counters[number]),
                 census: Arc::clone(&census),
                 buffers,
-                log_memory: (region(number, 9), memory.log.bytes() as u64),
+                log_memory: (region(number, 9), plan.kernel.log_memory_bytes.into()),
                 control_region: region(number, 2),
-                listeners: vec![Listening { socket: SocketHandle::Simulated(0), secured: false }],
-                tls: None,
+                listeners: listeners(tls.is_some()),
+                tls: tls.clone().map(|server| ShardTls {
+                    server,
+                    records: Records::Own,
+                    send_memory: (region(number, 4), memory.sealed.bytes() as u64),
+                }),
                 auto_create: false,
                 shard_addresses: Vec::new(),
             };
@@ -233,6 +280,7 @@ impl Server {
             owed: Vec::new(),
             full: false,
             tickets: 0,
+            counters,
         };
         server.add_topics(plan, mappings, kept);
         kept.lives += 1;
@@ -278,7 +326,10 @@ impl Server {
     /// One turn of a shard; how long it may sleep.
     pub fn turn(&mut self, shard: usize, clock: Clock) -> Wait {
         self.shards[shard].io.inner.now = clock;
-        self.shards[shard].turn(Wait::No, &mut self.completions).expect("a simulated world goes on")
+        let turned = self.shards[shard].turn(Wait::No, &mut self.completions);
+        // What was armed in this turn has perhaps something to tell already: nobody else would wake the shard for it.
+        self.shards[shard].io.take_in();
+        turned.expect("a simulated world goes on")
     }
 
     /// The same command for every shard.
@@ -381,9 +432,47 @@ impl Server {
         self.command(shard, Command::Log(LogCommand::Segment { partition, sequence, result }));
     }
 
+    /// Each byte of a shard's shared ring is the kernel's to fill or the shard's, and both agree which.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn assert_buffers_conserved(&self, shard: usize) {
+        let shard = &self.shards[shard];
+        assert_eq!(shard.io.shared_free_bytes(), shard.shared_free_bytes(), "free bytes of the shared ring");
+    }
+
     /// Where what consumers get of a partition ends.
     pub fn visible_end(&self, partition: PartitionId) -> u64 {
         self.shards[self.owner(partition)].visible_end(partition)
+    }
+
+    /// No client breaks the protocol here but where its bytes were `changed` on the way, and nothing that was is taken for
+    /// what it said.
+    ///
+    /// # Panics
+    /// When a client was blamed.
+    pub fn assert_nobody_is_blamed(&self, changed: bool) {
+        let checks = [
+            Code::BadMagic,
+            Code::BadVersion,
+            Code::BadHeaderChecksum,
+            Code::BadControlChecksum,
+            Code::BadBodyChecksum,
+        ];
+        let blames = |code: &&Code| code.fault() == Fault::Peer && !code.retryable();
+        for code in Code::ALL.iter().filter(blames).filter(|code| !(changed && checks.contains(code))) {
+            let times: u64 = self.counters.iter().map(|page| page.read_refused(*code)).sum();
+            assert_eq!(times, 0, "clients were refused for {}", code.name());
+        }
+    }
+
+    /// What clients know a partition by.
+    pub fn place(&self, partition: PartitionId) -> Place {
+        let places = self.topics.iter().enumerate().flat_map(|(number, topic)| {
+            topic.partitions.iter().zip(0..).map(move |(of, index)| (of.id, (number, index)))
+        });
+        let place = places.into_iter().find(|(id, _)| *id == partition).map(|(_, place)| place);
+        place.expect("a partition that was planned")
     }
 
     /// Which shard has a partition.
@@ -395,6 +484,11 @@ impl Server {
 }
 
 impl Kept {
+    /// What recovery has told to be lost since this was last asked: offsets of partitions.
+    pub fn take_reported(&mut self) -> Vec<(PartitionId, Range<u64>)> {
+        std::mem::take(&mut self.reported)
+    }
+
     /// Whether some log may not go on behind what was durable.
     pub fn is_fenced(&self) -> bool {
         self.shelves.values().any(Shelf::is_fenced)
@@ -402,6 +496,16 @@ impl Kept {
 
     fn shelf(&mut self, partition: PartitionId) -> &mut Shelf {
         self.shelves.get_mut(&partition).expect("a log's partition")
+    }
+}
+
+/// Offsets that were durable and are gone.
+fn lost(finding: &Finding) -> Option<Range<u64>> {
+    match finding {
+        Finding::Quarantined { range, .. } | Finding::Missing { range, .. } => {
+            Some(range.from.offset..range.to.offset)
+        }
+        _ => None,
     }
 }
 
@@ -414,8 +518,17 @@ pub fn shard_of(shared: RegionId) -> usize {
     (shared.0 / REGIONS_PER_SHARD) as usize
 }
 
+fn listeners(secured: bool) -> Vec<Listening> {
+    let one = |secured: bool| {
+        let socket = SocketHandle::Simulated(LISTENERS[usize::from(secured)].0.into());
+        Listening { socket, secured }
+    };
+    if secured { vec![one(false), one(true)] } else { vec![one(false)] }
+}
+
 /// A shard's memory, with that of the others it may be lent.
-fn buffers(own: usize, all: &[ShardMemory], io: &mut SimIo) -> Buffers {
+fn buffers(own: usize, count: u16, all: &[ShardMemory], io: &mut SimIo, secured: bool) -> Buffers {
+    let regions = usize::from(BULK_REGIONS) * if secured { 2 } else { 1 };
     let mut memory = Memory::new();
     let mut attach = |id, mapping: &Arc<Mapping>| {
         memory.attach(id, Arc::clone(mapping));
@@ -425,18 +538,27 @@ fn buffers(own: usize, all: &[ShardMemory], io: &mut SimIo) -> Buffers {
         attach(region(shard, 0), &of.shared);
         attach(region(shard, 1), &of.blocks);
         attach(region(shard, 9), &of.log);
-        for (bulk, number) in of.bulk.iter().zip(5..) {
+        for (bulk, number) in of.bulk[..regions].iter().zip(5..) {
             attach(region(shard, number), bulk);
+        }
+        if secured {
+            attach(region(shard, 3), &of.opened);
         }
     }
     attach(region(own, 2), &all[own].control);
+    if secured {
+        attach(region(own, 4), &all[own].sealed);
+    }
     let of = &all[own];
     let receive = ReceiveMemory::new(ReceiveSpec {
         shared: (region(own, 0), &of.shared),
-        buffers: 4,
-        bulk: of.bulk.iter().zip(5..).map(|(bulk, number)| (region(own, number), Arc::clone(bulk))).collect(),
+        buffers: count,
+        bulk: (5..)
+            .zip(&of.bulk[..regions])
+            .map(|(number, bulk)| (region(own, number), Arc::clone(bulk)))
+            .collect(),
         blocks: (region(own, 1), Arc::clone(&of.blocks)),
-        opened: None,
+        opened: secured.then(|| (region(own, 3), Arc::clone(&of.opened))),
     });
     Buffers { memory, receive }
 }

@@ -7,6 +7,7 @@
 //! due time each, connections one for each direction, the disk one for each operation.
 
 mod ending;
+mod strangers;
 mod traffic;
 
 use std::cmp::Reverse;
@@ -14,6 +15,7 @@ use std::collections::BinaryHeap;
 
 use crate::io::scripted::disk::{DiskEvent, DiskOp};
 use crate::io::{Clock, IoError, Wait};
+use crate::mutation::{self, Mutation};
 use crate::proto::header::AckLevel;
 use crate::shard::audit;
 use crate::shard::messages::{Command, LogCommand};
@@ -23,16 +25,19 @@ use super::Outcome;
 use super::acts::{Act, Cut, Timed};
 use super::clients::{Client, Role};
 use super::journal::Journal;
-use super::net::{Conn, DOWN_BYTES_MAX, UP_BYTES_MAX};
-use super::oracle::Oracle;
-use super::plan::{Faults, MS, Plan, S, US};
+use super::net::{Conn, DOWN_BYTES_MAX, Pipe, UP_BYTES_MAX};
+use super::oracle::{Disk, Oracle};
+use super::plan::{ConsumerPlan, Faults, MS, Plan, S, US};
 use super::random::Random;
+use super::secured::Secured;
+use strangers::Known;
+
 use super::server::{Kept, Mappings, Said, Server, shard_of};
 use crate::client::core::Wish;
 use crate::ids::SockId;
 
 /// The clocks' reading when a run begins.
-const EPOCH: Clock = Clock { mono_ns: S, wall_ns: 1_700_000_000 * S };
+pub const EPOCH: Clock = Clock { mono_ns: S, wall_ns: 1_700_000_000 * S };
 /// As long after the last fault everything has to have come right.
 const GRACE_NS: u64 = 300 * S;
 
@@ -58,6 +63,8 @@ enum Due {
     Room,
     /// Control is looked at.
     Control,
+    /// A stranger is looked at.
+    Stranger(usize),
 }
 
 /// See the module.
@@ -80,7 +87,15 @@ pub struct World<'a> {
     faults: Faults,
     acts: Vec<Timed>,
     disk_full_ns: u64,
+    /// Producers there have been.
+    incarnations: u32,
+    /// Bytes of some client were changed on the way, and not in a secured connection.
+    changed: bool,
     oracle: Oracle,
+    secured: Secured,
+    strangers: Vec<Option<Known>>,
+    /// Some shard has not run until this time.
+    paused_until_ns: u64,
     /// What has happened.
     pub journal: Journal,
     calm: bool,
@@ -95,6 +110,7 @@ impl<'a> World<'a> {
     pub fn new(plan: Plan, acts: Vec<Timed>, mappings: &'a Mappings, seed: u64, printed: bool) -> World<'a> {
         let mut random = Random::new(seed ^ 0x30_71d);
         let kept = Kept::new(random.fork());
+        kept.disk.borrow_mut().syncs_lie(plan.syncs_lie);
         let mut world = World {
             shards: vec![(u64::MAX, 0); usize::from(plan.shards)],
             faults: plan.faults.clone(),
@@ -109,21 +125,29 @@ impl<'a> World<'a> {
             clients: Vec::new(),
             conns: Vec::new(),
             disk_full_ns: 0,
-            oracle: Oracle::default(),
+            incarnations: 0,
+            changed: false,
+            oracle: Oracle::new(Disk {
+                reads_fail: plan.faults.disk_read_fails > 0,
+                syncs_lie: plan.syncs_lie,
+            }),
+            secured: Secured::new(plan.secured.clone(), Random::new(seed ^ 0x715)),
             journal: Journal::new(printed),
             calm: false,
             told: 0,
             restless: vec![0; usize::from(plan.shards)],
+            strangers: Vec::new(),
+            paused_until_ns: 0,
             acts,
             random,
             plan,
         };
         for number in 0..world.plan.producers.len() {
-            let client = Client::producer(&world.plan, number, world.random.number());
+            let client = world.new_producer(number, Vec::new());
             world.clients.push(client);
         }
         for of in world.plan.consumers.clone() {
-            let client = Client::consumer(&world.plan, &of, world.random.number());
+            let client = world.new_consumer(world.clients.len(), &of);
             world.clients.push(client);
         }
         world.plan_at(world.now_ns, Due::Start);
@@ -134,6 +158,17 @@ impl<'a> World<'a> {
             world.wake_client(client, world.now_ns + MS);
         }
         world
+    }
+
+    fn new_producer(&mut self, at: usize, waiting: Vec<(u32, u32)>) -> Client {
+        self.incarnations += 1;
+        let tls = self.secured.client(at);
+        Client::producer(&self.plan, (at, self.incarnations), (self.random.number(), tls), waiting)
+    }
+
+    fn new_consumer(&mut self, at: usize, of: &ConsumerPlan) -> Client {
+        let tls = self.secured.client(at);
+        Client::consumer(&self.plan, of, self.random.number(), tls)
     }
 
     /// Runs to the end: acts and faults, then calm, the audit, and the clients' going.
@@ -178,6 +213,25 @@ impl<'a> World<'a> {
         }
     }
 
+    /// One direction of a connection is looked at by then, once however often it is said.
+    fn plan_pipe(&mut self, due: Due, at_ns: u64) {
+        let at_ns = at_ns.max(self.now_ns);
+        if self.pipe(due).is_some_and(|pipe| pipe.no_later_than(at_ns)) {
+            self.plan_at(at_ns, due);
+        }
+    }
+
+    fn is_pipe_due(&mut self, due: Due) -> bool {
+        let now_ns = self.now_ns;
+        self.pipe(due).is_some_and(|pipe| pipe.is_due(now_ns))
+    }
+
+    fn pipe(&mut self, due: Due) -> Option<&mut Pipe> {
+        let (Due::Up(at) | Due::Down(at)) = due else { return None };
+        let conn = self.conns.get_mut(at)?.as_mut()?;
+        Some(if due == Due::Up(at) { &mut conn.up } else { &mut conn.down })
+    }
+
     fn wake_client(&mut self, client: usize, at_ns: u64) {
         let at_ns = at_ns.max(self.now_ns);
         let due_ns = &mut self.clients[client].due_ns;
@@ -214,6 +268,7 @@ impl<'a> World<'a> {
             Due::Shard(shard) if self.shards[shard].0 == self.now_ns => self.turn(shard),
             Due::Client(client) if self.clients[client].due_ns == self.now_ns => self.step_client(client),
             Due::Shard(_) | Due::Client(_) => {}
+            Due::Up(_) | Due::Down(_) if !self.is_pipe_due(due) => {}
             Due::Up(conn) => self.arrive_up(conn),
             Due::Down(conn) => self.arrive_down(conn),
             Due::Disk { life, id } if life == self.life => self.disk_done(id),
@@ -223,11 +278,15 @@ impl<'a> World<'a> {
             Due::Room if self.now_ns >= self.disk_full_ns => self.set_disk_full(false),
             Due::Room => {}
             Due::Control => self.serve(),
+            Due::Stranger(at) => self.look_at_stranger(at),
         }
     }
 
     fn clock(&self) -> Clock {
-        Clock { mono_ns: self.now_ns, wall_ns: self.wall_offset_ns + self.now_ns }
+        let since_ns = i64::try_from(self.now_ns - EPOCH.mono_ns).expect("hours");
+        let drift_ns = since_ns / 1_000_000 * self.plan.drift_ppm;
+        let wall_ns = (self.wall_offset_ns + self.now_ns).saturating_add_signed(drift_ns);
+        Clock { mono_ns: self.now_ns, wall_ns }
     }
 
     // ---- the server ----
@@ -239,7 +298,16 @@ impl<'a> World<'a> {
         self.life += 1;
         self.journal.note(self.now_ns, "start", &[self.life]);
         let clock = self.clock();
-        let mut server = Server::start(&self.plan, self.mappings, &mut self.kept, clock);
+        let tls = self.secured.server();
+        let mut server = Server::start(&self.plan, self.mappings, &mut self.kept, clock, tls);
+        let lost = self.kept.take_reported();
+        assert!(
+            lost.is_empty() || self.plan.syncs_lie,
+            "recovery reports what was durable as lost, on a disk that keeps it: {lost:?}"
+        );
+        for (partition, offsets) in lost {
+            self.oracle.reported(server.place(partition), offsets);
+        }
         server.set_faults(&self.faults);
         server.full = self.disk_full_ns > self.now_ns;
         self.server = Some(server);
@@ -261,7 +329,10 @@ impl<'a> World<'a> {
         self.told += told;
         self.assert_rests(shard, wait, told);
         let Some(server) = &mut self.server else { return };
-        audit::assert_credit_conserved(&server.shards);
+        if !mutation::on(Mutation::LoseCredit) {
+            audit::assert_credit_conserved(&server.shards);
+        }
+        server.assert_buffers_conserved(shard);
         let wakes = std::mem::take(&mut *server.wakes.borrow_mut());
         self.journal.note(self.now_ns, "turn", &[shard as u64, told]);
         let cost_ns = US + told * US;
@@ -324,9 +395,10 @@ impl<'a> World<'a> {
     }
 
     fn crash(&mut self, power: bool, down_ns: u64) {
-        if self.server.take().is_none() {
-            return;
-        }
+        let Some(server) = self.server.take() else { return };
+        server.assert_nobody_is_blamed(self.changed);
+        drop(server);
+        self.strangers.clear();
         self.journal.note(self.now_ns, if power { "power cut" } else { "kill" }, &[]);
         let seed = self.random.number();
         let mut disk = self.kept.disk.borrow_mut();
@@ -338,14 +410,16 @@ impl<'a> World<'a> {
         drop(disk);
         let plan = &self.plan;
         let fenced = self.kept_fences();
+        // Nothing outlives the power where syncs lie.
+        let lied = power && plan.syncs_lie;
         let survives = |topic: usize, level: AckLevel| {
             let least = if power || fenced { AckLevel::Durable } else { AckLevel::Written };
-            plan.topics[topic].kind == TopicKind::Log && level >= least
+            plan.topics[topic].kind == TopicKind::Log && level >= least && !lied
         };
         // What was visible and not durable may be other records when the power is back.
         let forgotten = |(topic, _): (usize, u32)| {
             let of = &plan.topics[topic];
-            of.kind != TopicKind::Log || (power || fenced) && of.durability < AckLevel::Durable
+            of.kind != TopicKind::Log || (power || fenced) && of.durability < AckLevel::Durable || lied
         };
         self.oracle.crashed(survives, forgotten);
         for conn in 0..self.conns.len() {
@@ -430,9 +504,7 @@ impl<'a> World<'a> {
 
     fn act(&mut self, act: Act) {
         self.journal.note(self.now_ns, "act", &[]);
-        if self.journal.printed {
-            println!("{act:?}");
-        }
+        self.journal.tell(&act);
         let consumers = self.plan.producers.len();
         match act {
             Act::Publish { producer, records, bytes } => {
@@ -448,16 +520,22 @@ impl<'a> World<'a> {
                     self.let_go(client, "cut");
                 }
             }
+            Act::Corrupt { client } => {
+                if let Some(conn) = self.clients[client].conn.and_then(|at| self.conns[at].as_mut()) {
+                    conn.corrupt = true;
+                }
+            }
             Act::Partition { client, ns } => {
                 if let Some(at) = self.clients[client].conn
                     && let Some(conn) = &mut self.conns[at]
                 {
                     conn.parted_ns = self.now_ns + ns;
-                    self.plan_at(self.now_ns + ns, Due::Up(at));
+                    self.plan_pipe(Due::Up(at), self.now_ns + ns);
                 }
             }
             Act::PauseShard { shard, ns } => {
                 self.shards[shard] = (u64::MAX, self.now_ns + ns);
+                self.paused_until_ns = self.paused_until_ns.max(self.now_ns + ns);
                 self.wake_shard(shard, self.now_ns);
             }
             Act::Jump { ms } => {
@@ -472,6 +550,17 @@ impl<'a> World<'a> {
                 self.plan_at(self.disk_full_ns, Due::Room);
             }
             Act::Crash { power, down_ns } => self.crash(power, down_ns),
+            Act::Stranger { how, shard } => self.stranger(how, shard),
+            Act::ReplaceKey { client } => {
+                self.clients[client].line.replace_key();
+                self.wake_client(client, self.now_ns);
+            }
+            Act::ReplaceKeys { shard } => {
+                if let Some(server) = &mut self.server {
+                    audit::replace_keys(&mut server.shards[shard]);
+                    self.wake_shard(shard, self.now_ns);
+                }
+            }
         }
     }
 

@@ -28,18 +28,19 @@ pub const MODULES: &[Module] = modules! {
     "time" uses ["limits"];
     "log" uses ["limits", "time"];
     "lifecycle" uses [];
+    "mutation" uses [];
     "wire::generated" uses [];
-    "proto" uses ["ids", "limits", "wire::generated"];
+    "proto" uses ["ids", "limits", "mutation", "wire::generated"];
     "wire" uses ["limits", "proto", "wire::generated"];
-    "buf" uses ["ids", "limits"];
-    "commit_log" uses ["ids", "limits", "proto"];
+    "buf" uses ["ids", "limits", "mutation"];
+    "commit_log" uses ["ids", "limits", "mutation", "proto"];
     "topic" uses ["buf", "commit_log", "ids", "limits", "proto"];
     "access" uses ["ids", "limits", "proto"];
     "mesh" uses ["ids", "limits", "proto"];
     "tls" uses ["buf", "time"];
     "metrics" uses ["buf", "ids", "lifecycle", "limits", "proto", "time", "tls"];
-    "partition" uses ["buf", "commit_log", "ids", "limits", "proto", "topic"];
-    "io" uses ["buf", "ids", "limits", "log", "time"];
+    "partition" uses ["buf", "commit_log", "ids", "limits", "mutation", "proto", "topic"];
+    "io" uses ["buf", "ids", "limits", "log", "mutation", "time"];
     "io::epoll" uses ["buf", "ids", "io", "limits", "log", "time"];
     "io::uring" uses ["buf", "ids", "io", "limits", "log", "time"];
     "io::choice" uses ["buf", "ids", "io", "io::epoll", "io::uring"];
@@ -48,12 +49,12 @@ pub const MODULES: &[Module] = modules! {
         "access", "commit_log", "ids", "io", "io::choice", "limits", "log", "proto", "tls", "topic",
     ];
     "shard" uses [
-        "access", "buf", "commit_log", "ids", "io", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto", "time",
-        "tls", "topic", "wire",
+        "access", "buf", "commit_log", "ids", "io", "lifecycle", "limits", "log", "mesh", "metrics", "mutation", "partition",
+        "proto", "time", "tls", "topic", "wire",
     ];
     "sim::random" uses [];
     "sim::plan" uses ["proto", "sim::random", "topic"];
-    "io::sim" uses ["buf", "ids", "io", "proto", "sim::plan", "sim::random"];
+    "io::sim" uses ["buf", "ids", "io", "mutation", "proto", "sim::plan", "sim::random"];
     "control" uses [
         "access", "buf", "commit_log", "config", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto",
         "shard", "time", "tls", "topic", "wire",
@@ -65,8 +66,8 @@ pub const MODULES: &[Module] = modules! {
     "client::core" uses ["ids", "limits", "proto", "tls", "wire"];
     "client" uses ["client::core", "ids", "limits", "log", "proto", "time", "tls", "wire"];
     "sim" uses [
-        "access", "buf", "client::core", "commit_log", "ids", "io", "io::sim", "limits", "mesh", "metrics", "proto", "shard",
-        "sim::plan", "sim::random", "topic",
+        "access", "buf", "client", "client::core", "commit_log", "ids", "io", "io::sim", "limits", "mesh", "metrics", "mutation",
+        "proto", "shard", "sim::plan", "sim::random", "tls", "topic",
     ];
     "cli" uses [
         "access", "buf", "commit_log", "client", "client::core", "config", "control", "ids", "io", "io::probe", "lifecycle",

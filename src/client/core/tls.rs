@@ -40,6 +40,12 @@ impl Tls {
         Ok(Tls(Arc::new(Made { settings, tls })))
     }
 
+    /// Made without files.
+    #[cfg(any(test, uringest_sim))]
+    pub(crate) fn given(tls: ClientTls) -> Tls {
+        Tls(Arc::new(Made { settings: TlsSettings::default(), tls }))
+    }
+
     /// What it was made from.
     #[must_use]
     pub fn settings(&self) -> &TlsSettings {

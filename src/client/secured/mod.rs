@@ -24,13 +24,13 @@ use crate::client::core::{Address, ConnectionConfig, Error, Tls, TlsFault, TlsSe
 use crate::tls::record::{Cut, HEADER_BYTES, OVERHEAD_BYTES, next_cut};
 use crate::tls::{Failure, Received, Records, Session, Then};
 
-pub(super) use receiver::{Lost, Receiver};
+pub(crate) use receiver::{Lost, Receiver};
 
 /// Bytes of a block that records are written to. More than a record.
 const BLOCK_BYTES: usize = 128 * 1024;
 
 /// Makes the wire of each of a driver's connections.
-pub(super) struct Connector {
+pub(crate) struct Connector {
     address: Address,
     /// And the name the server has to prove.
     tls: Option<(Tls, String)>,
@@ -77,7 +77,7 @@ impl Connector {
 }
 
 /// See the module.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     secured: Option<Secured>,
 }
 
@@ -141,6 +141,14 @@ impl Wire {
         let Some(secured) = &self.secured else { return 0 };
         secured.with(Session::close);
         self.seal(&mut VecDeque::new(), block)
+    }
+
+    /// The key that frames are sealed with is replaced before the next one.
+    #[cfg(any(test, uringest_sim))]
+    pub fn replace_key(&self) {
+        if let Some(secured) = &self.secured {
+            secured.with(Session::replace_key);
+        }
     }
 
     /// Writing has ended somewhere in a record.

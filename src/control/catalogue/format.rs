@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Catalogue, check_log};
+use super::{Catalogue, Least, check_log};
 use crate::limits::{PARTITIONS_MAX, PARTITIONS_PER_TOPIC, TOPICS_MAX};
 use crate::proto::checksum::crc32c;
 use crate::topic::TopicKind;
@@ -80,6 +80,14 @@ pub fn encode(catalogue: &Catalogue) -> Vec<u8> {
 /// # Errors
 /// The file is damaged or from a newer server.
 pub fn decode(bytes: &[u8]) -> Result<Catalogue, CatalogueError> {
+    decode_within(bytes, Least::default())
+}
+
+/// The same, of topics that may be as small as `least`.
+///
+/// # Errors
+/// The file is damaged or from a newer server.
+pub fn decode_within(bytes: &[u8], least: Least) -> Result<Catalogue, CatalogueError> {
     let corrupt = |error: serde_json::Error| CatalogueError::Corrupt(error.to_string());
     let Format { format } = serde_json::from_slice(bytes).map_err(corrupt)?;
     if format > FORMAT {
@@ -98,12 +106,12 @@ pub fn decode(bytes: &[u8]) -> Result<Catalogue, CatalogueError> {
         )));
     }
     let catalogue: Catalogue = serde_json::from_str(body).map_err(corrupt)?;
-    check(&catalogue).map_err(CatalogueError::Corrupt)?;
+    check(&catalogue, least).map_err(CatalogueError::Corrupt)?;
     Ok(catalogue)
 }
 
 /// What a server relies on and a checksum cannot say.
-fn check(catalogue: &Catalogue) -> Result<(), String> {
+fn check(catalogue: &Catalogue, least: Least) -> Result<(), String> {
     if catalogue.topics.len() > TOPICS_MAX as usize || catalogue.partition_count() > PARTITIONS_MAX as usize {
         return Err("it has more topics or partitions than a server may have".into());
     }
@@ -118,7 +126,8 @@ fn check(catalogue: &Catalogue) -> Result<(), String> {
         if topic.partitions.is_empty() || topic.partitions.len() > PARTITIONS_PER_TOPIC as usize {
             return Err(format!("topic {} has {} partitions", topic.name, topic.partitions.len()));
         }
-        check_log(topic.kind, topic.log.as_ref()).map_err(|why| format!("topic {}: {why}", topic.name))?;
+        check_log(topic.kind, topic.log.as_ref(), least)
+            .map_err(|why| format!("topic {}: {why}", topic.name))?;
         for partition in &topic.partitions {
             if !partitions.insert(partition.id) || partition.id >= catalogue.next_partition_id {
                 return Err(format!("a partition of topic {} has an id that is not its own", topic.name));

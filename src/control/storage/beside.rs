@@ -86,7 +86,7 @@ impl Control {
             if self.storage.with_shelf(partition, |_| ()).is_none() {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(LOG_SPACE_RETRY_MS)).await;
+            self.host.sleep(Duration::from_millis(LOG_SPACE_RETRY_MS)).await;
         }
     }
 }

@@ -21,7 +21,8 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::api::LogStatus;
 use super::files::{FileError, Step, apply_all, with_suffix};
-use super::{Control, Degraded, journal, wall_ns};
+use super::host::within;
+use super::{Control, Degraded, journal};
 use crate::commit_log::format::partition_folder;
 use crate::ids::PartitionId;
 use crate::io::FileHandle;
@@ -38,6 +39,7 @@ pub(crate) mod start;
 #[cfg(test)]
 mod tests;
 mod topics;
+pub(crate) mod tree;
 
 use segments::{Making, Wanted, make, open, retirement};
 pub(super) use shelf::FIRST_SEQUENCE;
@@ -69,7 +71,8 @@ pub(crate) struct Storage {
     busy: Cell<usize>,
     idle: Notify,
     /// The directory is this server's until this is dropped.
-    _lock: File,
+    /// `None` where nobody else can have it.
+    _lock: Option<File>,
 }
 
 #[derive(Debug, Default)]
@@ -175,7 +178,7 @@ impl Control {
             LogReport::WantSegment { partition, sequence } => {
                 let control = Rc::clone(self);
                 // Not counted as work: nobody needs another segment at the end.
-                tokio::task::spawn_local(async move { control.want_segment(partition, sequence).await });
+                self.host.spawn(Box::pin(async move { control.want_segment(partition, sequence).await }));
             }
             LogReport::WantOpen { partition, sequence } => {
                 self.log_task(|control| async move { control.want_open(partition, sequence).await });
@@ -186,10 +189,7 @@ impl Control {
             LogReport::Retired { partition, below } => {
                 self.log_task(|control| async move { control.retired(partition, below).await });
             }
-            LogReport::Close { file } => {
-                // The last close of a file that has no name any more gives its room back, which takes time.
-                drop(tokio::task::spawn_blocking(move || drop(file)));
-            }
+            LogReport::Close { file } => self.host.close(file),
             LogReport::Snapshot { partition, snapshot } => {
                 self.log_task(|control| async move { control.keep_snapshot(partition, snapshot).await });
             }
@@ -203,10 +203,10 @@ impl Control {
     fn log_task<F: Future<Output = ()> + 'static>(self: &Rc<Self>, work: impl FnOnce(Rc<Control>) -> F) {
         let busy = Busy::new(self);
         let work = work(Rc::clone(self));
-        tokio::task::spawn_local(async move {
+        self.host.spawn(Box::pin(async move {
             work.await;
             drop(busy);
-        });
+        }));
     }
 
     /// Waits until what the shards have reported is on disk, within a bound; whether it is.
@@ -216,10 +216,10 @@ impl Control {
                 self.storage.idle.notified().await;
             }
         };
-        tokio::time::timeout(limit, idle).await.is_ok()
+        within(&*self.host, limit, idle).await.is_some()
     }
 
-    fn tell_owner(&self, partition: PartitionId, command: LogCommand) {
+    pub(super) fn tell_owner(&self, partition: PartitionId, command: LogCommand) {
         let Some(shard) = self.storage.with_shelf(partition, |shelf| shelf.shard) else { return };
         // A shard that takes no commands has other troubles, which are reported where they are seen.
         let _ = self.shards.borrow_mut().send(shard, Command::Log(command));
@@ -250,7 +250,7 @@ impl Control {
                 }
             }
             let pause = Duration::from_millis(LOG_SPACE_RETRY_MS);
-            let _ = tokio::time::timeout(pause, freed).await;
+            let _ = within(&*self.host, pause, freed).await;
         }
     }
 
@@ -280,13 +280,21 @@ impl Control {
                     storage.give_back(bytes);
                     return None;
                 }
-                Some(segment_file(file, bytes))
+                Some(self.segment_file(file, bytes))
             }
             Err(error) => {
                 storage.unreserve(bytes);
                 Some(Err(refused(&error)))
             }
         }
+    }
+
+    /// What a shard gets.
+    fn segment_file(&self, file: FileHandle, bytes: u64) -> Result<SegmentFile, SegmentRefused> {
+        let nonce = self.host.number().map_err(|error| {
+            SegmentRefused::Failed(format!("the kernel gives no random numbers: {error}"))
+        })?;
+        Ok(SegmentFile { file, nonce, bytes })
     }
 
     fn stick(&self, partition: PartitionId, why: &SegmentRefused) {
@@ -341,7 +349,7 @@ impl Control {
 
     /// Asks the shard to let go of what retention takes.
     fn retain(&self, partition: PartitionId) {
-        let now_ns = wall_ns();
+        let now_ns = self.host.clock().wall_ns;
         let below = self.storage.with_shelf(partition, |shelf| {
             let below = shelf.to_retire(now_ns)?;
             shelf.retiring = Some(below);
@@ -355,7 +363,7 @@ impl Control {
     /// Looks for what has become too old.
     pub(super) async fn watch_retention(self: Rc<Self>) {
         loop {
-            tokio::time::sleep(Duration::from_millis(LOG_RETENTION_LOOK_MS)).await;
+            self.host.sleep(Duration::from_millis(LOG_RETENTION_LOOK_MS)).await;
             let partitions: Vec<_> = self.storage.state.borrow().shelves.keys().copied().collect();
             for partition in partitions {
                 self.retain(partition);
@@ -398,11 +406,4 @@ impl Control {
             Err(error) => journal::note(Level::Warn, "log_file_not_removed", &error.to_string()),
         }
     }
-}
-
-/// What a shard gets.
-fn segment_file(file: FileHandle, bytes: u64) -> Result<SegmentFile, SegmentRefused> {
-    let nonce = getrandom::u64()
-        .map_err(|error| SegmentRefused::Failed(format!("the kernel gives no random numbers: {error}")))?;
-    Ok(SegmentFile { file, nonce, bytes })
 }

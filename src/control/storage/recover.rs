@@ -20,11 +20,12 @@ use std::time::{Duration, Instant};
 use super::segments::FREE;
 use super::shelf::{Closed, FREE_MAX, Shelf};
 use super::start::{LogError, failed};
+use super::tree::{OnDisk, Tree};
 use crate::commit_log::format::LogFile;
 use crate::commit_log::recovery::{BUFFER_BYTES_MIN, LogStore, Recovery, Request, recover};
 use crate::commit_log::{LogPoint, RecoveredLog, block_up, index, snapshot};
 use crate::config::{Config, show_bytes};
-use crate::control::files::{Step, blocking, replacement, with_suffix};
+use crate::control::files::{Step, replacement, with_suffix};
 use crate::control::journal;
 use crate::ids::PartitionId;
 use crate::io::host::{self, Advice};
@@ -164,7 +165,7 @@ fn one(
     counts: &Counts,
 ) -> Result<RecoveredLog, LogError> {
     let all: u64 = shelf.files.values().sum();
-    let store = Folder::new(shelf);
+    let store = store_of(&OnDisk, shelf);
     let mut said = 0;
     let recovered =
         recover(&store, Request { partition: id, use_snapshots: true }, buffer, &mut |read, _| {
@@ -174,9 +175,36 @@ fn one(
     // What a snapshot and indexes spare is not to be read any more.
     counts.of_bytes.fetch_sub(all.saturating_sub(said), Ordering::Relaxed);
     let recovered = recovered.map_err(|source| LogError::Recovery { path: shelf.folder.clone(), source })?;
-    drop(store);
+    take_up(&OnDisk, id, shelf, recovered)
+}
+
+/// One log, in some world.
+pub(super) fn recover_in<T: Tree>(
+    tree: &T,
+    id: PartitionId,
+    shelf: &mut Shelf,
+) -> Result<RecoveredLog, LogError> {
+    let request = Request { partition: id, use_snapshots: true };
+    let store = store_of(tree, shelf);
+    let recovered = recover(&store, request, &mut vec![0; BUFFER_BYTES_MIN], &mut |_, _| ());
+    let recovered = recovered.map_err(|source| LogError::Recovery { path: shelf.folder.clone(), source })?;
+    take_up(tree, id, shelf, recovered)
+}
+
+fn store_of<T: Tree>(tree: &T, shelf: &Shelf) -> T::Store {
+    let segments = shelf.files.iter().map(|(sequence, bytes)| (*sequence, *bytes)).collect();
+    tree.store(&shelf.folder, segments)
+}
+
+/// What was found is made durable, and the shelf goes on from there.
+fn take_up<T: Tree>(
+    tree: &T,
+    id: PartitionId,
+    shelf: &mut Shelf,
+    recovered: Recovery,
+) -> Result<RecoveredLog, LogError> {
     tell(shelf, id, &recovered);
-    settle(shelf, id, &recovered)?;
+    settle(tree, shelf, id, &recovered)?;
     shelf.closed = recovered.log.segments.iter().map(Closed::of).collect();
     Ok(recovered.log)
 }
@@ -201,14 +229,19 @@ fn tell(shelf: &Shelf, id: PartitionId, recovered: &Recovery) {
 }
 
 /// Makes durable what was concluded; see the module.
-fn settle(shelf: &mut Shelf, id: PartitionId, recovered: &Recovery) -> Result<(), LogError> {
+fn settle<T: Tree>(
+    tree: &T,
+    shelf: &mut Shelf,
+    id: PartitionId,
+    recovered: &Recovery,
+) -> Result<(), LogError> {
     let folder = shelf.folder.clone();
-    let apply = |step: &Step| blocking::apply(step).map_err(failed(step.doing(), step.path()));
+    let apply = |step: &Step| tree.apply(step).map_err(failed(step.doing(), step.path()));
     let log = &recovered.log;
     let since = recovered.from_snapshot.unwrap_or_default();
     for segment in log.segments.iter().filter(|segment| segment.end.position > since.position) {
         let path = shelf.segment(segment.sequence);
-        File::open(&path).and_then(|file| file.sync_data()).map_err(failed("sync", &path))?;
+        tree.sync(&path).map_err(failed("sync", &path))?;
     }
     for &sequence in &recovered.dropped {
         shelf.files.remove(&sequence);
@@ -254,7 +287,7 @@ fn news(recovered: &Recovery) -> bool {
 }
 
 /// A partition's folder as recovery reads it.
-pub(crate) struct Folder {
+pub struct Folder {
     folder: PathBuf,
     segments: Vec<(u64, u64)>,
     open: RefCell<Option<(u64, File)>>,
@@ -277,9 +310,8 @@ impl Folder {
         Ok(Folder { folder: folder.to_owned(), segments, open: RefCell::new(None) })
     }
 
-    fn new(shelf: &Shelf) -> Folder {
-        let segments = shelf.files.iter().map(|(sequence, bytes)| (*sequence, *bytes)).collect();
-        Folder { folder: shelf.folder.clone(), segments, open: RefCell::new(None) }
+    pub(super) fn of(folder: &Path, segments: Vec<(u64, u64)>) -> Folder {
+        Folder { folder: folder.to_owned(), segments, open: RefCell::new(None) }
     }
 
     fn path(&self, file: LogFile) -> PathBuf {

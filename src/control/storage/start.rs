@@ -3,7 +3,7 @@
 //! Nothing is changed before the directory is known to be this server's and of a format it knows. What does not belong
 //! to a log stays where it is and is named in the server's log; what this server left half-made is taken away.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -13,9 +13,10 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::super::catalogue::{Catalogue, PartitionEntry, TopicEntry};
 use super::super::files::{Opening, Step, blocking, replacement, with_suffix, zeros};
-use super::recover::{Recovering, recover_all};
+use super::recover::{Recovering, recover_all, recover_in};
 use super::segments::{FREE, HALF_MADE};
 use super::shelf::{FREE_MAX, Shelf};
+use super::tree::{OnDisk, Tree};
 use super::{DELETED, LOG_FILES_AT_ONCE, State, Storage};
 use crate::commit_log::format::{FORMAT, LogFile, partition_folder, partition_of_folder};
 use crate::commit_log::recovery::RecoveryError;
@@ -181,34 +182,67 @@ pub(crate) fn open_storage(
             dir.display()
         ),
     });
-    let mut state = State::default();
-    let mut found = survey(&dir)?;
-    tidy_folders(&dir, &mut found, catalogue)?;
+    let mut shelves = shelves(&OnDisk, config, &dir, catalogue)?;
+    let logs = recover_all(config, shelves.iter_mut().map(|(id, shelf)| (*id, shelf)), progress)?;
+    let storage = Storage { direct, indirect, _lock: Some(lock), ..Storage::new(config, shelves) };
+    Ok(Opened { storage, logs_count: logs.len(), logs })
+}
+
+/// The same in a world in which nobody else can have the directory, and no other version can have written it.
+pub(in crate::control) fn open_in<T: Tree>(
+    tree: &T,
+    config: &Config,
+    catalogue: &mut Catalogue,
+) -> Result<Opened, LogError> {
+    let dir = config.log_dir();
+    let made = tree.apply(&Step::MakeDir { path: dir.clone() });
+    made.map_err(failed("make", &dir))?;
+    let mut shelves = shelves(tree, config, &dir, catalogue)?;
+    let mut logs = HashMap::new();
+    for (&id, shelf) in &mut shelves {
+        logs.insert(id, recover_in(tree, id, shelf)?);
+    }
+    Ok(Opened { storage: Storage::new(config, shelves), logs_count: logs.len(), logs })
+}
+
+impl Storage {
+    fn new(config: &Config, shelves: BTreeMap<PartitionId, Shelf>) -> Storage {
+        let used_bytes = shelves.values().map(Shelf::all_bytes).sum();
+        Storage {
+            dir: config.log_dir(),
+            direct: true,
+            indirect: None,
+            budget_bytes: config.storage.budget_bytes,
+            state: State { shelves, used_bytes, ..State::default() }.into(),
+            gate: Semaphore::new(LOG_FILES_AT_ONCE),
+            freed: Notify::new(),
+            rolled: Notify::new(),
+            busy: std::cell::Cell::new(0),
+            idle: Notify::new(),
+            _lock: None,
+        }
+    }
+}
+
+/// The catalogue's partitions, with their files. What this server left half-made, and what is of deleted topics, goes.
+fn shelves<T: Tree>(
+    tree: &T,
+    config: &Config,
+    dir: &Path,
+    catalogue: &mut Catalogue,
+) -> Result<BTreeMap<PartitionId, Shelf>, LogError> {
+    let mut found = survey(tree, dir)?;
+    tidy_folders(tree, dir, &mut found, catalogue)?;
+    let mut shelves = BTreeMap::new();
     for topic in &catalogue.topics {
         let Some(settings) = topic.log else { continue };
         for partition in &topic.partitions {
             let id = PartitionId(partition.id);
             let here = found.folders.contains(&id);
-            let shelf = shelf(config, &dir, topic, (partition, here), settings)?;
-            state.shelves.insert(id, shelf);
+            shelves.insert(id, shelf(tree, config, dir, topic, (partition, here), settings)?);
         }
     }
-    let logs = recover_all(config, state.shelves.iter_mut().map(|(id, shelf)| (*id, shelf)), progress)?;
-    state.used_bytes = state.shelves.values().map(Shelf::all_bytes).sum();
-    let storage = Storage {
-        dir,
-        direct,
-        indirect,
-        budget_bytes: config.storage.budget_bytes,
-        state: state.into(),
-        gate: Semaphore::new(LOG_FILES_AT_ONCE),
-        freed: Notify::new(),
-        rolled: Notify::new(),
-        busy: std::cell::Cell::new(0),
-        idle: Notify::new(),
-        _lock: lock,
-    };
-    Ok(Opened { storage, logs_count: logs.len(), logs })
+    Ok(shelves)
 }
 
 /// Makes the directory, locks it, and sees that its format is known; says the format of a new one.
@@ -278,37 +312,39 @@ struct Survey {
     foreign: Vec<String>,
 }
 
-fn survey(dir: &Path) -> Result<Survey, LogError> {
+fn survey<T: Tree>(tree: &T, dir: &Path) -> Result<Survey, LogError> {
     let mut found = Survey { folders: Vec::new(), deleted: Vec::new(), foreign: Vec::new() };
-    for name in names(dir)? {
+    for name in names(tree, dir)? {
         let folder = partition_of_folder(&name);
         let deleted = name.strip_suffix(DELETED).and_then(partition_of_folder);
         match (folder, deleted) {
             (Some(id), _) => found.folders.push(id),
             (None, Some(_)) => found.deleted.push(dir.join(name)),
             (None, None) if [MARKER, LOCK].contains(&name.as_str()) => {}
-            (None, None) if name.ends_with(HALF_MADE) => remove(&dir.join(name))?,
+            (None, None) if name.ends_with(HALF_MADE) => remove(tree, &dir.join(name))?,
             (None, None) => found.foreign.push(name),
         }
     }
     Ok(found)
 }
 
-fn names(dir: &Path) -> Result<Vec<String>, LogError> {
-    let entries = std::fs::read_dir(dir).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
-    let entries = entries.map_err(failed("list", dir))?;
-    let mut names: Vec<_> =
-        entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+fn names<T: Tree>(tree: &T, dir: &Path) -> Result<Vec<String>, LogError> {
+    let mut names = tree.names(dir).map_err(failed("list", dir))?;
     names.sort_unstable();
     Ok(names)
 }
 
-fn remove(path: &Path) -> Result<(), LogError> {
-    std::fs::remove_file(path).map_err(failed("remove", path))
+fn remove<T: Tree>(tree: &T, path: &Path) -> Result<(), LogError> {
+    tree.apply(&Step::Remove { path: path.to_owned() }).map_err(failed("remove", path))
 }
 
 /// Takes away folders of deleted topics, and keeps ids clear of those that nobody knows.
-fn tidy_folders(dir: &Path, found: &mut Survey, catalogue: &mut Catalogue) -> Result<(), LogError> {
+fn tidy_folders<T: Tree>(
+    tree: &T,
+    dir: &Path,
+    found: &mut Survey,
+    catalogue: &mut Catalogue,
+) -> Result<(), LogError> {
     let known: Vec<u32> = catalogue
         .topics
         .iter()
@@ -323,7 +359,8 @@ fn tidy_folders(dir: &Path, found: &mut Survey, catalogue: &mut Catalogue) -> Re
         if id.0 < catalogue.next_partition_id {
             // Ids are never used twice, so it was this partition's, whose topic is deleted.
             let aside = with_suffix(&folder, DELETED);
-            std::fs::rename(&folder, &aside).map_err(failed("rename", &folder))?;
+            let step = Step::Rename { from: folder.clone(), to: aside.clone() };
+            tree.apply(&step).map_err(failed("rename", &folder))?;
             found.deleted.push(aside);
         } else {
             found.foreign.push(partition_folder(id));
@@ -331,7 +368,7 @@ fn tidy_folders(dir: &Path, found: &mut Survey, catalogue: &mut Catalogue) -> Re
         }
     }
     for folder in &found.deleted {
-        std::fs::remove_dir_all(folder).map_err(failed("remove", folder))?;
+        tree.apply(&Step::RemoveDir { path: folder.clone() }).map_err(failed("remove", folder))?;
     }
     say_foreign(dir, &found.foreign);
     Ok(())
@@ -349,7 +386,8 @@ fn say_foreign(dir: &Path, names: &[String]) {
 }
 
 /// One partition's files.
-fn shelf(
+fn shelf<T: Tree>(
+    tree: &T,
     config: &Config,
     dir: &Path,
     topic: &TopicEntry,
@@ -362,41 +400,42 @@ fn shelf(
         if partition.clean_end != Some(0) {
             return Err(LogError::Missing { path: folder, topic: topic.name.clone() });
         }
-        std::fs::create_dir(&folder).map_err(failed("make", &folder))?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))?;
+        tree.apply(&Step::MakeDir { path: folder.clone() }).map_err(failed("make", &folder))?;
+        tree.apply(&Step::SyncDir { path: dir.to_owned() }).map_err(failed("sync", dir))?;
     }
     let file_bytes = config.segment_bytes(settings.segment_bytes);
     let shard =
         ShardId(u16::try_from(partition.id % u32::from(config.shards)).expect("less than the shards"));
     let mut shelf = Shelf::new(topic.name.clone(), shard, folder.clone(), settings, file_bytes);
     let mut foreign = Vec::new();
-    for name in names(&folder)? {
-        let path = folder.join(&name);
-        match LogFile::from_name(&name) {
+    let all = names(tree, &folder)?;
+    for name in &all {
+        let path = folder.join(name);
+        match LogFile::from_name(name) {
             Some(LogFile::Segment(sequence)) => {
-                shelf.files.insert(sequence, length(&path)?);
+                shelf.files.insert(sequence, length(tree, &path)?);
             }
             // Written when its segment had gone already.
-            Some(LogFile::Index(sequence)) if !folder.join(LogFile::Segment(sequence).name()).exists() => {
-                remove(&path)?;
+            Some(LogFile::Index(sequence)) if !all.contains(&LogFile::Segment(sequence).name()) => {
+                remove(tree, &path)?;
             }
             Some(_) => {}
-            None if name.ends_with(HALF_MADE) => remove(&path)?,
+            None if name.ends_with(HALF_MADE) => remove(tree, &path)?,
             None if name.ends_with(FREE) => {
-                let bytes = length(&path)?;
+                let bytes = length(tree, &path)?;
                 if bytes == file_bytes && shelf.free.len() < FREE_MAX {
                     shelf.free.push((path, bytes));
                 } else {
-                    remove(&path)?;
+                    remove(tree, &path)?;
                 }
             }
-            None => foreign.push(name),
+            None => foreign.push(name.clone()),
         }
     }
     say_foreign(&folder, &foreign);
     Ok(shelf)
 }
 
-fn length(path: &Path) -> Result<u64, LogError> {
-    std::fs::metadata(path).map(|found| found.len()).map_err(failed("look at", path))
+fn length<T: Tree>(tree: &T, path: &Path) -> Result<u64, LogError> {
+    tree.length(path).map_err(failed("look at", path))
 }

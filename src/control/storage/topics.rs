@@ -7,6 +7,7 @@ use super::shelf::{FIRST_SEQUENCE, Shelf};
 use super::{Control, refused};
 use crate::control::catalogue::TopicEntry;
 use crate::control::files::{FileError, Step, apply_all};
+use crate::control::host::beside;
 use crate::control::{ApiError, Degraded, journal};
 use crate::ids::PartitionId;
 use crate::limits::LOG_ZEROED_AT_ONCE_BYTES;
@@ -89,7 +90,7 @@ impl Control {
             .into_iter()
             .map(|(partition, sequence)| {
                 let control = Rc::clone(self);
-                tokio::task::spawn_local(async move {
+                beside(&*self.host, async move {
                     let _permit = control.storage.gate.acquire().await;
                     let result = control.make_segment(partition, sequence, zeroed).await;
                     let gone = || Err(SegmentRefused::Failed("the topic is gone".into()));
@@ -114,7 +115,7 @@ impl Control {
                 self.tell_owner(partition, LogCommand::Segment { partition, sequence, result });
             } else {
                 let control = Rc::clone(self);
-                tokio::task::spawn_local(async move { control.want_segment(partition, sequence).await });
+                self.host.spawn(Box::pin(async move { control.want_segment(partition, sequence).await }));
             }
         }
     }

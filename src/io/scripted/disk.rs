@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::buf::{Mapping, Span};
 use crate::ids::RegionId;
 use crate::io::{Completion, FileHandle, IoError, Outcome, Token};
+use crate::mutation::{self, Mutation};
 
 /// What spans and positions are multiples of.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -219,7 +220,7 @@ impl Pending {
     /// # Panics
     /// When bytes under a write have changed.
     fn unchanged(&self) {
-        if !self.info.op.writes() {
+        if !self.info.op.writes() || mutation::on(Mutation::FreeUnderWrite) {
             return;
         }
         let changed = self.bytes().iter().zip(&self.copy).position(|(now, then)| now != then);
@@ -230,6 +231,11 @@ impl Pending {
                 at + index as u64
             );
         }
+    }
+
+    /// What a write writes.
+    fn data(&self) -> &[u8] {
+        if mutation::on(Mutation::FreeUnderWrite) { self.bytes() } else { &self.copy }
     }
 
     fn overlaps(&self, of: &InFlight) -> bool {
@@ -297,6 +303,7 @@ pub struct SimDisk {
     holds: bool,
     full: bool,
     failed_syncs_drop: bool,
+    syncs_lie: bool,
     events: Vec<DiskEvent>,
 }
 
@@ -465,6 +472,12 @@ impl SimDisk {
         self.failed_syncs_drop = drop;
     }
 
+    /// Syncs, and writes that are to be durable, end well and make nothing durable: a drive that acknowledges what lies
+    /// in its cache.
+    pub fn syncs_lie(&mut self, lie: bool) {
+        self.syncs_lie = lie;
+    }
+
     /// What has happened since the disk was made, or since this was last asked.
     pub fn take_events(&mut self) -> Vec<DiskEvent> {
         std::mem::take(&mut self.events)
@@ -596,15 +609,15 @@ impl SimDisk {
             (DiskOp::Write | DiskOp::DurableWrite, Some(Fault::Fails(error))) => {
                 if error != IoError::NoSpace {
                     let half = pending.copy.len() / sector_len() / 2 * sector_len();
-                    self.landed(file, at, pending.copy[..half].to_vec(), None);
+                    self.landed(file, at, pending.data()[..half].to_vec(), None);
                 }
                 Outcome::Failed(error)
             }
             (DiskOp::Write | DiskOp::DurableWrite, _) if self.full => Outcome::Failed(IoError::NoSpace),
             (DiskOp::Write | DiskOp::DurableWrite, fault) => {
                 let bytes = if let Some(Fault::Short(most)) = fault { bytes.min(most) } else { bytes };
-                let written = &pending.copy[..bytes as usize];
-                if op == DiskOp::DurableWrite {
+                let written = &pending.data()[..bytes as usize];
+                if op == DiskOp::DurableWrite && !self.syncs_lie {
                     self.file_mut(file).written_durably(at, written);
                 } else {
                     self.landed(file, at, written.to_vec(), None);
@@ -618,7 +631,9 @@ impl SimDisk {
                 Outcome::Failed(error)
             }
             (DiskOp::Sync, _) => {
-                self.file_mut(file).sync(pending.below);
+                if !self.syncs_lie {
+                    self.file_mut(file).sync(pending.below);
+                }
                 Outcome::Done
             }
             (DiskOp::Read, Some(Fault::Fails(error))) => Outcome::Failed(error),

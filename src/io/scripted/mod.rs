@@ -43,6 +43,8 @@ pub struct Peer {
     pub closed: bool,
     /// At most this many bytes are received at a time.
     pub receive_max: usize,
+    /// Clients connect to it: every world holds it.
+    pub listens: bool,
     /// The world that holds the socket: no other may touch it.
     held_by: Option<RegionId>,
     receive: Option<Token>,
@@ -50,7 +52,25 @@ pub struct Peer {
     writable: Option<Token>,
 }
 
-/// Every socket, by its id; 0 is the listener.
+impl Peer {
+    /// What clients connect to.
+    pub fn listener() -> Peer {
+        Peer { listens: true, ..Peer::default() }
+    }
+}
+
+/// The first bytes, all at once: one by one is what a simulation would spend its time with.
+fn take_front(from: &mut VecDeque<u8>, bytes: usize) -> Vec<u8> {
+    let mut taken = Vec::with_capacity(bytes);
+    let (front, back) = from.as_slices();
+    let of_front = front.len().min(bytes);
+    taken.extend_from_slice(&front[..of_front]);
+    taken.extend_from_slice(&back[..bytes - of_front]);
+    from.drain(..bytes);
+    taken
+}
+
+/// Every socket, by its id; 0 is a listener.
 pub type Sockets = Rc<RefCell<Vec<Peer>>>;
 
 /// The disk of one or more worlds.
@@ -76,21 +96,25 @@ pub struct Scripted {
     buffer_bytes: u64,
     free: VecDeque<BufId>,
     filled: u64,
-    accept: Option<Token>,
-    arriving: VecDeque<SockId>,
+    /// Listeners that accept.
+    accepts: Vec<(SockId, Token)>,
+    /// Who has connected to which listener.
+    arriving: VecDeque<(SockId, SockId)>,
     regions: HashMap<RegionId, Arc<Mapping>>,
     lists: Vec<Option<Vec<Span>>>,
     /// Lists whose send has not been reported yet.
     flying: Vec<(Token, SpanListId)>,
     ready: VecDeque<Completion>,
     capabilities: Capabilities,
+    /// A buffer may come back with nothing in it where a stream ends.
+    pub empty_buffers: bool,
 }
 
 impl Scripted {
     /// A world whose shared ring has `buffers` incremental buffers.
     pub fn new(shared: RegionId, mapping: &Arc<Mapping>, buffers: u16) -> Self {
         let mut world = Scripted {
-            peers: Rc::new(RefCell::new(vec![Peer::default()])),
+            peers: Rc::new(RefCell::new(vec![Peer::listener()])),
             disk: Rc::new(RefCell::new(SimDisk::new())),
             files: Vec::new(),
             on_files: Vec::new(),
@@ -102,7 +126,7 @@ impl Scripted {
             buffer_bytes: (mapping.bytes() / usize::from(buffers)) as u64,
             free: (0..buffers).map(BufId).collect(),
             filled: 0,
-            accept: None,
+            accepts: Vec::new(),
             arriving: VecDeque::new(),
             regions: HashMap::new(),
             lists: (0..64).map(|_| None).collect(),
@@ -117,9 +141,39 @@ impl Scripted {
                 ring_messages: false,
                 direct_descriptors: false,
             },
+            empty_buffers: false,
         };
         world.regions.insert(shared, mapping.clone());
         world
+    }
+
+    /// Each receive takes a whole buffer, as kernels before 6.12 do.
+    pub fn whole_buffers(&mut self) {
+        self.capabilities.incremental_buffers = false;
+    }
+
+    /// Bytes that can be received before a buffer is recycled.
+    pub fn free_bytes(&self) -> u64 {
+        self.free.len() as u64 * self.buffer_bytes - self.filled
+    }
+
+    /// Bytes of one buffer of the shared ring.
+    pub fn buffer_bytes(&self) -> u64 {
+        self.buffer_bytes
+    }
+
+    /// Lets what waits for a socket end without a word; `false` when it has ended already.
+    pub(super) fn disarm(&mut self, target: Token) -> bool {
+        let accepts = self.accepts.len();
+        self.accepts.retain(|(_, token)| *token != target);
+        let mut found = self.accepts.len() < accepts;
+        let held_by = Some(self.shared);
+        for peer in self.peers.borrow_mut().iter_mut().filter(|peer| peer.held_by == held_by) {
+            for armed in [&mut peer.receive, &mut peer.readable, &mut peer.writable] {
+                found |= armed.take_if(|token| *token == target).is_some();
+            }
+        }
+        found
     }
 
     /// The sockets, to be shared with another world.
@@ -156,12 +210,21 @@ impl Scripted {
         self.on_files.len()
     }
 
-    /// A client connects.
+    /// A client connects to the first listener.
     pub fn connect(&mut self) -> SockId {
+        self.connect_to(SockId(0))
+    }
+
+    /// A client connects.
+    ///
+    /// # Panics
+    /// When that is no listener.
+    pub fn connect_to(&mut self, listener: SockId) -> SockId {
+        assert!(self.peer(listener).listens, "{listener} is a listener");
         let mut peers = self.peers.borrow_mut();
         let sock = SockId(u32::try_from(peers.len()).expect("few peers"));
         peers.push(Peer { room: usize::MAX, receive_max: usize::MAX, ..Peer::default() });
-        self.arriving.push_back(sock);
+        self.arriving.push_back((listener, sock));
         sock
     }
 
@@ -232,12 +295,15 @@ impl Scripted {
 
     /// Lets the kernel work: accepts, receives, polls.
     fn work(&mut self) {
-        if let Some(token) = self.accept {
-            while let Some(sock) = self.arriving.pop_front() {
-                let peer = IpAddr::from([127, 0, 0, 1]);
-                self.peer(sock).held_by = Some(self.shared);
-                self.complete(token, Outcome::Accepted { sock, peer }, true);
-            }
+        for (listener, sock) in std::mem::take(&mut self.arriving) {
+            let accept = self.accepts.iter().find(|(of, _)| *of == listener);
+            let Some(&(_, token)) = accept else {
+                self.arriving.push_back((listener, sock));
+                continue;
+            };
+            let peer = IpAddr::from([127, 0, 0, 1]);
+            self.peer(sock).held_by = Some(self.shared);
+            self.complete(token, Outcome::Accepted { sock, peer }, true);
         }
         let count = u32::try_from(self.peers.borrow().len()).expect("few peers");
         for sock in (1..count).map(SockId) {
@@ -268,11 +334,14 @@ impl Scripted {
             if let Some(outcome) = ended {
                 peer.receive = None;
                 drop(peer);
+                if self.empty_buffers && !self.free.is_empty() {
+                    self.give_back_a_buffer(token);
+                }
                 return self.complete(token, outcome, false);
             }
             let room = usize::try_from(self.buffer_bytes - self.filled).expect("buffers are small");
             let take = peer.inbound.len().min(peer.receive_max).min(room);
-            let data: Vec<u8> = peer.inbound.drain(..take).collect();
+            let data = take_front(&mut peer.inbound, take);
             drop(peer);
             let buffer = self.free[0];
             let bytes = u32::try_from(take).expect("buffers are small");
@@ -280,13 +349,22 @@ impl Scripted {
             self.write(self.shared, at, &data);
             self.received.push((sock, Span { region: self.shared, at, bytes }));
             self.filled += u64::from(bytes);
-            let buffer_done = self.filled == self.buffer_bytes;
+            let whole = !self.capabilities.incremental_buffers;
+            let buffer_done = whole || self.filled == self.buffer_bytes;
             if buffer_done {
                 self.free.pop_front();
                 self.filled = 0;
             }
             self.complete(token, Outcome::Received { buffer, at, bytes, buffer_done }, true);
         }
+    }
+
+    /// The buffer that is filled next is done, with nothing more in it.
+    fn give_back_a_buffer(&mut self, token: Token) {
+        let buffer = self.free.pop_front().expect("one is free");
+        let at = u64::from(buffer.0) * self.buffer_bytes + self.filled;
+        self.filled = 0;
+        self.complete(token, Outcome::Received { buffer, at, bytes: 0, buffer_done: true }, true);
     }
 
     fn poll(&mut self, sock: SockId) {
@@ -312,7 +390,7 @@ impl Scripted {
         if take == 0 {
             return if peer.ended { Outcome::EndOfStream } else { Outcome::Failed(IoError::WouldBlock) };
         }
-        let data: Vec<u8> = peer.inbound.drain(..take).collect();
+        let data = take_front(&mut peer.inbound, take);
         drop(peer);
         let bytes = u32::try_from(take).expect("regions are small");
         self.write(into.region, into.at, &data);
@@ -375,14 +453,7 @@ impl Scripted {
     }
 
     fn cancel(&mut self, target: Token) {
-        let mut found = self.accept.take_if(|token| *token == target).is_some();
-        let held_by = Some(self.shared);
-        for peer in self.peers.borrow_mut().iter_mut().filter(|peer| peer.held_by == held_by) {
-            for armed in [&mut peer.receive, &mut peer.readable, &mut peer.writable] {
-                found |= armed.take_if(|token| *token == target).is_some();
-            }
-        }
-        if found {
+        if self.disarm(target) {
             self.complete(target, Outcome::Failed(IoError::Cancelled), false);
         }
     }
@@ -391,8 +462,9 @@ impl Scripted {
 impl Io for Scripted {
     fn submit(&mut self, op: Op, token: Token) -> Result<(), Refused> {
         let outcome = match op {
-            Op::Accept { .. } => {
-                self.accept = Some(token);
+            Op::Accept { listener } => {
+                self.accepts.retain(|(of, _)| *of != listener);
+                self.accepts.push((listener, token));
                 return Ok(());
             }
             Op::ReceiveShared { sock } => {
@@ -489,8 +561,10 @@ impl Io for Scripted {
         match socket {
             SocketHandle::Simulated(index) => {
                 let sock = SockId(u32::try_from(index).expect("few sockets"));
-                let before = self.peer(sock).held_by.replace(self.shared);
-                assert!(before.is_none() || index == 0, "a socket is one world's at a time");
+                let mut peer = self.peer(sock);
+                let before = peer.held_by.replace(self.shared);
+                assert!(before.is_none() || peer.listens, "a socket is one world's at a time");
+                drop(peer);
                 Ok(sock)
             }
             SocketHandle::Fd(_) => unreachable!("this world has no descriptors"),

@@ -25,6 +25,7 @@ use crate::commit_log::{
 };
 use crate::ids::PartitionId;
 use crate::limits::{FLUSH_BYTES_MAX, LOG_WRITES_IN_FLIGHT, SEGMENT_INDEX_ENTRIES};
+use crate::mutation::{self, Mutation};
 
 /// A segment that was filled sooner than this has the files of two more asked for.
 const HURRY_NS: u64 = 2_000_000_000;
@@ -559,6 +560,7 @@ impl Writer {
             Queued::Header(_) => None,
         });
         let writing = self.writes.iter().find_map(|write| write.start);
+        let writing = writing.filter(|_| !mutation::on(Mutation::FreeUnderWrite));
         [open, queued, writing].into_iter().flatten().min().unwrap_or(self.end.position)
     }
 
@@ -602,9 +604,11 @@ impl Writer {
         written && self.queued.is_empty() && self.writes.is_empty() && self.syncing.is_none()
     }
 
-    /// Writes and syncs that have not come back.
+    /// Writes and syncs that have not come back. A write that has, and stands behind one that has not, is none: where the
+    /// log was fenced meanwhile, or its topic deleted, nobody takes it out any more.
     pub(super) fn in_flight(&self) -> usize {
-        self.writes.len() + usize::from(self.syncing.is_some())
+        let writes = self.writes.iter().filter(|write| !write.done).count();
+        writes + usize::from(self.syncing.is_some())
     }
 
     /// After a failure: a write or the sync has come back. Gives back the copy it was made from.

@@ -26,7 +26,8 @@ fn known_values() {
 #[test]
 fn every_length_around_the_switch_agrees() {
     let bytes: Vec<u8> = (0..1024u32).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
-    for length in 0..bytes.len() {
+    // Interpreted, all of them take minutes: some of each remainder then.
+    for length in (0..bytes.len()).step_by(if cfg!(miri) { 37 } else { 1 }) {
         let piece = &bytes[..length];
         let expected = reference(piece);
         assert_eq!(crc32c(piece), expected, "{length}");

@@ -4,6 +4,7 @@
 use super::clients::*;
 use super::log_rig::*;
 use super::rig::*;
+use crate::commit_log::{BLOCK_BYTES, LogPoint, RecoveredLog, SegmentInfo};
 use crate::ids::{PartitionId, SockId, TopicId};
 use crate::io::IoError;
 use crate::io::scripted::disk::DiskOp;
@@ -223,6 +224,37 @@ fn a_subscription_begins_where_it_says_by_offset_and_by_time() {
             rig.shards[0].io.peer(reader).ended = true;
             rig.pass(10);
         }
+    }
+    rig.disconnect_all();
+    rig.assert_nothing_leaked();
+}
+
+/// After a start the ring is empty, and what a search is for lies in the files alone, which may not be there to be read.
+#[test]
+fn a_search_for_what_cannot_be_read_ends_where_the_empty_ring_begins() {
+    let mut rig = Rig::with_shards(1);
+    let mut keeper = Keeper::new(&rig, MIB);
+    let end = LogPoint { position: 2 * BLOCK_BYTES, offset: 10 };
+    let lost = SegmentInfo {
+        sequence: 1,
+        nonce: 7,
+        base: LogPoint::default(),
+        end,
+        first_time_ns: 1,
+        last_time_ns: 2,
+        index: Vec::new(),
+        quarantined: Vec::new(),
+    };
+    let log = RecoveredLog { segments: vec![lost], end, next_sequence: 2, ..RecoveredLog::default() };
+    let topic = keeper.topic_from(&mut rig, "log", MIB, AckLevel::Received, vec![(0, log)]);
+    keeper.run(&mut rig);
+    for (start, first) in [(Start::Offset(5), 5), (Start::TimeNs(2), 10)] {
+        let reader = rig.settled_client(0);
+        let subscribed = subscribe(&mut rig, &mut keeper, reader, start, 64 * 1024);
+        assert_eq!(subscribed.start_offset, first, "{start:?}");
+        let mut consumer = Consumer::from(first);
+        drain(&mut rig, &mut keeper, reader, topic.partitions[0].id, &mut consumer);
+        assert_eq!((consumer.records, consumer.missed), (0, 10 - first), "{start:?}");
     }
     rig.disconnect_all();
     rig.assert_nothing_leaked();

@@ -28,7 +28,7 @@ impl World<'_> {
                 if conn.left {
                     self.end_towards_server(at, Cut::Reset);
                 }
-                self.plan_at(self.now_ns, Due::Up(at));
+                self.plan_pipe(Due::Up(at), self.now_ns);
             }
         }
         for client in 0..self.clients.len() {
@@ -38,42 +38,26 @@ impl World<'_> {
     }
 
     pub(super) fn is_settled(world: &World) -> bool {
-        world.unsettled().is_empty()
+        let Some(server) = &world.server else { return false };
+        world.strangers.iter().flatten().next().is_none()
+            && !world.conns.iter().flatten().any(|conn| goes_on_changed(conn, server))
+            && world.clients.iter().all(|client| settled(client, server))
     }
 
     /// Who still waits for something.
     pub(super) fn unsettled(&self) -> String {
         let Some(server) = &self.server else { return "the server is down".to_owned() };
         let mut waits = String::new();
-        for (number, client) in self.clients.iter().enumerate() {
-            let settled = match &client.role {
-                Role::Producer(producer) => producer.is_idle(),
-                Role::Consumer(consumer) => {
-                    let topic = &server.topics[consumer.topic()];
-                    let ends: Vec<u64> =
-                        topic.partitions.iter().map(|of| server.visible_end(of.id)).collect();
-                    consumer.core.is_subscribed()
-                        && consumer.core.positions().all(|(partition, next)| next >= ends[partition as usize])
-                }
-            };
-            if !settled {
-                let how = match &client.role {
-                    Role::Producer(_) => "publishes".to_owned(),
-                    Role::Consumer(consumer) => {
-                        let topic = &server.topics[consumer.topic()];
-                        let at = |(partition, next): (u32, u64)| {
-                            let id = topic.partitions[partition as usize].id;
-                            let end = server.visible_end(id);
-                            let why =
-                                if next < end { audit::consumers(&server.shards, id) } else { String::new() };
-                            format!("{next} of {end} in partition {partition} {why}")
-                        };
-                        let all: Vec<String> = consumer.core.positions().map(at).collect();
-                        format!("reads {}: {}", topic.name, all.join(", "))
-                    }
-                };
-                waits += &format!("client {number} {how}; ");
+        for known in self.strangers.iter().flatten() {
+            waits += &format!("{known:?} is looked at; ");
+        }
+        for (at, conn) in self.conns.iter().enumerate() {
+            if conn.as_ref().is_some_and(|conn| goes_on_changed(conn, server)) {
+                waits += &format!("connection {at} goes on, and was changed on the way; ");
             }
+        }
+        for (number, client) in self.clients.iter().enumerate().filter(|(_, of)| !settled(of, server)) {
+            waits += &format!("client {number} {}; ", what_waits(client, server));
         }
         waits
     }
@@ -83,7 +67,8 @@ impl World<'_> {
         let first = self.clients.len();
         for topic in 0..self.plan.topics.len() {
             if self.plan.topics[topic].kind == TopicKind::Log {
-                let auditor = Client::auditor(&self.plan, topic, self.random.number());
+                let tls = self.secured.client(self.clients.len());
+                let auditor = Client::auditor(&self.plan, topic, self.random.number(), tls);
                 self.clients.push(auditor);
                 self.wake_client(self.clients.len() - 1, self.now_ns);
             }
@@ -112,8 +97,45 @@ impl World<'_> {
         self.run_until(self.now_ns + 3 * S, |_| false);
         let server = self.server.as_ref().expect("nothing has stopped it");
         audit::assert_nothing_leaked(&server.shards);
+        server.assert_nobody_is_blamed(self.changed);
         for shard in &server.shards {
             assert_eq!(shard.io.untold(), 0, "completions that nobody has taken");
+        }
+    }
+}
+
+/// Whether a connection is not at its end although something on it was changed, which the server has to notice.
+fn goes_on_changed(conn: &Conn, server: &Server) -> bool {
+    conn.tampers[0].is_changed() && !server.shards[0].io.inner.peer(conn.sock).closed
+}
+
+/// Whether everything has come through to a client, and from it.
+fn settled(client: &Client, server: &Server) -> bool {
+    match &client.role {
+        Role::Producer(producer) => producer.is_idle(),
+        Role::Consumer(consumer) => {
+            let partitions = &server.topics[consumer.topic()].partitions;
+            let at_end =
+                |(partition, next): (u32, u64)| next >= server.visible_end(partitions[partition as usize].id);
+            consumer.core.is_subscribed() && consumer.core.positions().all(at_end)
+        }
+    }
+}
+
+/// What a client waits for, for whoever wonders why.
+fn what_waits(client: &Client, server: &Server) -> String {
+    match &client.role {
+        Role::Producer(producer) => format!("publishes: {}", producer.what_waits()),
+        Role::Consumer(consumer) => {
+            let topic = &server.topics[consumer.topic()];
+            let at = |(partition, next): (u32, u64)| {
+                let id = topic.partitions[partition as usize].id;
+                let end = server.visible_end(id);
+                let why = if next < end { audit::consumers(&server.shards, id) } else { String::new() };
+                format!("{next} of {end} in partition {partition} {why}")
+            };
+            let all: Vec<String> = consumer.core.positions().map(at).collect();
+            format!("reads {}: {}", topic.name, all.join(", "))
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What passes between the clients and the server: connections, the clients' turns, and bytes that arrive.
 
 use super::*;
+use crate::limits::HEADER_BYTES;
+use crate::sim::server::LISTENERS;
 
 impl World<'_> {
     /// What a shard has sent goes on its way.
@@ -12,16 +14,22 @@ impl World<'_> {
             if peer.outbound.is_empty() && !ended {
                 continue;
             }
-            let bytes = std::mem::take(&mut peer.outbound);
+            let mut bytes = std::mem::take(&mut peer.outbound);
             drop(peer);
             if !bytes.is_empty() && !conn.left {
+                let line = &self.clients[conn.client].line;
+                let changes = line.welcomed && self.random.chance(self.faults.secured.flip_down);
+                if line.is_secured() && conn.tampers[1].pass(&mut bytes, changes, &mut self.random) {
+                    self.journal.note(self.now_ns, "changed down", &[at as u64]);
+                    conn.spoilt |= line.is_handshaking();
+                }
                 let numbers = [at as u64, bytes.len() as u64, crate::proto::checksum::crc32c(&bytes).into()];
                 self.journal.note(self.now_ns, "sent", &numbers);
                 let at_ns = conn.down.send(bytes, self.now_ns, &self.faults, &mut self.random);
-                self.plan_at(at_ns, Due::Down(at));
+                self.plan_pipe(Due::Down(at), at_ns);
             }
             if ended {
-                self.plan_at(self.now_ns + 200 * US, Due::Down(at));
+                self.plan_pipe(Due::Down(at), self.now_ns + 200 * US);
             }
         }
     }
@@ -31,7 +39,7 @@ impl World<'_> {
         let (Some(server), Some(Some(conn))) = (&mut self.server, self.conns.get_mut(at)) else { return };
         if conn.parted_ns > now_ns {
             let parted_ns = conn.parted_ns;
-            return self.plan_at(parted_ns, Due::Up(at));
+            return self.plan_pipe(Due::Up(at), parted_ns);
         }
         let bytes = conn.up.arrived(now_ns);
         let (sock, client, next_ns) = (conn.sock, conn.client, conn.up.next_ns());
@@ -43,7 +51,7 @@ impl World<'_> {
         }
         self.wake_holder(sock);
         if let Some(at_ns) = next_ns {
-            self.plan_at(at_ns, Due::Up(at));
+            self.plan_pipe(Due::Up(at), at_ns);
         }
         self.wake_client(client, now_ns);
     }
@@ -71,7 +79,8 @@ impl World<'_> {
             return self.clients[client].core().disconnected(now_ns, "refused");
         };
         let shard = self.random.index(server.shards.len());
-        let sock = server.shards[shard].io.inner.connect();
+        let listener = LISTENERS[usize::from(self.secured.speaks(client))];
+        let sock = server.shards[shard].io.inner.connect_to(listener);
         let mut peer = server.shards[shard].io.inner.peer(sock);
         if self.random.chance(self.faults.short_receives) {
             peer.receive_max = 1 + self.random.index(3_000);
@@ -82,12 +91,16 @@ impl World<'_> {
         drop(peer);
         let conn = Conn {
             client,
+            calm: self.calm,
             sock,
             up: Default::default(),
             down: Default::default(),
             parted_ns: 0,
+            corrupt: false,
             left: false,
             room,
+            tampers: Default::default(),
+            spoilt: false,
         };
         let free = self.conns.iter().position(Option::is_none);
         let at = free.unwrap_or_else(|| {
@@ -97,8 +110,8 @@ impl World<'_> {
         self.conns[at] = Some(conn);
         self.journal.note(now_ns, "connect", &[client as u64, shard as u64, u64::from(sock.0)]);
         self.clients[client].conn = Some(at);
-        self.clients[client].reader.reset();
-        self.clients[client].core().connected(now_ns);
+        let clock = self.clock();
+        self.clients[client].connected(clock);
         self.wake_shard(shard, now_ns);
     }
 
@@ -125,8 +138,8 @@ impl World<'_> {
         }
         if self.clients[client].core().wish() == Wish::End {
             let failure = self.clients[client].core().failure().map(ToString::to_string);
-            assert_eq!(failure, None, "no client gives up");
-            return;
+            assert!(failure.is_none() || self.clients[client].hurt, "no client gives up: {failure:?}");
+            return self.start_again(client);
         }
         let next_ns = self.clients[client].core().next_deadline().unwrap_or(u64::MAX);
         let stalled_ns = self.clients[client].stalled_ns;
@@ -134,23 +147,87 @@ impl World<'_> {
         self.wake_client(client, next_ns.max(now_ns + US).min(now_ns + 100 * MS));
     }
 
+    /// The application ends with its core, whose bytes were changed on the way, and another takes its place.
+    fn start_again(&mut self, client: usize) {
+        self.hang_up(client);
+        let producers = self.plan.producers.len();
+        self.clients[client] = if client < producers {
+            let waiting = self.clients[client].take_waiting();
+            self.new_producer(client, waiting)
+        } else {
+            let of = self.plan.consumers[client - producers].clone();
+            self.new_consumer(client, &of)
+        };
+        self.journal.note(self.now_ns, "another", &[client as u64]);
+        self.wake_client(client, self.now_ns + MS);
+    }
+
     /// The client writes and reads; whether anything moved.
     fn exchange(&mut self, client: usize) -> bool {
-        let now_ns = self.now_ns;
         let at = self.clients[client].conn.expect("a client that runs has a connection");
-        let conn = self.conns[at].as_mut().expect("a client's connection is there");
+        let conn = self.conns[at].as_ref().expect("a client's connection is there");
         let mut moved = false;
+        let handshaking = self.clients[client].line.is_handshaking();
+        if handshaking && self.random.chance(self.faults.secured.cut) {
+            let cut = self.random.pick(&[Cut::Reset, Cut::HalfOpen, Cut::MidFrame, Cut::End]);
+            self.end_towards_server(at, cut);
+            self.let_go(client, "cut in its handshake");
+            return true;
+        }
         if conn.up.bytes() < UP_BYTES_MAX {
-            let mut out = Vec::new();
-            self.clients[client].core().transmit(64 * 1024, now_ns, &mut out);
-            let bytes = out.concat();
+            let clock = self.clock();
+            let bytes = self.clients[client].write(clock);
             if !bytes.is_empty() {
                 moved = true;
-                let at_ns = conn.up.send(bytes, now_ns, &self.faults, &mut self.random);
-                self.plan_at(at_ns, Due::Up(at));
+                let bytes = self.corrupt(client, at, bytes);
+                let bytes = self.tamper(client, at, bytes, handshaking);
+                self.send_up(at, bytes);
             }
         }
         moved | self.read(client, at)
+    }
+
+    /// Where nothing else notices that bytes are changed on their way, the protocol's checksums have to.
+    fn corrupt(&mut self, client: usize, at: usize, mut bytes: Vec<u8>) -> Vec<u8> {
+        let corrupt = self.conns[at].as_mut().is_some_and(|conn| std::mem::take(&mut conn.corrupt));
+        if corrupt && !self.clients[client].line.is_secured() {
+            // As often in a header as anywhere.
+            let most = if self.random.chance(500) { HEADER_BYTES } else { bytes.len() };
+            let index = self.random.index(bytes.len().min(most));
+            bytes[index] ^= 1 << self.random.below(8);
+            self.clients[client].hurt = true;
+            self.changed = true;
+        }
+        bytes
+    }
+
+    /// What a client says is changed on its way, now and then. One that was never welcomed may take it for what the server
+    /// is like, and give up.
+    fn tamper(&mut self, client: usize, at: usize, mut bytes: Vec<u8>, handshaking: bool) -> Vec<u8> {
+        let line = &self.clients[client].line;
+        let Some(conn) = self.conns[at].as_mut().filter(|_| line.is_secured()) else { return bytes };
+        let changes = line.welcomed && self.random.chance(self.faults.secured.flip_up);
+        if conn.tampers[0].pass(&mut bytes, changes, &mut self.random) {
+            self.journal.note(self.now_ns, "changed up", &[at as u64]);
+            conn.spoilt |= handshaking;
+        }
+        bytes
+    }
+
+    /// What was changed on the way was not taken for good.
+    fn assert_taken(&mut self, client: usize, at: usize, bytes: usize, lost: Option<&str>) {
+        let Some(conn) = &mut self.conns[at] else { return };
+        let greeted = self.clients[client].line.greeted;
+        assert!(!(conn.spoilt && greeted), "a handshake that was changed on the way came to its end");
+        if lost.is_none() {
+            conn.tampers[1].assert_read(bytes);
+        }
+    }
+
+    fn send_up(&mut self, at: usize, bytes: Vec<u8>) {
+        let Some(conn) = &mut self.conns[at] else { return };
+        let at_ns = conn.up.send(bytes, self.now_ns, &self.faults, &mut self.random);
+        self.plan_pipe(Due::Up(at), at_ns);
     }
 
     fn read(&mut self, client: usize, at: usize) -> bool {
@@ -170,40 +247,43 @@ impl World<'_> {
             (peer.closed || peer.finished || peer.reset) && peer.outbound.is_empty() && next_ns.is_none();
         drop(peer);
         if let Some(at_ns) = next_ns {
-            self.plan_at(at_ns, Due::Down(at));
+            self.plan_pipe(Due::Down(at), at_ns);
         }
         if more_room {
             self.wake_holder(sock);
         }
-        self.feed(client, &bytes);
-        if over {
-            self.let_go(client, "closed by the server");
+        let clock = self.clock();
+        let lost = self.clients[client].read(&bytes, clock);
+        self.assert_taken(client, at, bytes.len(), lost.as_deref());
+        let calm = self.conns[at].as_ref().is_some_and(|conn| conn.calm);
+        assert!(
+            !(over && calm),
+            "the server ends client {client}'s connection, and nothing is in its way: {lost:?}"
+        );
+        let lost = lost.or_else(|| if over { self.clients[client].ended(clock) } else { None });
+        if let Some(why) = lost {
+            self.part(client, &why);
             return true;
         }
         !bytes.is_empty()
     }
 
-    fn feed(&mut self, client: usize, mut bytes: &[u8]) {
-        let now_ns = self.now_ns;
-        let client = &mut self.clients[client];
-        while !bytes.is_empty() {
-            let room = client.reader.room();
-            let taken = room.len().min(bytes.len());
-            room[..taken].copy_from_slice(&bytes[..taken]);
-            client.reader.filled(taken);
-            bytes = &bytes[taken..];
-            while let Some(frame) = client.reader.next_frame().expect("the server sends frames") {
-                client.core().frame(frame, now_ns);
-            }
-        }
-    }
-
     /// The client wants its connection to end.
     fn hang_up(&mut self, client: usize) {
+        self.part(client, "hung up");
+    }
+
+    /// A client closes its connection: with its last words on the way (TLS has some), or with data that it has not read.
+    fn part(&mut self, client: usize, why: &str) {
         if let Some(at) = self.clients[client].conn {
-            self.end_towards_server(at, Cut::Reset);
+            let polite = self.random.chance(700);
+            let goodbye = if polite { self.clients[client].line.goodbye() } else { Vec::new() };
+            if !goodbye.is_empty() {
+                self.send_up(at, goodbye);
+            }
+            self.end_towards_server(at, if polite { Cut::End } else { Cut::Reset });
         }
-        self.let_go(client, "hung up");
+        self.let_go(client, why);
     }
 
     /// The client's side of a connection is over.
@@ -231,9 +311,10 @@ impl World<'_> {
         match cut {
             Cut::Reset => peer.reset = true,
             Cut::HalfOpen => {}
-            Cut::MidFrame => {
+            Cut::MidFrame | Cut::End => {
                 let unsent = conn.up.drain();
-                let some = self.random.index(unsent.len() + 1);
+                let all = cut == Cut::End;
+                let some = if all { unsent.len() } else { self.random.index(unsent.len() + 1) };
                 peer.inbound.extend(&unsent[..some]);
                 peer.ended = true;
             }

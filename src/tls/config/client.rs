@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
@@ -37,11 +38,11 @@ pub struct ClientSettings {
 /// What was in a client's files at one moment.
 pub struct ClientMaterial {
     /// What the roots came from, for errors.
-    file: PathBuf,
-    roots: Vec<CertificateDer<'static>>,
+    pub(super) file: PathBuf,
+    pub(super) roots: Vec<CertificateDer<'static>>,
     /// The platform's roots are a mixture: what cannot be used among them is left out.
-    lenient: bool,
-    identity: Option<Pair>,
+    pub(super) lenient: bool,
+    pub(super) identity: Option<Pair>,
 }
 
 impl ClientMaterial {
@@ -83,8 +84,15 @@ impl ClientTls {
     /// # Errors
     /// When a root, certificate or key cannot be used.
     pub fn new(material: ClientMaterial) -> Result<ClientTls, MaterialError> {
+        ClientTls::with(material, provider(), Resumption::default())
+    }
+
+    pub(super) fn with(
+        material: ClientMaterial,
+        provider: Arc<CryptoProvider>,
+        resumption: Resumption,
+    ) -> Result<ClientTls, MaterialError> {
         let ClientMaterial { file, roots, lenient, identity } = material;
-        let provider = provider();
         let time = Arc::new(CallersTime::default());
         let roots = if lenient {
             let mut store = RootCertStore::empty();
@@ -109,6 +117,7 @@ impl ClientTls {
         };
         rustls.alpn_protocols = vec![ALPN.to_vec()];
         rustls.enable_secret_extraction = true;
+        rustls.resumption = resumption;
         Ok(ClientTls { rustls: Arc::new(rustls), time })
     }
 

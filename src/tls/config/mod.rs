@@ -10,6 +10,8 @@
 
 mod certificate;
 mod client;
+#[cfg(any(test, uringest_sim))]
+mod given;
 mod material;
 mod names;
 mod provider;

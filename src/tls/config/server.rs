@@ -45,10 +45,10 @@ struct Inner {
 /// Where sessions that may be resumed are kept: in tickets under one key for all shards, or (for early data, where
 /// each may be used once only) in one memory for all shards.
 #[derive(Clone)]
-struct Resumption {
-    early_data: EarlyData,
-    tickets: Option<Arc<dyn ProducesTickets>>,
-    storage: Arc<dyn StoresServerSessions>,
+pub(super) struct Resumption {
+    pub(super) early_data: EarlyData,
+    pub(super) tickets: Option<Arc<dyn ProducesTickets>>,
+    pub(super) storage: Arc<dyn StoresServerSessions>,
 }
 
 impl Resumption {
@@ -71,7 +71,7 @@ impl ServerTls {
     /// When a certificate, key, authority or list cannot be used.
     pub fn new(material: Material) -> Result<ServerTls, MaterialError> {
         let resumption = Resumption::new(material.settings.early_data)?;
-        ServerTls::with(material, resumption)
+        ServerTls::with(material, provider(), resumption)
     }
 
     /// The next one, in whose sessions the tickets of this one are still good, unless clients are judged by
@@ -83,12 +83,18 @@ impl ServerTls {
         let same = material.client_digest == self.0.client_digest
             && discriminant(&material.settings.client_auth) == self.0.client_mode
             && material.settings.early_data == self.0.resumption.early_data;
-        if same { ServerTls::with(material, self.0.resumption.clone()) } else { ServerTls::new(material) }
+        if !same {
+            return ServerTls::new(material);
+        }
+        ServerTls::with(material, Arc::clone(self.0.rustls.crypto_provider()), self.0.resumption.clone())
     }
 
-    fn with(material: Material, resumption: Resumption) -> Result<ServerTls, MaterialError> {
+    pub(super) fn with(
+        material: Material,
+        provider: Arc<CryptoProvider>,
+        resumption: Resumption,
+    ) -> Result<ServerTls, MaterialError> {
         let Material { settings, pairs, authorities, lists, digest, client_digest } = material;
-        let provider = provider();
         let time = Arc::new(CallersTime::default());
         let verifier = match authorities {
             None => None,

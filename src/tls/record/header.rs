@@ -1,6 +1,6 @@
 //! A record's header: its type and how long it is.
 
-use super::{CONTENT_BYTES_MAX, HEADER_BYTES, RECORD_BYTES_MAX};
+use super::{CONTENT_BYTES_MAX, HEADER_BYTES, RECORD_BYTES_MAX, WAITED_BYTES_MAX};
 use crate::tls::Reason;
 
 /// The types of records.
@@ -44,12 +44,12 @@ pub(in crate::tls) fn whole(mut records: &[u8]) -> impl Iterator<Item = (u8, &[u
     })
 }
 
-/// Bytes of the record that begins here, as its header says, or of a header while that is not whole. No more than a
-/// record has at most, though the header may say so: it is refused when it is looked at.
+/// Bytes of the record that begins here, as its header says, or of a header while that is not whole. No more than is
+/// ever waited for, though the header may say so: it is refused when it is looked at.
 #[must_use]
 pub fn record_bytes(input: &[u8]) -> u32 {
     #![allow(clippy::cast_possible_truncation)] // 2^14 and a little at most
-    const MAX: u32 = RECORD_BYTES_MAX as u32;
+    const MAX: u32 = WAITED_BYTES_MAX as u32;
     const HEADER: u32 = HEADER_BYTES as u32;
     let Some(&[_, _, _, high, low]) = input.first_chunk::<HEADER_BYTES>() else { return HEADER };
     (HEADER + u32::from(u16::from_be_bytes([high, low]))).min(MAX)

@@ -80,6 +80,14 @@ impl RecordLayer {
         self.rekey_after = records;
     }
 
+    /// Replaces the sending key before the next data.
+    #[cfg(any(test, uringest_sim))]
+    pub(in crate::tls) fn replace_key(&mut self) {
+        if self.owed == Owed::Nothing {
+            self.owed = Owed::KeyUpdate;
+        }
+    }
+
     /// The cipher suite.
     #[must_use]
     pub fn suite(&self) -> Suite {

@@ -48,6 +48,9 @@ pub const CONTENT_BYTES_MAX: usize = 1 << 14;
 pub const OVERHEAD_BYTES: usize = HEADER_BYTES + 1 + TAG_BYTES;
 /// Bytes of a record at most: its length field may say 2^14 + 256.
 pub const RECORD_BYTES_MAX: usize = HEADER_BYTES + CONTENT_BYTES_MAX + 256;
+/// The longest record that is waited for: in a handshake only rustls can say that one is too long, and does when it has
+/// opened it.
+pub const WAITED_BYTES_MAX: usize = HEADER_BYTES + CONTENT_BYTES_MAX + 2048;
 /// Room for plaintext that is enough for any record: content or padding, and the type.
 pub const PLAINTEXT_ROOM_BYTES: usize = CONTENT_BYTES_MAX + 1;
 /// Bytes of a KeyUpdate's record.

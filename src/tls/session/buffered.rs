@@ -14,7 +14,7 @@ use crate::tls::record::{
     CONTENT_BYTES_MAX, HEADER_BYTES, Head, OVERHEAD_BYTES, PLAINTEXT_ROOM_BYTES, Received, Sealed, TAG_BYTES,
     Then, head,
 };
-use crate::tls::{Failure, Reason};
+use crate::tls::{Alert, Failure, Reason};
 
 /// See the module.
 pub(super) struct Buffered {
@@ -167,7 +167,7 @@ impl Buffered {
 
     /// rustls chooses what the peer is told: not always what the reason has, and for some errors nothing.
     fn fail_by(&mut self, error: &Error) {
-        let failure = failure_of(error);
+        let mut failure = failure_of(error);
         let said = &mut self.last_words.bytes;
         while self.conn.wants_write() {
             match self.conn.write_tls(said) {
@@ -176,6 +176,10 @@ impl Buffered {
             }
         }
         let sent = if failure.received.is_some() { None } else { alert_in(said, failure.reason) };
+        // There is no error of its own for a client that can check the signatures of none of our certificates.
+        if failure.reason == Reason::Internal && sent == Some(Alert::ACCESS_DENIED) {
+            failure.reason = Reason::NoSharedSuite;
+        }
         self.fail(Failure { sent, ..failure });
     }
 

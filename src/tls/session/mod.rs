@@ -234,6 +234,14 @@ impl Session {
         }
     }
 
+    /// Replaces the sending key before the next data, if the handshake is over.
+    #[cfg(any(test, uringest_sim))]
+    pub(crate) fn replace_key(&mut self) {
+        if let Stage::Own(layer) = &mut self.stage {
+            layer.replace_key();
+        }
+    }
+
     /// Replaces sending keys after so many records, for tests of that.
     #[cfg(test)]
     pub(crate) fn rekey_after(&mut self, records: u64) {

@@ -14,7 +14,7 @@ use records::{ALERT, DATA, Direction, HEADER_BYTES};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use uringest::tls::record::{ALERT_RECORD_BYTES, CONTENT_BYTES_MAX, PLAINTEXT_ROOM_BYTES, RECORD_BYTES_MAX};
+use uringest::tls::record::{ALERT_RECORD_BYTES, CONTENT_BYTES_MAX, PLAINTEXT_ROOM_BYTES, WAITED_BYTES_MAX};
 use uringest::tls::{
     ALPN, CertificateFiles, ClientAuth, EarlyData, Failure, Material, Reason, Records, ServerSettings,
     ServerTls, Session, Then, dev,
@@ -42,7 +42,7 @@ pub fn run(story: &[u8]) {
             peer.act(&mut story, &mut subject);
         }
     } else {
-        let mut hello = said_by(&mut client());
+        let mut hello = good_hello();
         for _ in 0..OPERATIONS_MAX {
             if story.0.is_empty() {
                 break;
@@ -57,6 +57,8 @@ pub fn run(story: &[u8]) {
 struct Subject {
     session: Session,
     records: Records,
+    /// Bytes it was given.
+    given: usize,
     /// Given and not consumed.
     pending: Vec<u8>,
     /// What came out, and what may: the content of good data records, in order, up to the first bad byte.
@@ -77,6 +79,7 @@ impl Subject {
         Subject {
             session: Session::server(server(), records),
             records,
+            given: 0,
             pending: Vec::new(),
             heard: Vec::new(),
             good: Vec::new(),
@@ -91,6 +94,7 @@ impl Subject {
 
     /// Gives bytes, in pieces.
     fn give(&mut self, bytes: &[u8]) {
+        self.given += bytes.len();
         for piece in bytes.chunks(self.piece.max(bytes.len() / PIECES_MAX).max(1)) {
             self.pending.extend_from_slice(piece);
             while self.receive() {}
@@ -112,7 +116,7 @@ impl Subject {
         self.pending.drain(..received.consumed);
         match received.then {
             Then::Wants(bytes) => {
-                assert!(bytes > self.pending.len() && bytes <= RECORD_BYTES_MAX, "{bytes}");
+                assert!(bytes > self.pending.len() && bytes <= WAITED_BYTES_MAX, "{bytes}");
                 assert!(!before, "an end is the end");
                 false
             }
@@ -202,7 +206,12 @@ fn begin(story: &mut Story<'_>, hello: &mut Vec<u8>, subject: &mut Subject) {
             let count = usize::from(story.byte());
             subject.give(story.bytes(count));
         }
-        1 => subject.give(&std::mem::take(hello)),
+        1 => {
+            let (fresh, hello) = (subject.given == 0, std::mem::take(hello));
+            subject.give(&hello);
+            let answered = subject.failure.is_none() && !subject.said.is_empty();
+            assert!(!fresh || hello != good_hello() || answered, "what is good is answered");
+        }
         2 => {
             let at = story.number() % hello.len().max(1);
             let value = story.byte();
@@ -326,6 +335,32 @@ fn server() -> &'static ServerTls {
 fn client() -> ClientConnection {
     let name = "localhost".try_into().expect("a name");
     ClientConnection::new(Arc::clone(&material().1), name).expect("a client")
+}
+
+/// A ClientHello that a server answers with its flight. Always the same bytes, unlike those of rustls's clients, which shuffle
+/// their extensions: a story changes what stands at a place.
+fn good_hello() -> Vec<u8> {
+    let name = with_length(&[&[0][..], &with_length(b"localhost")].concat());
+    let protocol = [&[u8::try_from(ALPN.len()).expect("short")][..], ALPN].concat();
+    let share = [&[0, 29][..], &with_length(&[9; 32])].concat();
+    let extensions: [(u8, &[u8]); 6] = [
+        (0, &name),
+        (10, &[0, 2, 0, 29]),      // x25519
+        (13, &[0, 4, 4, 3, 8, 4]), // ecdsa_secp256r1_sha256, rsa_pss_rsae_sha256
+        (16, &with_length(&protocol)),
+        (43, &[2, 3, 4]), // TLS 1.3
+        (51, &with_length(&share)),
+    ];
+    let extensions =
+        extensions.map(|(number, body)| [&[0, number][..], &with_length(body)].concat()).concat();
+    // TLS_AES_128_GCM_SHA256.
+    let hello = [&[3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0], &with_length(&extensions)].concat();
+    let message = [&[1, 0][..], &with_length(&hello)].concat();
+    [&[22, 3, 1][..], &with_length(&message)].concat()
+}
+
+fn with_length(bytes: &[u8]) -> Vec<u8> {
+    [&u16::try_from(bytes.len()).expect("short").to_be_bytes()[..], bytes].concat()
 }
 
 fn said_by(client: &mut ClientConnection) -> Vec<u8> {

@@ -9,15 +9,14 @@ use rustls::{Error, PeerMisbehaved};
 use super::hello::{CLIENT_HELLO, Offer};
 use super::{Conn, Handshake, Turn};
 use crate::tls::record::{
-    ALERT, CHANGE_CIPHER_SPEC, CONTENT_BYTES_MAX, HANDSHAKE, HEADER_BYTES, Head, PROTECTED, TAG_BYTES, head,
+    ALERT, CHANGE_CIPHER_SPEC, CONTENT_BYTES_MAX, HANDSHAKE, HEADER_BYTES, Head, PROTECTED, TAG_BYTES,
+    WAITED_BYTES_MAX, head,
 };
 use crate::tls::session::errors::{alert_in, failure_of};
 use crate::tls::{Alert, Failure, Reason};
 
 /// Bytes of handshake messages that are kept until they are whole: rustls gives up before.
 const KEPT_BYTES_MAX: usize = 128 * 1024;
-/// Bytes behind the header of a record that rustls looks into: more than TLS allows.
-const OPENED_CONTENT_BYTES_MAX: u16 = (1 << 14) + 2048;
 /// ChangeCipherSpecs that are put up with, by rustls as well.
 const CHANGE_CIPHER_SPECS_MAX: u8 = 2;
 /// One that says nothing TLS knows.
@@ -39,10 +38,9 @@ impl Handshake {
         let head = match head(input) {
             // Under its keys only rustls can say that a record is too long, and does when it has opened it.
             Err(Reason::RecordOverflow) if self.protected => match *input {
-                [PROTECTED, _, _, high, low, ..]
-                    if u16::from_be_bytes([high, low]) <= OPENED_CONTENT_BYTES_MAX =>
-                {
-                    return Ok(HEADER_BYTES + usize::from(u16::from_be_bytes([high, low])));
+                [PROTECTED, _, _, high, low, ..] => {
+                    let bytes = HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
+                    return if bytes <= WAITED_BYTES_MAX { Ok(bytes) } else { Err(Reason::RecordOverflow) };
                 }
                 _ => return Err(Reason::RecordOverflow),
             },

@@ -173,6 +173,12 @@ fn what_a_hello_lacks() {
     for scheme in [[8, 4], [4, 1], [2, 3], [0xee, 0xee]] {
         let hello = hello_with(0x1301, &[TLS13, groups, share, (13, &with_length(&scheme))]);
         refused_in_plaintext(&hello, Reason::NoSharedSuite, Alert::HANDSHAKE_FAILURE);
+        // The reference leaves rustls its word, and gives the same reason.
+        let files = Files::new();
+        let mut end = End::new(Session::server(&server_tls(&files.server()), Records::Rustls));
+        end.hear(&hello);
+        let failure = end.failure();
+        assert_eq!((failure.reason, failure.sent), (Reason::NoSharedSuite, Some(Alert::ACCESS_DENIED)));
     }
 }
 
