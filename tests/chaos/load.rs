@@ -71,7 +71,7 @@ impl Load {
                 let connect = || Writer::connect(server, lane.topic, id, 0, Some(*level));
                 let writer = Arc::new(within(place, connect));
                 let (sender, stop) = (Arc::clone(&writer), Arc::clone(&load.stop));
-                load.senders.push(std::thread::spawn(move || sender.send_until(&stop)));
+                load.senders.push(std::thread::spawn(move || sender.send_until(&stop, || u64::MAX)));
                 following.writers.push(writer);
             }
             let mut reader = within(place, || Reader::connect(server, lane.topic, 0, Start::Earliest));

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use uringest::client::{AckLevel, Start};
@@ -23,6 +23,9 @@ const KILLS: usize = 25;
 const PARTITIONS: u32 = 2;
 /// Writers of each partition; every other one asks for `durable`.
 const WRITERS: u64 = 3;
+/// Records that each writer may send in a round: more than it does in [`LOAD_MS`], so that there is load at each kill,
+/// and a bound, so that a slow machine does not have all the more to read for being slow.
+const ROUND_RECORDS: u64 = 2_000;
 /// Records that are read again each time.
 const OVERLAP: usize = 2_000;
 /// How long the load goes on before a kill, at most.
@@ -55,11 +58,15 @@ fn killed(case: &Case, shards: &str) {
         })
         .collect();
     let stop = AtomicBool::new(false);
+    let allowed = AtomicU64::new(0);
+    let allowed_now = || allowed.load(Ordering::Relaxed);
     let mut before: Vec<Vec<Got>> = vec![Vec::new(); PARTITIONS as usize];
     std::thread::scope(|scope| {
-        let loads: Vec<_> = writers.iter().map(|writer| scope.spawn(|| writer.send_until(&stop))).collect();
+        let loads: Vec<_> =
+            writers.iter().map(|writer| scope.spawn(|| writer.send_until(&stop, allowed_now))).collect();
         let stopped = StopAtTheEnd(&stop);
         for round in 0..KILLS {
+            allowed.fetch_add(ROUND_RECORDS, Ordering::Relaxed);
             std::thread::park_timeout(Duration::from_millis(
                 u64::try_from(random.below(LOAD_MS)).expect("few"),
             ));

@@ -98,10 +98,13 @@ impl Writer {
         self.sent.store(first + count, Ordering::Relaxed);
     }
 
-    /// Sends some every few milliseconds until told to stop; less where acknowledgements are slower, as the buffer is small.
-    pub fn send_until(&self, stop: &AtomicBool) {
+    /// Sends some every few milliseconds until told to stop, and no more in all than `allowed` says each time; less where
+    /// acknowledgements are slower, as the buffer is small.
+    pub fn send_until(&self, stop: &AtomicBool, allowed: impl Fn() -> u64) {
         while !stop.load(Ordering::Relaxed) {
-            self.send(25);
+            if self.sent() < allowed() {
+                self.send(25);
+            }
             std::thread::park_timeout(PACE);
         }
     }
