@@ -70,6 +70,8 @@ pub const LOG_ACKS_WAITING_MAX: usize = 64 * 1024;
 pub const LOG_READ_BYTES: u32 = 256 * KIB;
 /// Such reads of one shard at once.
 pub const LOG_READERS: usize = 16;
+/// How often what a disk refuses to read is tried, a second apart, before consumers are told that it is lost.
+pub const LOG_READ_TRIES: u8 = 5;
 /// Entries of one segment's sparse index: as much is searched in memory as a segment's length by this.
 pub const SEGMENT_INDEX_ENTRIES: usize = 128;
 /// Committed offsets one partition keeps by consumer name.

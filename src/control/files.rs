@@ -134,6 +134,12 @@ impl FileError {
     pub fn is_no_space(&self) -> bool {
         matches!(self.source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
     }
+
+    /// The process, or the machine, has no descriptor left for it.
+    #[must_use]
+    pub fn wants_descriptors(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    }
 }
 
 impl std::fmt::Display for FileError {

@@ -99,6 +99,7 @@ counters! {
     LogSyncNs, "log_sync_seconds", Counter, Seconds, "Time from the submission of each of them to its completion.";
     LogReads, "log_reads", Counter, None, "Reads of segments' files for consumers that lag.";
     LogReadBytes, "log_read_bytes", Counter, Bytes, "Bytes of them.";
+    LogReadsFailed, "log_reads_failed", Counter, None, "Reads that the disk refused, or whose file could not be opened: each is tried again for some seconds.";
     LogReadsDamaged, "log_reads_damaged", Counter, None, "Reads that found damage: what it covers is skipped, and consumers are told.";
     LogSegmentsClosed, "log_segments_closed", Counter, None, "Segments that take no more and are durable.";
     LogPartitionsFenced, "log_partitions_fenced", Gauge, None, "Partitions whose files have failed: they take nothing until the server starts again.";

@@ -16,6 +16,7 @@ use crate::buf::{Buffers, Memory, Span};
 use crate::commit_log::window::{Run, Stopped, Target, Window};
 use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo, block_down, block_up};
 use crate::ids::SubscriberId;
+use crate::limits::LOG_READ_TRIES;
 use crate::proto::control::Start;
 use crate::proto::header::GapReason;
 
@@ -26,6 +27,8 @@ pub(super) struct Catchup {
     seek: Option<Target>,
     /// A read is planned or in flight.
     reading: Option<Part>,
+    /// Reads that failed since the last that did not, or since something was passed over.
+    failures: u8,
     held: Option<Held>,
     /// Kept for the next window.
     runs: Vec<Run>,
@@ -84,6 +87,18 @@ pub struct ReadDone {
     pub damaged: Option<LogPoint>,
     /// The search for the subscription's start has ended: its first offset.
     pub found: Option<u64>,
+}
+
+/// What becomes of what could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFailed {
+    /// It is wanted as before: the disk may get over it.
+    Again {
+        /// Times that it has failed.
+        times: u8,
+    },
+    /// It has failed too often: it is passed over from here on.
+    PassedOver(LogPoint),
 }
 
 impl Held {
@@ -223,6 +238,7 @@ impl Partition {
         let subscriber = self.subscribers.at_mut(id);
         let catchup = subscriber.catchup.as_mut().expect("a read was planned");
         let part = catchup.reading.take().expect("a read was planned");
+        catchup.failures = 0;
         let bytes = memory.bytes(block);
         let window = Window { partition, nonce: part.nonce, position: part.position, bytes, end: part.end };
         let mut done = ReadDone::default();
@@ -267,11 +283,16 @@ impl Partition {
         done
     }
 
-    /// What was planned cannot be read: it is passed over.
-    pub fn read_failed(&mut self, id: SubscriberId) -> LogPoint {
+    /// What was planned cannot be read; it is passed over when that has been so [`LOG_READ_TRIES`] times.
+    pub fn read_failed(&mut self, id: SubscriberId) -> ReadFailed {
         let subscriber = self.subscribers.at_mut(id);
         let catchup = subscriber.catchup.as_mut().expect("a read was planned");
         let part = catchup.reading.take().expect("a read was planned");
+        catchup.failures += 1;
+        if catchup.failures < LOG_READ_TRIES {
+            return ReadFailed::Again { times: catchup.failures };
+        }
+        catchup.failures = 0;
         let at = subscriber.boundary;
         if catchup.seek.is_some() {
             subscriber.boundary = part.behind;
@@ -279,7 +300,7 @@ impl Partition {
         } else {
             subscriber.pass_over(part.behind, GapReason::Quarantined);
         }
-        at
+        ReadFailed::PassedOver(at)
     }
 
     /// A search that has come to the ring ends there: the subscription's first offset.

@@ -40,7 +40,7 @@ use crate::proto::control::Start;
 use crate::proto::header::{AckLevel, FrameHeader, GapReason, stamp};
 use crate::topic::{Overflow, TopicKind};
 
-pub use catchup::{ReadDone, ReadPlan};
+pub use catchup::{ReadDone, ReadFailed, ReadPlan};
 pub use durable::{LogEvent, LogWrite, NextSegment, NoSegment, Wrote};
 pub use producers::{Admission, OpenedProducer, ProducerSlot};
 pub use status::{ConsumerStatus, PartitionStatus};

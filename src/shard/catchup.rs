@@ -15,7 +15,7 @@ use crate::ids::{PartitionId, SubscriberId};
 use crate::io::{Completion, FileHandle, Io, Op, Outcome, Token, TokenKind};
 use crate::limits::{LOG_READ_BYTES, LOG_READERS};
 use crate::metrics::Counter;
-use crate::partition::ReadPlan;
+use crate::partition::{ReadFailed, ReadPlan};
 
 use super::Shard;
 use super::logs::OpenFile;
@@ -50,6 +50,8 @@ pub(super) struct Readers {
     slots: Vec<Option<Reader>>,
     generations: Vec<u32>,
     queue: VecDeque<(PartitionSlot, SubscriberId)>,
+    /// Those whose last read failed: they are in the queue again with the next second.
+    again: Vec<(PartitionSlot, SubscriberId)>,
     /// Bytes of a block: the largest frame fits, with what blocks are rounded by.
     bytes: u32,
 }
@@ -61,6 +63,7 @@ impl Readers {
             slots: vec![None; LOG_READERS],
             generations: vec![0; LOG_READERS],
             queue: VecDeque::new(),
+            again: Vec::new(),
             bytes,
         }
     }
@@ -72,6 +75,7 @@ impl Readers {
     /// Nobody reads or waits any more for a subscriber that goes.
     fn forget(&mut self, slot: PartitionSlot, subscriber: SubscriberId) {
         self.queue.retain(|&waiting| waiting != (slot, subscriber));
+        self.again.retain(|&waiting| waiting != (slot, subscriber));
         for reader in self.slots.iter_mut().flatten() {
             if reader.slot == slot && reader.subscriber == Some(subscriber) {
                 reader.subscriber = None;
@@ -93,7 +97,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         let waiting = (slot, subscriber);
-        if self.logs.readers.queue.contains(&waiting) {
+        if self.logs.readers.queue.contains(&waiting) || self.logs.readers.again.contains(&waiting) {
             return;
         }
         self.logs.readers.queue.push_back(waiting);
@@ -303,14 +307,33 @@ impl<I: Io> Shard<I> {
         self.go_on(slot, subscriber);
     }
 
-    /// What cannot be read is passed over; consumers are told by a gap.
+    /// It is tried again for some seconds; what cannot be read then is passed over, and consumers are told by a gap.
     fn read_failed(&mut self, index: usize, why: &str) {
-        let Reader { slot, subscriber, sequence, .. } = self.logs.readers.slots[index].expect("a reader");
+        let Reader { slot, subscriber, sequence, at, .. } = self.logs.readers.slots[index].expect("a reader");
         self.end_reader(index, true);
         let Some(subscriber) = subscriber else { return };
-        let at = self.topics[slot].partition.read_failed(subscriber);
-        self.damaged(slot, sequence, at.position, at.offset, why);
-        self.go_on(slot, subscriber);
+        self.counters.add(Counter::LogReadsFailed, 1);
+        match self.topics[slot].partition.read_failed(subscriber) {
+            ReadFailed::Again { times } => {
+                self.logs.readers.again.push((slot, subscriber));
+                if times == 1 {
+                    let partition = self.topics[slot].id;
+                    let detail = format!("partition {partition}, segment {sequence}, byte {at}: {why}");
+                    self.report(Report::Event { shard: self.id, event: "log_read_failed", detail });
+                }
+            }
+            ReadFailed::PassedOver(at) => {
+                self.damaged(slot, sequence, at.position, at.offset, why);
+                self.go_on(slot, subscriber);
+            }
+        }
+    }
+
+    /// Once a second: reads that failed are tried again.
+    pub(super) fn read_again(&mut self) {
+        let again = std::mem::take(&mut self.logs.readers.again);
+        self.logs.readers.queue.extend(again);
+        self.serve_readers();
     }
 
     fn damaged(&mut self, slot: PartitionSlot, sequence: u64, position: u64, offset: u64, why: &str) {

@@ -348,7 +348,8 @@ impl<I: Io> Shard<I> {
 
     // ---- once a second, and at the end ----
 
-    /// Syncs what nobody waits for, tries writes again that found no room, and counts who takes nothing.
+    /// Syncs what nobody waits for, tries writes again that found no room and reads that failed, and counts who takes
+    /// nothing.
     pub(super) fn logs_every_second(&mut self) {
         let (mut full, mut fenced) = (0, 0);
         for slot in self.topics.slots() {
@@ -364,6 +365,7 @@ impl<I: Io> Shard<I> {
             }
             self.list_log(slot);
         }
+        self.read_again();
         self.counters.set(Counter::LogPartitionsFenced, fenced);
         self.counters.set(Counter::LogPartitionsFull, full);
         self.counters.set(Counter::LogMemoryInUseBytes, self.logs.blocks.in_use_bytes());

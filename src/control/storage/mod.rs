@@ -334,17 +334,28 @@ impl Control {
         }
     }
 
+    /// Opens a segment's file and sends it. Where no descriptor is left it waits for one: nothing is wrong with the file.
     async fn want_open(&self, partition: PartitionId, sequence: u64) {
-        let Some(path) = self.storage.with_shelf(partition, |shelf| shelf.segment(sequence)) else { return };
-        let opened = {
-            let _permit = self.storage.gate.acquire().await;
-            open(&self.disk, &path, false, self.storage.direct).await
-        };
-        let result = opened.map_err(|error| error.to_string());
-        if let Err(error) = &result {
-            journal::note(Level::Error, "log_not_readable", error);
+        let mut told = false;
+        loop {
+            let Some(path) = self.storage.with_shelf(partition, |shelf| shelf.segment(sequence)) else {
+                return;
+            };
+            let opened = {
+                let _permit = self.storage.gate.acquire().await;
+                open(&self.disk, &path, false, self.storage.direct).await
+            };
+            if let Err(error) = &opened
+                && !std::mem::replace(&mut told, true)
+            {
+                journal::note(Level::Error, "log_not_readable", &error.to_string());
+            }
+            if !opened.as_ref().is_err_and(FileError::wants_descriptors) {
+                let result = opened.map_err(|error| error.to_string());
+                return self.tell_owner(partition, LogCommand::Opened { partition, sequence, result });
+            }
+            self.host.sleep(Duration::from_millis(LOG_SPACE_RETRY_MS)).await;
         }
-        self.tell_owner(partition, LogCommand::Opened { partition, sequence, result });
     }
 
     /// Asks the shard to let go of what retention takes.

@@ -8,7 +8,7 @@ use crate::commit_log::{BLOCK_BYTES, LogPoint, RecoveredLog, SegmentInfo};
 use crate::ids::{PartitionId, SockId, TopicId};
 use crate::io::IoError;
 use crate::io::scripted::disk::DiskOp;
-use crate::limits::HEADER_BYTES;
+use crate::limits::{HEADER_BYTES, LOG_READ_TRIES};
 use crate::metrics::Counter;
 use crate::proto::code::Code;
 use crate::proto::control::{Open, Start, Subscribe, Subscribed};
@@ -74,6 +74,8 @@ fn subscribe(rig: &mut Rig, keeper: &mut Keeper, sock: SockId, start: Start, cre
             assert_eq!(header.kind, Kind::Subscribed, "{header:?}");
             return Subscribed::decode(&frame[HEADER_BYTES..]).expect("subscribed");
         }
+        // A search that cannot read waits for seconds.
+        rig.advance(5_000);
         rig.tick();
         keeper.serve(rig);
     }
@@ -95,6 +97,13 @@ fn drain(rig: &mut Rig, keeper: &mut Keeper, sock: SockId, partition: PartitionI
         limit += 64 * 1024;
     }
     panic!("the consumer does not come to an end");
+}
+
+fn pass_seconds(rig: &mut Rig, keeper: &mut Keeper, seconds: u32) {
+    for _ in 0..seconds {
+        rig.advance(1_000_000);
+        keeper.run(rig);
+    }
 }
 
 #[test]
@@ -253,9 +262,64 @@ fn a_search_for_what_cannot_be_read_ends_where_the_empty_ring_begins() {
         let subscribed = subscribe(&mut rig, &mut keeper, reader, start, 64 * 1024);
         assert_eq!(subscribed.start_offset, first, "{start:?}");
         let mut consumer = Consumer::from(first);
+        pass_seconds(&mut rig, &mut keeper, LOG_READ_TRIES.into());
         drain(&mut rig, &mut keeper, reader, topic.partitions[0].id, &mut consumer);
         assert_eq!((consumer.records, consumer.missed), (0, 10 - first), "{start:?}");
     }
+    rig.disconnect_all();
+    rig.assert_nothing_leaked();
+}
+
+/// A disk, or the path to it, may get over what ails it: only what it refuses for seconds is given up, and that is said.
+#[test]
+fn a_read_that_the_disk_refuses_is_tried_again_before_it_is_passed_over() {
+    for shards in [1, 2] {
+        for (refused, lost) in [(1, false), (LOG_READ_TRIES - 1, false), (LOG_READ_TRIES, true)] {
+            let (mut rig, mut keeper, partition) = world(shards, MIB, 2 * MIB);
+            let sock = rig.settled_client(0);
+            let mut producer = producer(&mut rig, sock, 1, AckLevel::Written);
+            let batches = 600;
+            publish(&mut rig, &mut keeper, &mut producer, batches, 5_000);
+            for _ in 0..refused {
+                keeper.disk.borrow_mut().fail_next(DiskOp::Read, IoError::Os(5));
+            }
+            let reader = rig.settled_client(0);
+            subscribe(&mut rig, &mut keeper, reader, Start::Earliest, 64 * 1024);
+            let mut consumer = Consumer::from(0);
+            for _ in 0..refused.min(LOG_READ_TRIES - 1) {
+                drain(&mut rig, &mut keeper, reader, partition, &mut consumer);
+                assert_eq!((consumer.records, consumer.missed), (0, 0), "it waits");
+                pass_seconds(&mut rig, &mut keeper, 1);
+            }
+            drain(&mut rig, &mut keeper, reader, partition, &mut consumer);
+            assert_eq!(consumer.records + consumer.missed, batches);
+            assert_eq!(consumer.missed > 0, lost, "{refused} refused");
+            let owner = &rig.shards[usize::from(shards) - 1].counters;
+            assert_eq!(owner.read(Counter::LogReadsFailed), u64::from(refused));
+            assert_eq!(owner.read(Counter::LogReadsDamaged), u64::from(lost));
+            rig.disconnect_all();
+            rig.assert_nothing_leaked();
+        }
+    }
+}
+
+/// Who goes while its read waits to be tried again is forgotten.
+#[test]
+fn a_consumer_may_go_while_its_read_waits_to_be_tried_again() {
+    let (mut rig, mut keeper, _) = world(1, MIB, 2 * MIB);
+    let sock = rig.settled_client(0);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Written);
+    publish(&mut rig, &mut keeper, &mut producer, 600, 5_000);
+    keeper.disk.borrow_mut().fail_next(DiskOp::Read, IoError::Os(5));
+    let reader = rig.settled_client(0);
+    subscribe(&mut rig, &mut keeper, reader, Start::Earliest, 64 * 1024);
+    keeper.run(&mut rig);
+    assert_eq!(rig.shards[0].counters.read(Counter::LogReadsFailed), 1);
+    rig.shards[0].io.peer(reader).ended = true;
+    keeper.run(&mut rig);
+    let before = rig.shards[0].counters.read(Counter::LogReads);
+    pass_seconds(&mut rig, &mut keeper, 2);
+    assert_eq!(rig.shards[0].counters.read(Counter::LogReads), before, "nobody wants it");
     rig.disconnect_all();
     rig.assert_nothing_leaked();
 }
