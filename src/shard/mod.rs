@@ -16,6 +16,7 @@ mod accept;
 mod acks;
 #[cfg(any(test, uringest_sim))]
 pub mod audit;
+mod backlog;
 mod bulk;
 mod catchup;
 mod channels;
@@ -59,18 +60,18 @@ use crate::io::{
 };
 use crate::lifecycle::State;
 use crate::limits::{COMPLETIONS_PER_TICK, SENDS_IN_FLIGHT, SPANS_PER_SEND};
-use crate::mesh::{Census, MeshEnd, WakeNeeded};
+use crate::mesh::{Census, MeshEnd};
 use crate::metrics::{Counter, CounterPage};
-use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::time::TimerWheel;
 use crate::wire::batch::BatchLimits;
 
+use backlog::Backlog;
 use channels::ChannelTable;
 use conn::ConnTable;
 use list::List;
 use logs::Logs;
-use messages::{Message, Report};
+use messages::Message;
 use outbox::BlockPool;
 use sealing::Sealing;
 use subscriptions::{RemoteConsumers, SubscriptionTable};
@@ -154,8 +155,8 @@ pub struct Shard<I: Io> {
     access: Arc<Access>,
     mesh: MeshEnd<Message>,
     peers: Vec<WakeHandle>,
-    /// Answers that found a peer's ring full; sent before anything else to that peer.
-    backlog: Vec<VecDeque<Message>>,
+    /// Of each peer.
+    backlog: Vec<Backlog>,
     counters: Arc<CounterPage>,
     census: Arc<Census>,
     buffers: Buffers,
@@ -244,8 +245,6 @@ pub struct Shard<I: Io> {
     /// The last tick ended with a sleep.
     slept: bool,
     last_message_ns: u64,
-    /// Since when answers have waited for room in a peer's ring; 0 where none does.
-    full_since_ns: u64,
     next_second_ns: u64,
 }
 
@@ -253,10 +252,6 @@ pub struct Shard<I: Io> {
 const MESSAGES_PER_TICK: usize = 256;
 /// When memory that others hold is asked for again, should nothing happen before.
 const SHORT_NS: u64 = 500_000;
-/// A peer works its full ring off in a tick or two, for which a shard with an answer spins, or it does not run at all.
-const FULL_RING_SPIN_NS: u64 = 2_000_000;
-/// When the ring of one that does not run is looked at again.
-const FULL_RING_NS: u64 = 50_000;
 /// How long a shard spins after a mesh message before it sleeps.
 const SPIN_NS: u64 = 20_000;
 
@@ -291,7 +286,7 @@ impl<I: Io> Shard<I> {
                 records_max: crate::limits::BATCH_RECORDS_MAX,
             },
             access: spec.access,
-            backlog: (0..spec.mesh.peers()).map(|_| VecDeque::new()).collect(),
+            backlog: (0..spec.mesh.peers()).map(|_| Backlog::default()).collect(),
             mesh: spec.mesh,
             peers: spec.peers,
             counters: spec.counters,
@@ -353,7 +348,6 @@ impl<I: Io> Shard<I> {
             look_again_ns: u64::MAX,
             slept: true,
             last_message_ns: 0,
-            full_since_ns: 0,
             next_second_ns: clock.mono_ns,
             io,
         }
@@ -478,72 +472,6 @@ impl<I: Io> Shard<I> {
             self.message(from, message);
         }
         self.busy = true;
-    }
-
-    /// Sends a message that may be refused: it comes back when the peer's ring is full.
-    fn try_send(&mut self, to: usize, message: Message) -> Result<(), Message> {
-        if !self.backlog[to].is_empty() {
-            self.counters.add(Counter::MeshFull, 1);
-            return Err(message);
-        }
-        let WakeNeeded(wake) =
-            self.mesh.send(to, message).inspect_err(|_| self.counters.add(Counter::MeshFull, 1))?;
-        self.counters.add(Counter::MeshSent, 1);
-        if wake {
-            self.counters.add(Counter::WakesSent, 1);
-            self.io.wake(&self.peers[to]);
-        }
-        Ok(())
-    }
-
-    /// Sends an answer, which must arrive. There are never more of them than questions were taken.
-    fn send_surely(&mut self, to: usize, message: Message) {
-        if let Err(message) = self.try_send(to, message) {
-            if mutation::on(Mutation::LoseAnswer) {
-                return;
-            }
-            self.backlog[to].push_back(message);
-            self.ring_is_full();
-        }
-    }
-
-    fn report(&mut self, report: Report) {
-        let control = self.mesh.peers() - 1;
-        self.send_surely(control, Message::Report(Box::new(report)));
-    }
-
-    /// An answer waits for room in a peer's ring.
-    fn ring_is_full(&mut self) {
-        let now_ns = self.clock.mono_ns;
-        if self.full_since_ns == 0 {
-            self.full_since_ns = now_ns;
-        }
-        if now_ns.saturating_sub(self.full_since_ns) < FULL_RING_SPIN_NS {
-            self.busy = true;
-        } else {
-            self.look_again(FULL_RING_NS);
-        }
-    }
-
-    fn flush_backlog(&mut self) {
-        for to in 0..self.backlog.len() {
-            while let Some(message) = self.backlog[to].pop_front() {
-                match self.mesh.send(to, message) {
-                    Ok(WakeNeeded(wake)) => {
-                        self.full_since_ns = 0;
-                        self.counters.add(Counter::MeshSent, 1);
-                        if wake {
-                            self.io.wake(&self.peers[to]);
-                        }
-                    }
-                    Err(message) => {
-                        self.backlog[to].push_front(message);
-                        self.ring_is_full();
-                        break;
-                    }
-                }
-            }
-        }
     }
 
     /// Recycles receive memory, arms receives again, and does what is due once a second.
