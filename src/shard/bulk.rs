@@ -28,6 +28,15 @@ const DEMOTE_BY: u8 = 64;
 /// A read below this size is short for that purpose.
 const SMALL_READ_BYTES: u32 = 16 * 1024;
 
+/// Whether regions could not be read into for want of room.
+#[derive(Debug, Default)]
+pub(super) struct Starving {
+    /// Since the last look.
+    now: bool,
+    /// Before it.
+    before: bool,
+}
+
 impl<I: Io> Shard<I> {
     /// Starts to move a connection to a region, if one is free: its shared receive is cancelled first.
     pub(super) fn promote(&mut self, id: ConnId) {
@@ -232,10 +241,15 @@ impl<I: Io> Shard<I> {
         self.submit(id, Op::Read { sock, into }, TokenKind::Read);
     }
 
-    /// Everything is held by slow subscribers of live topics: let go, and try in the next tick.
+    /// Everything is held by slow subscribers of live topics: let go, and try in the next tick. Where that was of no use
+    /// it is lent to other shards: then now and again, as they may not run.
     pub(super) fn starve(&mut self, id: ConnId) {
-        self.bulk_starved = true;
-        self.busy = true;
+        self.bulk_starved.now = true;
+        if self.bulk_starved.before {
+            self.look_again(super::SHORT_NS);
+        } else {
+            self.busy = true;
+        }
         self.queue_visit(id);
     }
 
@@ -319,6 +333,8 @@ impl<I: Io> Shard<I> {
 
     /// Whether a region could not be read into for want of room since the last look.
     pub(super) fn bulk_is_short(&mut self) -> bool {
-        std::mem::take(&mut self.bulk_starved)
+        let now = std::mem::take(&mut self.bulk_starved.now);
+        self.bulk_starved.before = now;
+        now
     }
 }

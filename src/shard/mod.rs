@@ -67,6 +67,7 @@ use crate::time::TimerWheel;
 use crate::wire::batch::BatchLimits;
 
 use backlog::Backlog;
+use bulk::Starving;
 use channels::ChannelTable;
 use conn::ConnTable;
 use list::List;
@@ -207,8 +208,8 @@ pub struct Shard<I: Io> {
     bulk_ready: VecDeque<ConnId>,
     bulk_reading: Option<ConnId>,
     promoted: u16,
-    /// A region had no room for a read since the last look.
-    bulk_starved: bool,
+    /// Whether regions had no room for a read.
+    bulk_starved: Starving,
     /// Partitions with something new for their subscribers.
     dirty_partitions: Vec<PartitionSlot>,
     /// Partitions whose producers wait for credit.
@@ -326,7 +327,7 @@ impl<I: Io> Shard<I> {
             bulk_ready: VecDeque::with_capacity(usize::from(limits.bulk_regions)),
             bulk_reading: None,
             promoted: 0,
-            bulk_starved: false,
+            bulk_starved: Starving::default(),
             dirty_partitions: Vec::with_capacity(64),
             starving: Vec::with_capacity(64),
             credit_due_ns: u64::MAX,

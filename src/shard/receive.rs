@@ -302,7 +302,7 @@ impl<I: Io> Shard<I> {
                 self.fail(id, Code::StraddleExhausted, String::new());
             }
         }
-        if self.rings_are_short() || self.bulk_is_short() {
+        if self.bulk_is_short() || self.rings_are_short() {
             self.unpin_partitions();
         }
     }
