@@ -1,6 +1,6 @@
 //! Acknowledgements of `log` partitions at a level that is yet to be reached.
 //!
-//! Each partition has one queue for each of the two levels, in the order of appending. What a producer of another shard
+//! Each partition has one queue for each of the two levels, in the order of offsets. What a producer of another shard
 //! waits for is here too; it is told by message when the level is reached. A channel counts what it waits for, and is
 //! not closed before.
 
@@ -43,6 +43,18 @@ impl LogAcks {
         }
     }
 
+    /// A batch waits. What came twice waits among what came when it did: behind later ones its acknowledgement would be
+    /// late, and those of what followed it on its channel would overtake it.
+    fn add(&mut self, level: AckLevel, waiting: Waiting) {
+        let queue = self.queue(level);
+        let place = if waiting.point.duplicate {
+            queue.partition_point(|other| other.end <= waiting.end)
+        } else {
+            queue.len()
+        };
+        queue.insert(place, waiting);
+    }
+
     /// Whether a sync is waited for.
     pub(super) fn wants_sync(&self) -> bool {
         !self.durable.is_empty()
@@ -78,7 +90,7 @@ impl<I: Io> Shard<I> {
             return false;
         }
         let log = owned.log.as_mut().expect("a log partition");
-        log.acks.queue(level).push_back(Waiting { who, point, end });
+        log.acks.add(level, Waiting { who, point, end });
         if let Waiter::Here(handle) = who {
             self.count_waiting(handle);
         }

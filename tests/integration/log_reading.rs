@@ -189,11 +189,12 @@ fn retention_takes_whole_files_and_never_from_under_a_reader(case: &Case) {
     // What it gets is what was written, and it is told of what is gone.
     let end = writer.sent();
     got.extend(old.until("the end", |reader, _| reader.next.is_some_and(|next| next >= end)));
-    assert_eq!(old.gaps.len(), 1, "it was far behind: {:?}", old.gaps);
-    let (from, records) = old.gaps[0];
+    // One gap, or more of them where retention overtakes a slow reader again.
+    assert!(old.gaps.first().is_some_and(|&(from, _)| from > 0), "it was far behind: {:?}", old.gaps);
+    let gone = |offset: u64| old.gaps.iter().any(|&(from, records)| (from..from + records).contains(&offset));
     let numbers: Vec<u64> = got.iter().map(|record| record.number).collect();
-    let wanted: Vec<u64> = (0..from).chain(from + records..end).collect();
-    assert!(from > 0 && numbers == wanted, "{} of {}", numbers.len(), wanted.len());
+    let wanted: Vec<u64> = (0..end).filter(|&offset| !gone(offset)).collect();
+    assert!(numbers == wanted, "{} of {}, gaps {:?}", numbers.len(), wanted.len(), old.gaps);
     let (start, told) = offsets(&server, "events");
     assert_eq!(told, end);
     let kept = read_from(&server, "events", 0, Start::Offset(start));

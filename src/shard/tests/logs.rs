@@ -144,6 +144,47 @@ fn complete(rig: &mut Rig, keeper: &mut Keeper, op: DiskOp) {
     }
 }
 
+fn complete_oldest(rig: &mut Rig, keeper: &mut Keeper) {
+    let oldest = keeper.disk.borrow().in_flight()[0].id;
+    keeper.disk.borrow_mut().complete(oldest);
+    keeper.run(rig);
+}
+
+/// What comes twice waits for its own place in the log, not for what came to the log between.
+#[test]
+fn a_duplicate_waits_for_nothing_that_is_behind_it() {
+    for shards in [1, 2] {
+        let (mut rig, mut keeper, _) = world(shards, MIB, 4 * MIB);
+        keeper.disk.borrow_mut().hold(true);
+        let socks = [0; 3].map(|_| rig.settled_client(0));
+        let mut first = producer(&mut rig, socks[0], 1, AckLevel::Written);
+        let mut between = producer(&mut rig, socks[1], 2, AckLevel::Written);
+        assert!(first.step(&mut rig, 300));
+        keeper.run(&mut rig);
+        // The segment's header; then the first batch is being written.
+        complete_oldest(&mut rig, &mut keeper);
+        assert!(between.step(&mut rig, 300));
+        keeper.run(&mut rig);
+        // The same batch of the same producer, on another connection.
+        let mut again = producer(&mut rig, socks[2], 1, AckLevel::Written);
+        again.next = 1;
+        assert!(again.step(&mut rig, 300));
+        keeper.run(&mut rig);
+        let mut both = [again, between];
+        while both[0].accepted == 0 {
+            complete_oldest(&mut rig, &mut keeper);
+            listen(&mut rig, &mut both);
+        }
+        assert_eq!(both[1].accepted, 0, "{shards} shards: what came between is not written yet");
+        keeper.disk.borrow_mut().hold(false);
+        keeper.run(&mut rig);
+        listen(&mut rig, &mut both);
+        assert_eq!(both[1].accepted, 1);
+        rig.disconnect_all();
+        rig.assert_nothing_leaked();
+    }
+}
+
 #[test]
 fn a_tail_consumer_gets_what_is_written_and_of_a_durable_topic_what_is_durable() {
     let cases = [
