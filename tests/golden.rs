@@ -101,8 +101,11 @@ fn control_cases(add: &mut Add<'_>) {
         ack_level: None,
         ack_every_batches: 8,
         ack_every_us: 500,
+        connections: 0,
     };
     add("open", "Request 7: a channel on partition 3.", open.frame(7));
+    let again = Open { connections: 3, ..open.clone() };
+    add("open_connections", "The same on the producer's third connection.", again.frame(7));
     let open = |ack_level| Open { ack_level: Some(ack_level), ..open.clone() };
     add("open_received", "The same with level 0, which is not absent.", open(AckLevel::Received).frame(7));
     add("open_durable", "The same with level 2.", open(AckLevel::Durable).frame(7));

@@ -76,7 +76,7 @@ fn allocations(kind: TopicKind) -> u64 {
         committed: Vec::new(),
         log: None,
     });
-    let slot = partition.open_producer(1, 1).expect("room").slot;
+    let slot = partition.open_producer(1, 0, 1).expect("room").slot;
     let fast = partition.subscribe(&buffers, Start::Latest, "fast", false, u64::MAX, 1).expect("room").id;
     let slow = partition.subscribe(&buffers, Start::Latest, "slow", false, u64::MAX, 2).expect("room").id;
     let mut spans: Vec<Span> = Vec::with_capacity(64);

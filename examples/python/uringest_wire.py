@@ -192,7 +192,7 @@ BODIES = {kind: [field.split(':') for field in fields.split()] for kind, fields 
     HELLO: 'client:s version_min:B version_max:B features:Q token:s',
     WELCOME: 'server:s version:B features:Q session:Q shard:H shards:H tenant:s frame_bytes_max:I record_bytes_max:I '
              'batch_records_max:I inflight_batches_max:I channels_max:I subscriptions_max:I idle_timeout_ms:I shard_addresses:S',
-    OPEN: 'topic:s partition:I producer_id:Q ack_level:B? ack_every_batches:I ack_every_us:I',
+    OPEN: 'topic:s partition:I producer_id:Q ack_level:B? ack_every_batches:I ack_every_us:I connections:Q',
     OPENED: 'partition_id:I partition_count:I shard:H ack_level:B next_sequence:Q credit:Q',
     SUBSCRIBE: 'topic:s partition:I start_at:B start_value:Q name:s resume:B credit:Q',
     SUBSCRIBED: 'partition_count:I shard:H start_offset:Q log_start_offset:Q log_end_offset:Q',

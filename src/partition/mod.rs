@@ -308,15 +308,22 @@ impl Partition {
 
     // ---- producers ----
 
-    /// Makes `owner` (the shard's name for a channel) the one that may publish as `producer_id`.
+    /// Makes `owner` (the shard's name for a channel) the one that may publish as `producer_id`, which says that it has
+    /// made so many `connections` (0: it does not say).
     ///
     /// # Errors
-    /// `TooManyProducers` when every remembered producer has an open channel; `TopicDeleted`.
-    pub fn open_producer(&mut self, producer_id: u64, owner: u64) -> Result<OpenedProducer, Code> {
+    /// `TooManyProducers` when every remembered producer has an open channel; `ProducerFenced` when it was opened on a
+    /// later connection before; `TopicDeleted`.
+    pub fn open_producer(
+        &mut self,
+        producer_id: u64,
+        connections: u64,
+        owner: u64,
+    ) -> Result<OpenedProducer, Code> {
         if self.state == State::Deleted {
             return Err(Code::TopicDeleted);
         }
-        self.producers.open(producer_id, owner)
+        self.producers.open(producer_id, connections, owner)
     }
 
     /// Whether batches that this producer sends again would be recognised, and nobody has it open.

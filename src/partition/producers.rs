@@ -106,6 +106,8 @@ struct Producer {
     /// Sequence 1 has not been seen: whatever else it sends belongs to a producer that was forgotten.
     fresh: bool,
     next_sequence: u64,
+    /// As said when it was opened.
+    connections: u64,
     /// When it was last opened or closed, by the table's count.
     used: u64,
     window: Box<[Remembered; WINDOW]>,
@@ -173,13 +175,23 @@ impl Producers {
         known.is_some_and(|index| self.table[index].owner.is_none())
     }
 
-    pub(super) fn open(&mut self, producer_id: u64, owner: u64) -> Result<OpenedProducer, Code> {
+    pub(super) fn open(
+        &mut self,
+        producer_id: u64,
+        connections: u64,
+        owner: u64,
+    ) -> Result<OpenedProducer, Code> {
         self.count += 1;
         let index = match self.ids.iter().position(|&id| id == producer_id) {
             Some(index) => index,
             None => self.place_for(producer_id)?,
         };
         let producer = &mut self.table[index];
+        // What a producer has sent on a connection that it has given up may come last.
+        if (1..producer.connections).contains(&connections) {
+            return Err(Code::ProducerFenced);
+        }
+        producer.connections = connections;
         producer.used = self.count;
         let before = producer.owner.replace(owner);
         Ok(OpenedProducer {
@@ -199,6 +211,7 @@ impl Producers {
                 fresh: true,
                 recovered: false,
                 next_sequence: 1,
+                connections: 0,
                 used: 0,
                 window: Box::new([Remembered::default(); WINDOW]),
             });
@@ -216,6 +229,7 @@ impl Producers {
         producer.fresh = true;
         producer.recovered = false;
         producer.next_sequence = 1;
+        producer.connections = 0;
         Ok(index)
     }
 
@@ -241,6 +255,7 @@ impl Producers {
                 fresh: false,
                 recovered: true,
                 next_sequence: state.next_sequence,
+                connections: 0,
                 used: 0,
                 window,
             });

@@ -79,7 +79,7 @@ impl World {
         });
         let bulk = receive.take_region().expect("a region");
         let mut partition = Partition::new(spec);
-        let slot = partition.open_producer(9, ME).expect("room").slot;
+        let slot = partition.open_producer(9, 0, ME).expect("room").slot;
         World {
             buffers: Buffers { memory, receive },
             partition,

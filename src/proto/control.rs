@@ -63,6 +63,8 @@ pub struct Open {
     pub ack_every_batches: u32,
     /// ... or this long after the first unacknowledged one, whichever comes first.
     pub ack_every_us: u32,
+    /// How many connections the producer has made, this one included; 0: not said.
+    pub connections: u64,
 }
 
 /// Server to client: the channel is `header.channel`, the request id `header.sequence`.
@@ -368,6 +370,7 @@ impl Open {
             ack_level: self.ack_level.map(|level| fb::AckLevel(level as u8)),
             ack_every_batches: self.ack_every_batches,
             ack_every_us: self.ack_every_us,
+            connections: self.connections,
         };
         let table = fb::Open::create(&mut b, &args);
         b.finish(table, None);
@@ -391,6 +394,7 @@ impl Open {
             ack_level: table.ack_level().map(ack_level).transpose()?,
             ack_every_batches: table.ack_every_batches().max(1),
             ack_every_us: table.ack_every_us(),
+            connections: table.connections(),
         })
     }
 }

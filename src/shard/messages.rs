@@ -41,6 +41,7 @@ pub enum Message {
         channel: u32,
         partition: PartitionId,
         producer_id: u64,
+        connections: u64,
         level: AckLevel,
     },
     /// The answer; `Ok` has the owner's handle for the channel.

@@ -43,11 +43,17 @@ impl<I: Io> Shard<I> {
         channel.partition_count = partition_count;
         self.counters.set(Counter::ChannelsOpen, self.channels.open_count() as u64);
         if owner == self.id {
-            return self.open_local(id, request, handle, partition, open.producer_id);
+            return self.open_local(id, request, handle, partition, open);
         }
-        let from = self.conn_ref(id);
-        let (producer_id, level) = (open.producer_id, self.channels[handle].level);
-        let message = Message::RemoteOpen { from, request, channel: handle, partition, producer_id, level };
+        let message = Message::RemoteOpen {
+            from: self.conn_ref(id),
+            request,
+            channel: handle,
+            partition,
+            producer_id: open.producer_id,
+            connections: open.connections,
+            level: self.channels[handle].level,
+        };
         if self.try_send(usize::from(owner.0), message).is_err() {
             self.channels[handle].home = Home::Gone;
             self.end_channel(id, handle);
@@ -55,17 +61,15 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn open_local(
-        &mut self,
-        id: ConnId,
-        request: u64,
-        handle: u32,
-        partition: PartitionId,
-        producer_id: u64,
-    ) {
+    fn open_local(&mut self, id: ConnId, request: u64, handle: u32, partition: PartitionId, open: &Open) {
         let owner = self.owner_key(id, handle);
         let opened = match self.slot_of(partition) {
-            Some(slot) => self.open_producer(slot, producer_id, owner).map(|opened| (slot, opened)),
+            Some(slot) => {
+                let partition = &mut self.topics[slot].partition;
+                partition
+                    .open_producer(open.producer_id, open.connections, owner)
+                    .map(|opened| (slot, opened))
+            }
             None => Err(Code::TopicDeleted),
         };
         let (slot, opened) = match opened {
@@ -80,16 +84,6 @@ impl<I: Io> Shard<I> {
         self.topics[slot].credit.opened();
         self.channels[handle].limit = self.credit_channel(slot, handle);
         self.say_opened(id, request, handle, opened.next_sequence);
-    }
-
-    /// Opens a producer on a partition of this shard; whoever had it open before is fenced.
-    pub(super) fn open_producer(
-        &mut self,
-        slot: super::topics::PartitionSlot,
-        producer_id: u64,
-        owner: u64,
-    ) -> Result<crate::partition::OpenedProducer, Code> {
-        self.topics[slot].partition.open_producer(producer_id, owner)
     }
 
     pub(super) fn say_opened(&mut self, id: ConnId, request: u64, handle: u32, next_sequence: u64) {

@@ -66,8 +66,8 @@ impl<I: Io> Shard<I> {
     pub(super) fn message(&mut self, from: usize, message: Message) {
         match message {
             Message::Adopt(adoption) => self.adopt(*adoption),
-            Message::RemoteOpen { from, request, channel, partition, producer_id, level } => {
-                let result = self.remote_open(from, channel, partition, producer_id, level);
+            Message::RemoteOpen { from, request, channel, partition, producer_id, connections, level } => {
+                let result = self.remote_open(from, channel, partition, (producer_id, connections), level);
                 self.answer(from.shard, Message::RemoteOpened { to: from, request, channel, result });
             }
             Message::RemoteOpened { to, request, channel, result } => {
@@ -146,12 +146,12 @@ impl<I: Io> Shard<I> {
         from: ConnRef,
         channel: u32,
         partition: PartitionId,
-        producer_id: u64,
+        (producer_id, connections): (u64, u64),
         level: AckLevel,
     ) -> Result<RemoteChannel, Code> {
         let slot = self.slot_of(partition).ok_or_else(|| self.topics.why_missing(partition))?;
         let owner = owner_key(from.shard, from.generation, channel);
-        let opened = self.open_producer(slot, producer_id, owner)?;
+        let opened = self.topics[slot].partition.open_producer(producer_id, connections, owner)?;
         let entry = RemoteProducer {
             to: from,
             channel,

@@ -100,6 +100,7 @@ fn body_table(header: &FrameHeader, body: &[u8]) -> Result<Table, Code> {
                 ("producer_id", integer(open.producer_id)),
                 ("ack_every_batches", integer(open.ack_every_batches)),
                 ("ack_every_us", integer(open.ack_every_us)),
+                ("connections", integer(open.connections)),
             ]);
             // Absent is not 0: the topic decides.
             described.extend(open.ack_level.map(|level| ("ack_level".to_owned(), integer(level as u8))));
@@ -257,6 +258,7 @@ pub fn make_again(header: &Table, body: &Table) -> Vec<u8> {
             ack_level: body.contains_key("ack_level").then(|| level("ack_level")),
             ack_every_batches: number(body, "ack_every_batches"),
             ack_every_us: number(body, "ack_every_us"),
+            connections: number(body, "connections"),
         }
         .frame(sequence),
         Kind::Opened => Opened {

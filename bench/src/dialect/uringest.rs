@@ -138,6 +138,7 @@ impl UringestDialect {
             ack_level: level,
             ack_every_batches: acks.every_batches,
             ack_every_us: acks.every_us,
+            connections: 0,
         };
         let (header, body) = ask(stream, &open.frame(1), Kind::Opened)?;
         let opened = Opened::decode(&body).map_err(|code| io::Error::other(code.name()))?;

@@ -1,6 +1,6 @@
 //! A server's start on a log without its snapshots and indexes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uringest::config::parse_bytes;
 use uringest::limits::LOG_RECOVERY_BYTES_DEFAULT;
@@ -19,6 +19,8 @@ use crate::subject::{Log, Subject, Uringest, UringestOptions};
 /// The log that is recovered, at most, and at most such a part of what the topic keeps, so that nothing goes meanwhile.
 const LOG_BYTES: u64 = 1024 * 1024 * 1024;
 const PART_OF_RETENTION: u64 = 4;
+/// A log that does not grow for so long is not written.
+const STILL_MAX: Duration = Duration::from_secs(10);
 /// What recovery is compared with where the disk is faster.
 const BOUND_BYTES_PER_S: f64 = 1e9;
 /// Which setting is the budget.
@@ -98,10 +100,13 @@ fn filled<S: Subject>(run: &Run<S>, progress: &mut Progress) -> Result<(Outcome,
     let window = Window { warm_up: Duration::ZERO, ..work.window() };
     let mut all = Measured::default();
     let mut written = 0.0;
+    let mut grown = Instant::now();
     while written < wanted as f64 {
         all.append(session.window(run.subject.process(), &window, &mut |_| ())?);
         let now = log.counters()?.written_bytes;
-        if now <= written {
+        if now > written {
+            grown = Instant::now();
+        } else if grown.elapsed() > STILL_MAX {
             return Err(Failure::Load(std::io::Error::other("nothing is written to the log")));
         }
         written = now;

@@ -86,7 +86,7 @@ impl Log {
             committed: Vec::new(),
             log: None,
         });
-        let slot = partition.open_producer(PRODUCER, OWNER).expect("room for one").slot;
+        let slot = partition.open_producer(PRODUCER, 0, OWNER).expect("room for one").slot;
         let subscribers = (0..subscribers)
             .map(|home| {
                 partition.subscribe(&buffers, Start::Latest, "", false, u64::MAX, home).expect("room").id

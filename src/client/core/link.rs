@@ -59,6 +59,8 @@ pub(crate) struct Link {
     up_since_ns: Option<u64>,
     /// Attempts since the last progress.
     attempts: u32,
+    /// Transports so far.
+    connections: u64,
     /// Since when nothing has gone forward; `None` while all is well.
     stalled_since_ns: Option<u64>,
     last_reason: String,
@@ -78,6 +80,7 @@ impl Link {
             draining_since_ns: None,
             up_since_ns: None,
             attempts: 0,
+            connections: 0,
             stalled_since_ns: None,
             last_reason: String::new(),
             random: Random(seed),
@@ -90,6 +93,11 @@ impl Link {
 
     pub fn welcome(&self) -> Option<&Welcome> {
         self.welcome.as_ref()
+    }
+
+    /// How many transports there have been.
+    pub fn connections(&self) -> u64 {
+        self.connections
     }
 
     pub fn is_up(&self) -> bool {
@@ -123,6 +131,7 @@ impl Link {
             return;
         }
         self.state = State::Greeting { since_ns: now_ns };
+        self.connections += 1;
         self.last_received_ns = now_ns;
         self.draining_since_ns = None;
         self.outbox.clear();

@@ -390,6 +390,7 @@ impl ProducerCore {
             ack_level: self.config.ack_level,
             ack_every_batches: self.config.ack_every_batches.max(1),
             ack_every_us: u32::try_from(self.config.ack_every.as_micros()).unwrap_or(u32::MAX).max(1),
+            connections: self.link.connections(),
         };
         self.link.push(open.frame(u64::from(partition) + 1));
     }

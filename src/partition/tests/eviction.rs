@@ -159,7 +159,7 @@ fn a_deleted_partition_finishes_the_begun_frame_and_refuses_all_else() {
 
         let slot = world.slot;
         assert_eq!(world.partition.admit(slot, ME, 4, 0), Admission::Refused(Code::NoSuchTopicNow));
-        assert_eq!(world.partition.open_producer(1, 1), Err(Code::TopicDeleted));
+        assert_eq!(world.partition.open_producer(1, 0, 1), Err(Code::TopicDeleted));
         assert_eq!(world.partition.commit("c", 1), Err(Code::TopicDeleted));
         assert_eq!(world.partition.grant(10), 0);
         let late = world.partition.subscribe(&world.buffers, Start::Latest, "c", false, 1, 0);

@@ -80,16 +80,29 @@ fn the_last_to_open_owns_the_producer() {
     let mut world = world();
     world.publish(8, 1).expect("room");
     let slot = world.slot;
-    let opened = world.partition.open_producer(9, ME + 1).expect("known");
+    let opened = world.partition.open_producer(9, 0, ME + 1).expect("known");
     assert_eq!((opened.slot, opened.next_sequence, opened.fenced), (slot, 2, Some(ME)));
     assert_eq!(world.partition.admit(slot, ME, 2, 0), REFUSED(Code::ProducerFenced));
     assert_eq!(world.partition.admit(slot, ME + 1, 2, 0), Admission::New);
     world.partition.close_producer(slot, ME);
     assert_eq!(world.partition.admit(slot, ME + 1, 2, 0), Admission::New, "a fenced owner closes nothing");
     world.partition.close_producer(slot, ME + 1);
-    let again = world.partition.open_producer(9, ME).expect("known");
+    let again = world.partition.open_producer(9, 0, ME).expect("known");
     assert_eq!((again.next_sequence, again.fenced), (2, None));
-    assert_eq!(world.partition.open_producer(9, ME).expect("known").fenced, None, "not by itself");
+    assert_eq!(world.partition.open_producer(9, 0, ME).expect("known").fenced, None, "not by itself");
+}
+
+#[test]
+fn an_open_of_an_earlier_connection_that_comes_late_fences_nobody() {
+    let mut world = world();
+    let slot = world.partition.open_producer(9, 2, ME + 1).expect("known").slot;
+    assert_eq!(world.partition.open_producer(9, 1, ME + 2), Err(Code::ProducerFenced));
+    assert_eq!(world.partition.admit(slot, ME + 1, 1, 0), Admission::New, "it is still the owner");
+    // On the same connection once more, on a later one, and by one who does not say.
+    for (connections, owner) in [(2, ME + 3), (3, ME + 4), (0, ME + 5), (1, ME + 6)] {
+        let fenced = world.partition.open_producer(9, connections, owner).expect("the newest").fenced;
+        assert_eq!(fenced, Some(if owner == ME + 3 { ME + 1 } else { owner - 1 }));
+    }
 }
 
 #[test]
@@ -98,21 +111,21 @@ fn a_full_table_forgets_the_longest_closed_and_says_so() {
     world.publish(8, 1).expect("room");
     let mut slots = Vec::new();
     for id in 100..100 + u64::from(PRODUCERS_PER_PARTITION) - 1 {
-        slots.push(world.partition.open_producer(id, id).expect("room").slot);
+        slots.push(world.partition.open_producer(id, 0, id).expect("room").slot);
     }
-    assert_eq!(world.partition.open_producer(7, 7), Err(Code::TooManyProducers));
+    assert_eq!(world.partition.open_producer(7, 0, 7), Err(Code::TooManyProducers));
     // 9 is closed after 101: 101 goes first, then 9.
     let (old, one) = (world.slot, slots[1]);
     world.partition.close_producer(one, 101);
     world.partition.close_producer(old, ME);
-    let seven = world.partition.open_producer(7, 7).expect("a place");
+    let seven = world.partition.open_producer(7, 0, 7).expect("a place");
     assert_eq!(seven.next_sequence, 1);
     assert_ne!(seven.slot, one);
     assert_eq!(world.partition.admit(one, 101, 1, 0), REFUSED(Code::UnknownProducer));
-    assert_eq!(world.partition.open_producer(8, 8).expect("a place").next_sequence, 1);
-    assert_eq!(world.partition.open_producer(9, ME), Err(Code::TooManyProducers), "all are open");
+    assert_eq!(world.partition.open_producer(8, 0, 8).expect("a place").next_sequence, 1);
+    assert_eq!(world.partition.open_producer(9, 0, ME), Err(Code::TooManyProducers), "all are open");
     world.partition.close_producer(seven.slot, 7);
-    let again = world.partition.open_producer(9, ME).expect("a place");
+    let again = world.partition.open_producer(9, 0, ME).expect("a place");
     assert_eq!(again.next_sequence, 1, "it was forgotten");
     assert_eq!(world.partition.admit(again.slot, ME, 2, 0), REFUSED(Code::UnknownProducer));
     assert_eq!(world.partition.admit(again.slot, ME, 1, 0), Admission::New);
@@ -214,7 +227,7 @@ fn a_recovered_producer_may_skip_once_and_never_past_what_was_refused_for_now() 
     let recovered = || {
         let mut producers = Producers::default();
         producers.recover(&[ProducerState { producer_id: 7, next_sequence: 5, entries: Vec::new() }]);
-        let opened = producers.open(7, ME).expect("a place");
+        let opened = producers.open(7, 0, ME).expect("a place");
         assert_eq!(opened.next_sequence, 5);
         (producers, opened.slot)
     };

@@ -53,6 +53,7 @@ fn every_message_comes_back_as_it_was_sent() {
         ack_level: Some(AckLevel::Durable),
         ack_every_batches: 4,
         ack_every_us: 500,
+        connections: 3,
     };
     let frame = open.frame(77);
     let (header, body) = split(&frame);

@@ -224,7 +224,7 @@ impl<'a> Life<'a> {
             }),
         });
         let open = |id| {
-            let opened = partition.open_producer(id, id).expect("room for a producer");
+            let opened = partition.open_producer(id, 0, id).expect("room for a producer");
             assert_eq!(opened.next_sequence, next.get(&id).copied().unwrap_or(1), "as it was recovered");
             opened.slot
         };

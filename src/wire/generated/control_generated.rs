@@ -741,6 +741,7 @@ pub mod uringest {
             pub const VT_ACK_LEVEL: ::flatbuffers::VOffsetT = 10;
             pub const VT_ACK_EVERY_BATCHES: ::flatbuffers::VOffsetT = 12;
             pub const VT_ACK_EVERY_US: ::flatbuffers::VOffsetT = 14;
+            pub const VT_CONNECTIONS: ::flatbuffers::VOffsetT = 16;
 
             #[inline]
             pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -752,6 +753,7 @@ pub mod uringest {
                 args: &'args OpenArgs<'args>,
             ) -> ::flatbuffers::WIPOffset<Open<'bldr>> {
                 let mut builder = OpenBuilder::new(_fbb);
+                builder.add_connections(args.connections);
                 builder.add_producer_id(args.producer_id);
                 builder.add_ack_every_us(args.ack_every_us);
                 builder.add_ack_every_batches(args.ack_every_batches);
@@ -810,6 +812,14 @@ pub mod uringest {
                 // which contains a valid value in this slot
                 unsafe { self._tab.get::<u32>(Open::VT_ACK_EVERY_US, Some(0)).unwrap() }
             }
+            /// Connections that this producer has made, this one included; 0: not said.
+            #[inline]
+            pub fn connections(&self) -> u64 {
+                // Safety:
+                // Created from valid Table for this object
+                // which contains a valid value in this slot
+                unsafe { self._tab.get::<u64>(Open::VT_CONNECTIONS, Some(0)).unwrap() }
+            }
         }
 
         impl ::flatbuffers::Verifiable for Open<'_> {
@@ -825,6 +835,7 @@ pub mod uringest {
                     .visit_field::<AckLevel>("ack_level", Self::VT_ACK_LEVEL, false)?
                     .visit_field::<u32>("ack_every_batches", Self::VT_ACK_EVERY_BATCHES, false)?
                     .visit_field::<u32>("ack_every_us", Self::VT_ACK_EVERY_US, false)?
+                    .visit_field::<u64>("connections", Self::VT_CONNECTIONS, false)?
                     .finish();
                 Ok(())
             }
@@ -836,6 +847,7 @@ pub mod uringest {
             pub ack_level: Option<AckLevel>,
             pub ack_every_batches: u32,
             pub ack_every_us: u32,
+            pub connections: u64,
         }
         impl<'a> Default for OpenArgs<'a> {
             #[inline]
@@ -847,6 +859,7 @@ pub mod uringest {
                     ack_level: None,
                     ack_every_batches: 0,
                     ack_every_us: 0,
+                    connections: 0,
                 }
             }
         }
@@ -881,6 +894,10 @@ pub mod uringest {
                 self.fbb_.push_slot::<u32>(Open::VT_ACK_EVERY_US, ack_every_us, 0);
             }
             #[inline]
+            pub fn add_connections(&mut self, connections: u64) {
+                self.fbb_.push_slot::<u64>(Open::VT_CONNECTIONS, connections, 0);
+            }
+            #[inline]
             pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> OpenBuilder<'a, 'b, A> {
                 let start = _fbb.start_table();
                 OpenBuilder { fbb_: _fbb, start_: start }
@@ -902,6 +919,7 @@ pub mod uringest {
                 ds.field("ack_level", &self.ack_level());
                 ds.field("ack_every_batches", &self.ack_every_batches());
                 ds.field("ack_every_us", &self.ack_every_us());
+                ds.field("connections", &self.connections());
                 ds.finish()
             }
         }

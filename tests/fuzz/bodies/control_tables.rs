@@ -228,6 +228,7 @@ fn open(table: &fb::Open<'_>) -> Result<Open, Code> {
         // "0 is read as 1".
         ack_every_batches: table.ack_every_batches().max(1),
         ack_every_us: table.ack_every_us(),
+        connections: table.connections(),
     })
 }
 
@@ -303,8 +304,16 @@ fn encoded(story: &mut Story<'_>) -> Vec<u8> {
             let ack_level = (story.byte() & 1 == 1).then(|| fb::AckLevel(story.byte() % 5));
             let (producer_id, partition) = (u64::from(story.byte()), u32::from(story.byte()));
             let (ack_every_batches, ack_every_us) = (u32::from(story.byte()), u32::from(story.byte()));
-            let args =
-                fb::OpenArgs { topic, partition, producer_id, ack_level, ack_every_batches, ack_every_us };
+            let args = fb::OpenArgs {
+                topic,
+                partition,
+                producer_id,
+                ack_level,
+                ack_every_batches,
+                ack_every_us,
+                // What a story of before says goes on meaning the same.
+                connections: u64::from(ack_every_us) << 32,
+            };
             let table = fb::Open::create(&mut b, &args);
             b.finish(table, None);
         }
