@@ -16,6 +16,21 @@ pub enum Cut {
     End,
 }
 
+/// What a crash waits for: that is when a promise shows that was given too early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Nothing.
+    Now,
+    /// The disk has written something.
+    Written,
+    /// A sync has failed.
+    SyncFailed,
+    /// A consumer of a log has been given records.
+    Shown,
+    /// A producer to a log has heard an acknowledgement.
+    Acked,
+}
+
 /// Who connects where TLS is spoken, and is no client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stranger {
@@ -57,8 +72,9 @@ pub enum Act {
     Roll { topic: usize, partition: usize },
     /// The disk is full for so long.
     DiskFull { ns: u64 },
-    /// The process ends without a word, and comes back after so long. `power`: with all that was not durable in doubt.
-    Crash { power: bool, down_ns: u64 },
+    /// The process ends without a word, at the moment's next time and so long behind it, and comes back after so long.
+    /// `power`: with all that was not durable in doubt.
+    Crash { power: bool, when: Moment, behind_ns: u64, down_ns: u64 },
     /// Somebody connects where TLS is spoken.
     Stranger { how: Stranger, shard: usize },
     /// A client that speaks TLS seals with another key from here on.
@@ -119,8 +135,21 @@ fn one(plan: &Plan, random: &mut Random) -> Act {
         6 => Act::Roll { topic, partition: random.index(plan.topics[topic].shards.len()) },
         7 => Act::DiskFull { ns: random.below(2 * S) },
         8 => Act::Corrupt { client },
-        _ => Act::Crash { power: random.chance(500), down_ns: random.below(2 * S) },
+        _ => crash(random),
     }
+}
+
+fn crash(random: &mut Random) -> Act {
+    use Moment::{Acked, Now, Shown, SyncFailed, Written};
+    let (power, down_ns) = (random.chance(500), random.below(2 * S));
+    let when = random.pick(&[Now, Now, Written, SyncFailed, Shown, Shown, Acked, Acked]);
+    let most_ns = match when {
+        Now => 1,
+        // For what is made of it to come to somebody.
+        Written | SyncFailed => random.pick(&[1, 300 * US, 5 * MS]),
+        Shown | Acked => random.pick(&[1, 1, 200 * US]),
+    };
+    Act::Crash { power, when, behind_ns: random.below(most_ns), down_ns }
 }
 
 fn of_tls(plan: &Plan, random: &mut Random) -> Act {

@@ -16,6 +16,7 @@ use super::oracle::{Name, Oracle, Place};
 use super::plan::{ConsumerPlan, Plan, ProducerPlan, S};
 use super::secured::SERVER_NAME;
 use super::secured::line::Line;
+use super::server::FRAME_BYTES_MAX;
 use super::world::EPOCH;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -159,6 +160,14 @@ impl Client {
         match &mut self.role {
             Role::Producer(producer) => std::mem::take(&mut producer.waiting),
             Role::Consumer(_) => Vec::new(),
+        }
+    }
+
+    /// The topic that it publishes to or reads.
+    pub fn topic(&self) -> usize {
+        match &self.role {
+            Role::Producer(producer) => producer.topic,
+            Role::Consumer(consumer) => consumer.topic,
         }
     }
 
@@ -310,6 +319,14 @@ impl Producer {
 
 impl Consumer {
     fn act(&mut self, oracle: &mut Oracle) {
+        for (partition, received, granted) in self.core.credit() {
+            // The frame that reaches the limit may go beyond it.
+            let most = granted + u64::from(FRAME_BYTES_MAX);
+            assert!(
+                received < most,
+                "{received} bytes have come on {partition}, of {granted} that were granted"
+            );
+        }
         while let Some(event) = self.core.poll_event() {
             match event {
                 ConsumerEvent::Batch(delivery) => {

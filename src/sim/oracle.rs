@@ -9,7 +9,9 @@
 //! 3. A consumer gets each offset once, in order, or is told of the gap.
 //! 4. A gap carries the reason that is true of its topic: the ring was full, what was in memory is gone, or recovery has
 //!    reported these very offsets as lost.
-//! 5. What was acknowledged at a level is there at the end if nothing has happened that the level is not good for.
+//! 5. What a consumer was given of a log is there at the end, if nothing has happened that its topic's durability is not
+//!    good for.
+//! 6. What was acknowledged at a level is there at the end if nothing has happened that the level is not good for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -44,8 +46,6 @@ struct Published {
 /// What the disk is like.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk {
-    /// Reads fail now and then.
-    pub reads_fail: bool,
     /// Syncs make nothing durable.
     pub syncs_lie: bool,
 }
@@ -62,6 +62,8 @@ pub struct Oracle {
     /// Offsets that recovery has reported as lost.
     lost: BTreeMap<Place, Vec<Range<u64>>>,
     disk: Disk,
+    /// Reads that have failed, and that no consumer was told of yet.
+    unread: u64,
     /// Records that consumers were given.
     pub delivered: u64,
     /// Records that were acknowledged.
@@ -116,9 +118,14 @@ impl Oracle {
         self.lost.entry(place).or_default().push(offsets);
     }
 
+    /// The disk has not given back what it was to read.
+    pub fn read_failed(&mut self) {
+        self.unread += 1;
+    }
+
     /// A consumer was told that it does not get these offsets.
     pub fn missed(
-        &self,
+        &mut self,
         place: Place,
         offsets: Range<u64>,
         reason: Option<GapReason>,
@@ -130,9 +137,15 @@ impl Oracle {
             // nothing tells that from segments that were deleted.
             Some(GapReason::Retention) => kind != TopicKind::Log || self.disk.syncs_lie,
             Some(GapReason::Restart) => kind != TopicKind::Log,
-            // What a disk does not give back when it is read is passed over, too.
-            Some(GapReason::Quarantined) if self.disk.reads_fail => kind == TopicKind::Log,
-            Some(GapReason::Quarantined) => self.lost.get(&place).is_some_and(|lost| covers(lost, &offsets)),
+            Some(GapReason::Quarantined) => {
+                // Recovery takes a snapshot's word for what is before it: what a lying disk lost there is found by readers.
+                let lost = self.disk.syncs_lie && kind == TopicKind::Log
+                    || self.lost.get(&place).is_some_and(|lost| covers(lost, &offsets));
+                // What a disk does not give back when it is read is passed over, too: once, by whom it was read for.
+                let unread = !lost && kind == TopicKind::Log && self.unread > 0;
+                self.unread -= u64::from(unread);
+                lost || unread
+            }
             None => false,
         };
         assert!(
@@ -163,6 +176,17 @@ impl Oracle {
                 fresh && !again || published.told_twice,
                 "{place:?} {offset}: record {number} of producer {producer} is there twice or out of order"
             );
+        }
+        if let Some(known) = self.known.get(&place) {
+            let at: BTreeMap<u64, Name> = records.iter().copied().collect();
+            for (offset, name) in &known.seen {
+                let now = at.get(offset);
+                assert!(
+                    now == Some(name)
+                        || self.lost.get(&place).is_some_and(|lost| covers(lost, &(*offset..offset + 1))),
+                    "{place:?} {offset}: somebody was given {name:?}, and it is {now:?} now"
+                );
+            }
         }
         for ((producer, of), published) in self.published.iter().filter(|((_, of), _)| *of == place) {
             for (ticket, level) in &published.acked {

@@ -232,6 +232,8 @@ fn kernel(random: &mut Random) -> KernelPlan {
 }
 
 fn faults(random: &mut Random) -> Faults {
+    // Where they fail often, much is made of it within a life.
+    let syncs = if random.chance(300) { 60 } else { 6 };
     let mut often = |most: u64| {
         let on = random.chance(400);
         if on { u32::try_from(random.range(1, most)).expect("a few in a thousand") } else { 0 }
@@ -247,7 +249,7 @@ fn faults(random: &mut Random) -> Faults {
         disk_short: often(200),
         disk_no_space: often(100),
         disk_write_fails: often(6),
-        disk_sync_fails: often(6),
+        disk_sync_fails: often(syncs),
         disk_read_fails: often(100),
         receives_end: often(300),
         spurious: often(20),

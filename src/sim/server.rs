@@ -31,7 +31,8 @@ use super::plan::{Faults, KernelPlan, Plan};
 use super::random::Random;
 use super::shelf::Shelf;
 
-const FRAME_BYTES_MAX: u32 = 64 * 1024;
+/// A frame has no more bytes.
+pub const FRAME_BYTES_MAX: u32 = 64 * 1024;
 const REGIONS_PER_SHARD: u32 = 10;
 const FIRST_RING: u32 = 100;
 /// Bytes of each partition's ring.

@@ -6,6 +6,7 @@
 //! Invariant: time only rises. Whoever could do something has a time at which it is looked at: shards and clients have one
 //! due time each, connections one for each direction, the disk one for each operation.
 
+mod crashes;
 mod ending;
 mod strangers;
 mod traffic;
@@ -22,7 +23,7 @@ use crate::shard::messages::{Command, LogCommand};
 use crate::topic::TopicKind;
 
 use super::Outcome;
-use super::acts::{Act, Cut, Timed};
+use super::acts::{Act, Cut, Moment, Timed};
 use super::clients::{Client, Role};
 use super::journal::Journal;
 use super::net::{Conn, DOWN_BYTES_MAX, Pipe, UP_BYTES_MAX};
@@ -30,6 +31,7 @@ use super::oracle::{Disk, Oracle};
 use super::plan::{ConsumerPlan, Faults, MS, Plan, S, US};
 use super::random::Random;
 use super::secured::Secured;
+use crashes::Awaited;
 use strangers::Known;
 
 use super::server::{Kept, Mappings, Said, Server, shard_of};
@@ -63,6 +65,12 @@ enum Due {
     Room,
     /// Control is looked at.
     Control,
+    /// The process ends, in the life that this was planned in.
+    Crash {
+        life: u64,
+        power: bool,
+        down_ns: u64,
+    },
     /// A stranger is looked at.
     Stranger(usize),
 }
@@ -86,6 +94,8 @@ pub struct World<'a> {
     conns: Vec<Option<Conn>>,
     faults: Faults,
     acts: Vec<Timed>,
+    /// The crash that waits for its moment.
+    awaited: Option<Awaited>,
     disk_full_ns: u64,
     /// Producers there have been.
     incarnations: u32,
@@ -124,13 +134,11 @@ impl<'a> World<'a> {
             kept,
             clients: Vec::new(),
             conns: Vec::new(),
+            awaited: None,
             disk_full_ns: 0,
             incarnations: 0,
             changed: false,
-            oracle: Oracle::new(Disk {
-                reads_fail: plan.faults.disk_read_fails > 0,
-                syncs_lie: plan.syncs_lie,
-            }),
+            oracle: Oracle::new(Disk { syncs_lie: plan.syncs_lie }),
             secured: Secured::new(plan.secured.clone(), Random::new(seed ^ 0x715)),
             journal: Journal::new(printed),
             calm: false,
@@ -278,6 +286,8 @@ impl<'a> World<'a> {
             Due::Room if self.now_ns >= self.disk_full_ns => self.set_disk_full(false),
             Due::Room => {}
             Due::Control => self.serve(),
+            Due::Crash { life, power, down_ns } if life == self.life => self.crash(power, down_ns),
+            Due::Crash { .. } => {}
             Due::Stranger(at) => self.look_at_stranger(at),
         }
     }
@@ -460,6 +470,7 @@ impl<'a> World<'a> {
         let Some(info) = disk.in_flight().into_iter().find(|info| info.id == id) else { return };
         let (faults, random) = (&self.faults, &mut self.random);
         let sectors = info.bytes / 512;
+        let mut moment = info.op.writes().then_some(Moment::Written);
         match info.op {
             DiskOp::Write | DiskOp::DurableWrite => {
                 if random.chance(faults.disk_no_space) {
@@ -473,9 +484,11 @@ impl<'a> World<'a> {
             }
             DiskOp::Sync if random.chance(faults.disk_sync_fails) => {
                 disk.failed_syncs_drop(random.chance(500));
+                moment = Some(Moment::SyncFailed);
                 disk.fail_next(info.op, IoError::Os(libc::EIO));
             }
             DiskOp::Read if random.chance(faults.disk_read_fails) => {
+                self.oracle.read_failed();
                 disk.fail_next(info.op, IoError::Os(libc::EIO));
             }
             DiskOp::Read if random.chance(faults.disk_short) && sectors > 1 => {
@@ -486,6 +499,9 @@ impl<'a> World<'a> {
         }
         disk.complete(id);
         drop(disk);
+        if let Some(moment) = moment {
+            self.moment(moment);
+        }
         self.journal.note(self.now_ns, "disk", &[id, u64::from(info.bytes)]);
         for shard in 0..self.shards.len() {
             self.wake_shard(shard, self.now_ns);
@@ -549,7 +565,9 @@ impl<'a> World<'a> {
                 self.set_disk_full(true);
                 self.plan_at(self.disk_full_ns, Due::Room);
             }
-            Act::Crash { power, down_ns } => self.crash(power, down_ns),
+            Act::Crash { power, when, behind_ns, down_ns } => {
+                self.await_crash(Awaited { when, power, behind_ns, down_ns });
+            }
             Act::Stranger { how, shard } => self.stranger(how, shard),
             Act::ReplaceKey { client } => {
                 self.clients[client].line.replace_key();

@@ -181,6 +181,12 @@ impl ConsumerCore {
         self.subscriptions.iter().filter_map(|s| Some((s.partition, s.next_offset?)))
     }
 
+    /// Of each partition, since its subscription: the bytes of frames that have come, and those that were granted.
+    #[cfg(any(test, uringest_sim))]
+    pub fn credit(&self) -> impl Iterator<Item = (u32, u64, u64)> + '_ {
+        self.subscriptions.iter().map(|s| (s.partition, s.received_bytes, s.granted))
+    }
+
     /// Says that the records of a partition below `offset` are dealt with, under this consumer's name. Of several
     /// commits the latest counts; one that is cut off is sent again.
     ///

@@ -41,7 +41,9 @@ pub enum DiskOp {
 }
 
 impl DiskOp {
-    fn writes(self) -> bool {
+    /// Whether it writes.
+    #[must_use]
+    pub fn writes(self) -> bool {
         matches!(self, DiskOp::Write | DiskOp::DurableWrite)
     }
 }

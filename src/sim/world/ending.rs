@@ -12,6 +12,8 @@ impl World<'_> {
         if let Some(server) = &mut self.server {
             server.set_faults(&self.faults);
         }
+        self.awaited = None;
+        self.queue.retain(|Reverse((_, _, due))| !matches!(due, Due::Crash { .. }));
         self.disk_full_ns = self.now_ns;
         self.set_disk_full(false);
         for shard in 0..self.shards.len() {
@@ -25,9 +27,6 @@ impl World<'_> {
             if let Some(conn) = &mut self.conns[at] {
                 conn.parted_ns = 0;
                 conn.room = DOWN_BYTES_MAX;
-                if conn.left {
-                    self.end_towards_server(at, Cut::Reset);
-                }
                 self.plan_pipe(Due::Up(at), self.now_ns);
             }
         }
@@ -40,7 +39,7 @@ impl World<'_> {
     pub(super) fn is_settled(world: &World) -> bool {
         let Some(server) = &world.server else { return false };
         world.strangers.iter().flatten().next().is_none()
-            && !world.conns.iter().flatten().any(|conn| goes_on_changed(conn, server))
+            && !world.conns.iter().flatten().any(|conn| goes_on(conn, server))
             && world.clients.iter().all(|client| settled(client, server))
     }
 
@@ -52,8 +51,8 @@ impl World<'_> {
             waits += &format!("{known:?} is looked at; ");
         }
         for (at, conn) in self.conns.iter().enumerate() {
-            if conn.as_ref().is_some_and(|conn| goes_on_changed(conn, server)) {
-                waits += &format!("connection {at} goes on, and was changed on the way; ");
+            if conn.as_ref().is_some_and(|conn| goes_on(conn, server)) {
+                waits += &format!("connection {at} goes on, and was left or changed on the way; ");
             }
         }
         for (number, client) in self.clients.iter().enumerate().filter(|(_, of)| !settled(of, server)) {
@@ -104,9 +103,11 @@ impl World<'_> {
     }
 }
 
-/// Whether a connection is not at its end although something on it was changed, which the server has to notice.
-fn goes_on_changed(conn: &Conn, server: &Server) -> bool {
-    conn.tampers[0].is_changed() && !server.shards[0].io.inner.peer(conn.sock).closed
+/// Whether a connection is not at its end although something on it was changed, which the server has to notice, or its
+/// client has gone, perhaps without a word.
+fn goes_on(conn: &Conn, server: &Server) -> bool {
+    let over = conn.left || conn.tampers[0].is_changed();
+    over && !server.shards[0].io.inner.peer(conn.sock).closed
 }
 
 /// Whether everything has come through to a client, and from it.

@@ -131,7 +131,7 @@ impl World<'_> {
                 Wish::Wait | Wish::End => false,
                 Wish::Run => self.exchange(client),
             };
-            self.clients[client].act(&mut self.oracle, now_ns);
+            self.let_act(client);
             if !moved {
                 break;
             }
@@ -145,6 +145,20 @@ impl World<'_> {
         let stalled_ns = self.clients[client].stalled_ns;
         let next_ns = if stalled_ns > now_ns { next_ns.min(stalled_ns) } else { next_ns };
         self.wake_client(client, next_ns.max(now_ns + US).min(now_ns + 100 * MS));
+    }
+
+    /// The application's part; what it hears may be what a crash waits for.
+    fn let_act(&mut self, client: usize) {
+        let (acknowledged, delivered) = (self.oracle.acknowledged, self.oracle.delivered);
+        self.clients[client].act(&mut self.oracle, self.now_ns);
+        if self.plan.topics[self.clients[client].topic()].kind == TopicKind::Log {
+            if self.oracle.acknowledged > acknowledged {
+                self.moment(Moment::Acked);
+            }
+            if self.oracle.delivered > delivered {
+                self.moment(Moment::Shown);
+            }
+        }
     }
 
     /// The application ends with its core, whose bytes were changed on the way, and another takes its place.
