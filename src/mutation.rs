@@ -5,9 +5,9 @@
 //! clients and not the one line that was written for it. Only builds of the simulator know any of this; in others [`on`]
 //! is `false` where it is compiled.
 
-/// Declares the bugs: name on the command line, and what is wrong.
+/// Declares the bugs: name on the command line, a seed that has found it, and what is wrong.
 macro_rules! mutations {
-    ($($variant:ident $name:literal $text:literal),* $(,)?) => {
+    ($($variant:ident $name:literal $seed:literal $text:literal),* $(,)?) => {
         /// A bug.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[cfg_attr(not(uringest_sim), allow(dead_code))] // elsewhere nothing lists them
@@ -25,6 +25,12 @@ macro_rules! mutations {
                 match self { $(Mutation::$variant => $name,)* }
             }
 
+            /// A seed that has found it. Changes of anything make it another, in time.
+            #[must_use]
+            pub const fn seed(self) -> u64 {
+                match self { $(Mutation::$variant => $seed,)* }
+            }
+
             /// What is wrong with it.
             #[must_use]
             pub const fn text(self) -> &'static str {
@@ -35,22 +41,42 @@ macro_rules! mutations {
 }
 
 mutations! {
-    SkipRearm "skip-rearm" "a receive that has found no buffer is not armed again",
-    FreeUnderSend "free-under-send" "a log's ring is written again while it is sent from",
-    FreeUnderWrite "free-under-write" "a log's ring is written again while it is written to the disk",
-    ReceiveUnheld "receive-unheld" "receive memory goes back to the kernel while frames in it are needed",
-    AckBeforeSync "ack-before-sync" "what is written counts as durable before it is synced",
-    IgnoreFailedSync "ignore-failed-sync" "a sync that fails counts as one that has not",
-    ShowUnwritten "show-unwritten" "consumers of a log get records before they are as safe as the topic asks",
-    ReuseGeneration "reuse-generation" "a connection's slot has the same generation as the one before in it",
-    LoseCredit "lose-credit" "the credit of a connection that ends is not given back",
-    SkipHeaderChecksum "skip-header-checksum" "frames whose header has another checksum are taken",
-    SkipBodyChecksum "skip-body-checksum" "frames whose body has another checksum are taken",
-    RecoverUnchecked "recover-unchecked" "recovery takes frames whose body has another checksum",
-    TakeTwice "take-twice" "a batch that was stored before is stored again",
-    ShortSendWhole "short-send-whole" "a send that got rid of a part counts as whole",
-    GapUntold "gap-untold" "consumers are not told of records that they do not get",
-    LoseAnswer "lose-answer" "an answer to another shard is dropped where its ring is full",
+    SkipRearm "skip-rearm" 10 "a receive that has found no buffer is not armed again",
+    LoseCancelled "lose-cancelled" 31 "what a receive has taken that is being cancelled never goes back to the kernel",
+    FreeSlotEarly "free-slot-early" 0 "a connection's slot is freed while the kernel works on its socket",
+    ReceiveUnheld "receive-unheld" 0 "receive memory goes back to the kernel while frames in it are needed",
+    FreeUnderSend "free-under-send" 12 "a log's ring is written again while it is sent from",
+    DropUnderSend "drop-under-send" 3 "a ring that drops its oldest records drops what is being sent",
+    ShortSendWhole "short-send-whole" 0 "a send that got rid of a part counts as whole",
+    ResumeBefore "resume-before" 0 "a send goes on a byte before the place where the one before it ended",
+    FreeUnderWrite "free-under-write" 10 "a log's ring is written again while it is written to the disk",
+    ReuseToken "reuse-token" 1 "a log's writes have all the same token",
+    ShortWriteWhole "short-write-whole" 12 "a write that wrote a part counts as whole",
+    RestAtFront "rest-at-front" 12 "what a short write has left is written where it began",
+    ShortReadWhole "short-read-whole" 0 "a read of a log's file that got a part counts as whole",
+    AckBeforeSync "ack-before-sync" 31 "what is written counts as durable before it is synced",
+    SyncCoversAll "sync-covers-all" 38 "a sync counts for what was written while it went on, too",
+    IgnoreFailedSync "ignore-failed-sync" 38 "a sync that fails counts as one that has not",
+    MixLevels "mix-levels" 23 "who waits for durable is told when it is written",
+    AckDuplicateEarly "ack-duplicate-early" 5 "a batch that comes again is acknowledged before the first is as safe as was asked",
+    AckAhead "ack-ahead" 0 "acknowledgements stand for the batch behind those that were stored, too",
+    ShowUnwritten "show-unwritten" 38 "consumers of a log get records before they are as safe as the topic asks",
+    SnapshotEarly "snapshot-early" 8 "a snapshot is kept before the log that it tells of is durable",
+    TakeTorn "take-torn" 21 "recovery takes a flush for whole of which a part was written",
+    RecoverUnchecked "recover-unchecked" 15 "recovery takes frames whose body has another checksum",
+    RecoverOneMore "recover-one-more" 1 "behind a recovery offsets go on one too high",
+    ForgetWindow "forget-window" 5 "what became of a producer's last batches is not known behind a recovery",
+    TakeTwice "take-twice" 5 "a batch that was stored before is stored again",
+    TakeAhead "take-ahead" 1 "a batch is taken before the one that comes before it",
+    SkipHeaderChecksum "skip-header-checksum" 22 "frames whose header has another checksum are taken",
+    SkipBodyChecksum "skip-body-checksum" 7 "frames whose body has another checksum are taken",
+    LoseCredit "lose-credit" 0 "the credit of a connection that ends is not given back",
+    CreditTwice "credit-twice" 0 "what a consumer grants counts twice",
+    GapUntold "gap-untold" 0 "consumers are not told of records that they do not get",
+    GapShort "gap-short" 0 "a gap is told one record shorter than it is",
+    LoseTimer "lose-timer" 3 "of connections whose time comes at once one is forgotten",
+    LoseAnswer "lose-answer" 0 "an answer to another shard is dropped where its ring is full",
+    LoseWake "lose-wake" 0 "control is not woken for what a shard reports",
 }
 
 #[cfg(uringest_sim)]

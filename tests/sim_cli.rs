@@ -146,3 +146,15 @@ fn an_interrupted_program_says_what_it_came_to() {
         assert!(came_to["seeds"].as_u64() > Some(0), "{came_to}");
     }
 }
+
+#[test]
+fn a_known_bug_is_found() {
+    let (code, out, err) = ended(&["--mutation", "gap-short"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.starts_with("gap-short ") && out.contains("found by seed "), "{out}");
+    let found = json(&["--mutation", "gap-short"]);
+    assert_eq!(found["bugs"][0]["bug"], "gap-short");
+    assert_eq!(found["unfound"].as_array().map(Vec::len), Some(0));
+    let (code, _, err) = ended(&["--mutation", "no-such-bug"]);
+    assert!(code == 2 && err.contains("known are all, and\n  skip-rearm"), "{code} {err}");
+}

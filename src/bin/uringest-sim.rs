@@ -2,8 +2,12 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
@@ -18,7 +22,9 @@ use uringest::sim::{self, Failure, Mappings, Outcome};
 /// Failures that `-o json` lists; more are only counted.
 const LISTED_MAX: usize = 1000;
 /// Seeds that a known bug has to be found in.
-const LOOKED_THROUGH: RangeInclusive<u64> = 0..=299;
+const LOOKED_THROUGH: RangeInclusive<u64> = 0..=149;
+/// Known bugs that are looked for at a time.
+const SEARCHES_MAX: usize = 8;
 /// From one look of the terminal's line to the next.
 const EVERY: Duration = Duration::from_millis(200);
 /// The longest time to run for, and the default. Minutes.
@@ -50,7 +56,8 @@ struct Args {
     /// Of a seed that fails find fewer acts that fail in the same place
     #[arg(long, requires = "seed")]
     shrink: bool,
-    /// Put a known bug in (all: each, one after the other) and look for it; in seeds 0..300 where none are named
+    /// Put a known bug in (all: each by itself) and look for it; where no seeds are named in the one that has found it
+    /// before, then in 0..150
     #[arg(long, value_name = "NAME", value_parser = bugs,
         conflicts_with_all = ["seed", "minutes", "keep_going", "once"])]
     mutation: Option<Bugs>,
@@ -255,40 +262,41 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Puts in one bug after the other. All of them have to be found.
+/// Puts in each bug, as many at a time as there are processors. All of them have to be found.
 fn look_for(bugs: Bugs, args: &Args, interrupt: &Interrupt) -> cli::Outcome {
-    let mappings = Mappings::new();
-    let seeds = args.seeds.clone().unwrap_or(LOOKED_THROUGH);
-    let (mut line, mut listed, mut unfound) = (Line::new(), Vec::new(), Vec::new());
-    for bug in bugs {
-        let begun = Instant::now();
-        mutation::put_in(Some(*bug));
-        let found = seeds.clone().take_while(|_| !interrupt.is_set()).find_map(|seed| {
-            line.say(&format!("{}: seed {seed}", bug.name()));
-            sim::run(seed, &mappings, false).err().map(|failure| (seed, failure))
-        });
-        mutation::put_in(None);
-        line.wipe();
-        if interrupt.is_set() {
-            break;
-        }
-        let took = about(begun.elapsed());
-        let (how, at) = match &found {
-            Some((seed, failure)) => {
-                (format!("found by seed {seed} in {took}, at {}", failure.at), Some(*seed))
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(SEARCHES_MAX).min(bugs.len());
+    let next = AtomicUsize::new(0);
+    let search = |told: mpsc::Sender<Search>| {
+        let mappings = Mappings::new();
+        while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let search = Search::run(*bug, args.seeds.clone(), &mappings, interrupt);
+            if interrupt.is_set() || told.send(search).is_err() {
+                break;
             }
-            None => (format!("NOT FOUND in {took}: {}", bug.text()), None),
-        };
-        if found.is_none() {
-            unfound.push(bug.name());
         }
-        let found = found.map(|(_, Failure { at, what })| json!({ "at": at, "what": what }));
-        listed.push(json!({ "bug": bug.name(), "text": bug.text(), "seed": at, "found": found }));
-        if args.output == Output::Text {
-            print(&format!("{:22} {how}\n", bug.name()))?;
+    };
+    let mut searches = Vec::new();
+    let mut said = Ok(());
+    thread::scope(|scope| {
+        let (told, heard) = mpsc::channel();
+        for _ in 0..threads {
+            let told = told.clone();
+            scope.spawn(|| search(told));
         }
-    }
+        drop(told);
+        for search in heard {
+            if args.output == Output::Text && said.is_ok() {
+                said = print(&search.text());
+            }
+            searches.push(search);
+        }
+    });
+    said?;
+    searches.sort_by_key(|search| bugs.iter().position(|bug| *bug == search.bug));
+    let unfound: Vec<_> =
+        searches.iter().filter(|search| search.found.is_none()).map(|search| search.bug.name()).collect();
     if args.output == Output::Json {
+        let listed: Vec<_> = searches.iter().map(Search::json).collect();
         print_json(&json!({ "version": cli::VERSION, "bugs": listed, "unfound": unfound }))?;
     }
     if unfound.is_empty() && !interrupt.is_set() {
@@ -296,6 +304,49 @@ fn look_for(bugs: Bugs, args: &Args, interrupt: &Interrupt) -> cli::Outcome {
     }
     let message = format!("not found: {}", unfound.join(", "));
     Err(cli::Failure::new(Exit::Failed, message, "an oracle, or a fault, is missing in src/sim"))
+}
+
+/// A known bug that was looked for.
+struct Search {
+    bug: Mutation,
+    found: Option<(u64, Failure)>,
+    took: Duration,
+}
+
+impl Search {
+    /// Looks through these seeds; where none are named first at the one that has found the bug before.
+    fn run(
+        bug: Mutation,
+        seeds: Option<RangeInclusive<u64>>,
+        mappings: &Mappings,
+        interrupt: &Interrupt,
+    ) -> Search {
+        let begun = Instant::now();
+        let first = if seeds.is_none() { Some(bug.seed()) } else { None };
+        let mut seeds = first.into_iter().chain(seeds.unwrap_or(LOOKED_THROUGH));
+        mutation::put_in(Some(bug));
+        let found = seeds
+            .by_ref()
+            .take_while(|_| !interrupt.is_set())
+            .find_map(|seed| sim::run(seed, mappings, false).err().map(|failure| (seed, failure)));
+        mutation::put_in(None);
+        Search { bug, found, took: begun.elapsed() }
+    }
+
+    fn text(&self) -> String {
+        let took = about(self.took);
+        let how = match &self.found {
+            Some((seed, failure)) => format!("found by seed {seed} in {took}, at {}", failure.at),
+            None => format!("NOT FOUND in {took}: {}", self.bug.text()),
+        };
+        format!("{:22} {how}\n", self.bug.name())
+    }
+
+    fn json(&self) -> Value {
+        let seed = self.found.as_ref().map(|(seed, _)| seed);
+        let found = self.found.as_ref().map(|(_, Failure { at, what })| json!({ "at": at, "what": what }));
+        json!({ "bug": self.bug.name(), "text": self.bug.text(), "seed": seed, "found": found })
+    }
 }
 
 /// The command that shows a failure again. A trace is of one run: it does not tell of a second that was another.

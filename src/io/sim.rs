@@ -282,7 +282,8 @@ impl SimIo {
     }
 
     fn tell(&mut self, late: Late, out: &mut Completions) {
-        let unlooked = mutation::on(Mutation::FreeUnderSend) || mutation::on(Mutation::ReceiveUnheld);
+        let unlooked = [Mutation::FreeUnderSend, Mutation::DropUnderSend, Mutation::ReceiveUnheld];
+        let unlooked = unlooked.into_iter().any(mutation::on);
         for (span, checksum) in late.holds.iter().filter(|_| !unlooked) {
             assert_eq!(
                 self.checksum(*span),
@@ -308,7 +309,9 @@ impl SimIo {
 impl Io for SimIo {
     fn submit(&mut self, op: Op, token: Token) -> Result<(), Refused> {
         // The cancels of one connection share theirs: nothing is done at their ends but to count them.
-        let alone = self.live.insert(token) || token.kind() == TokenKind::Cancel;
+        let alone = self.live.insert(token)
+            || token.kind() == TokenKind::Cancel
+            || mutation::on(Mutation::ReuseToken);
         assert!(alone, "two operations of the same name: {op:?} {token:?}");
         match op {
             Op::Send { sock, spans: list } => {

@@ -464,7 +464,8 @@ impl Partition {
     fn release_snapshot(&mut self) {
         let durable = self.durable_mut();
         let reached = durable.writer.durable.offset;
-        if let Some(snapshot) = durable.snapshot.take_if(|snapshot| reached >= snapshot.at.offset) {
+        let early = mutation::on(Mutation::SnapshotEarly);
+        if let Some(snapshot) = durable.snapshot.take_if(|snapshot| early || reached >= snapshot.at.offset) {
             durable.events.push_back(LogEvent::Snapshot(snapshot));
         }
     }

@@ -35,6 +35,7 @@ mod tests;
 use crate::buf::{Buffers, CopyReason, Span};
 use crate::commit_log::RecoveredLog;
 use crate::ids::{PartitionId, RegionId, SubscriberId};
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::proto::control::Start;
 use crate::proto::header::{AckLevel, FrameHeader, GapReason, stamp};
@@ -494,6 +495,7 @@ impl Partition {
             if let Some(subscriber) = self.subscribers.slot(slot)
                 && subscriber.boundary.position < start.position
                 && subscriber.taken_bytes > 0
+                && !mutation::on(Mutation::DropUnderSend)
             {
                 return Err(Code::BackPressure);
             }

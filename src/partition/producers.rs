@@ -237,7 +237,8 @@ impl Producers {
     pub(super) fn recover(&mut self, states: &[ProducerState]) {
         for state in states.iter().take(PRODUCERS_PER_PARTITION as usize) {
             let mut window = Box::new([Remembered::default(); WINDOW]);
-            for entry in &state.entries {
+            let entries = state.entries.iter().filter(|_| !mutation::on(Mutation::ForgetWindow));
+            for entry in entries {
                 window[Producer::place(entry.sequence)] = match entry.refused {
                     Some(code) => Remembered::refused(code),
                     None => Remembered {
@@ -312,7 +313,7 @@ impl Producers {
             (producer.fresh, producer.recovered) = (false, false);
             return Admission::New;
         }
-        if sequence > next && producer.recovered {
+        if sequence > next && (producer.recovered || mutation::on(Mutation::TakeAhead)) {
             producer.skip_to(sequence);
             return Admission::New;
         }

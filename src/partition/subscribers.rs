@@ -6,6 +6,7 @@ use super::{Gap, small};
 use crate::buf::{ReceiveMemory, Span};
 use crate::ids::SubscriberId;
 use crate::limits::SUBSCRIBERS_PER_PARTITION;
+use crate::mutation::{self, Mutation};
 use crate::proto::header::GapReason;
 
 /// What is left of a frame that was begun and then dropped from the ring.
@@ -92,7 +93,8 @@ impl Subscriber {
 
     #[inline]
     pub(super) fn credit_left(&self) -> u64 {
-        self.credit_limit.saturating_sub(self.sent_bytes)
+        let times = if mutation::on(Mutation::CreditTwice) { 2 } else { 1 };
+        (times * self.credit_limit).saturating_sub(self.sent_bytes)
     }
 
     /// The rest of the frame it is inside of is now in `block`.

@@ -15,6 +15,7 @@ use crate::ids::{PartitionId, SubscriberId};
 use crate::io::{Completion, FileHandle, Io, Op, Outcome, Token, TokenKind};
 use crate::limits::{LOG_READ_BYTES, LOG_READERS};
 use crate::metrics::Counter;
+use crate::mutation::{self, Mutation};
 use crate::partition::{ReadFailed, ReadPlan};
 
 use super::Shard;
@@ -274,7 +275,7 @@ impl<I: Io> Shard<I> {
                 let (filled, wanted) = (reader.filled, reader.block.bytes);
                 if reader.subscriber.is_none() {
                     self.end_reader(index, true);
-                } else if filled < wanted {
+                } else if filled < wanted && !mutation::on(Mutation::ShortReadWhole) {
                     // Short, for whatever reason; at the file's end the next one says so. What was read of a block in
                     // part is read again.
                     reader.filled = filled - filled % BLOCK;

@@ -5,6 +5,7 @@
 
 use crate::ids::{ConnId, PartitionId, ShardId};
 use crate::limits::HEADER_BYTES;
+use crate::mutation::{self, Mutation};
 use crate::partition::ProducerSlot;
 use crate::proto::header::{AckLevel, FLAG_ACK_LEVEL_SHIFT, FLAG_DUPLICATE, FrameHeader, Kind};
 
@@ -134,7 +135,7 @@ impl Channel {
         FrameHeader {
             flags: duplicate | (self.level as u16) << FLAG_ACK_LEVEL_SHIFT,
             channel: handle,
-            sequence: self.point.sequence,
+            sequence: self.point.sequence + u64::from(mutation::on(Mutation::AckAhead)),
             offset: self.point.offset,
             offset_span: self.point.span,
             append_time_ns: self.point.append_time_ns,

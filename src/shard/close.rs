@@ -10,6 +10,7 @@
 use crate::ids::ConnId;
 use crate::io::{Io, Op, TokenKind};
 use crate::metrics::Counter;
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::proto::control::Refusal;
 use crate::proto::header::Kind;
@@ -115,7 +116,7 @@ impl<I: Io> Shard<I> {
             }
         }
         self.timers.cancel(id.0);
-        if self.conns[id].ops == 0 {
+        if self.conns[id].ops == 0 || mutation::on(Mutation::FreeSlotEarly) {
             self.settled(id);
         }
     }
@@ -123,7 +124,7 @@ impl<I: Io> Shard<I> {
     /// No operation of the connection is outstanding.
     pub(super) fn settled(&mut self, id: ConnId) {
         match self.conns[id].phase {
-            Phase::Closing if self.conns[id].ops == 0 => {
+            Phase::Closing if self.conns[id].ops == 0 || mutation::on(Mutation::FreeSlotEarly) => {
                 let sock = self.conns[id].sock;
                 self.submit(id, Op::Close { sock }, TokenKind::Close);
             }

@@ -247,11 +247,10 @@ impl ConnTable {
     /// Frees a slot whose socket is gone.
     pub(super) fn remove(&mut self, id: ConnId) {
         let conn = &mut self.slots[id.index()];
-        assert_eq!(conn.ops, 0, "a connection is freed when the kernel is done with it");
+        let done = conn.ops == 0 || mutation::on(Mutation::FreeSlotEarly);
+        assert!(done, "a connection is freed when the kernel is done with it");
         conn.phase = Phase::Free;
-        if !mutation::on(Mutation::ReuseGeneration) {
-            conn.generation = (conn.generation + 1) & 0x00ff_ffff;
-        }
+        conn.generation = (conn.generation + 1) & 0x00ff_ffff;
         conn.pending = Vec::new();
         conn.secured = None;
         self.free.push(id.0);

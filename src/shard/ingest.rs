@@ -159,6 +159,9 @@ impl<I: Io> Shard<I> {
         let owner = self.owner_key(id, handle);
         let result = self.store(slot, producer, owner, &[frame], Source::Local, header, verified);
         match result {
+            Ok(point) if point.duplicate && mutation::on(Mutation::AckDuplicateEarly) => {
+                self.ack_now(id, handle, point);
+            }
             Ok(point)
                 if self.wait_for_level(slot, self.channels[handle].level, Waiter::Here(handle), point) => {}
             Ok(point) if point.duplicate => self.ack_now(id, handle, point),

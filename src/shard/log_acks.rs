@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use crate::ids::ConnId;
 use crate::io::Io;
 use crate::limits::LOG_ACKS_WAITING_MAX;
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::proto::header::AckLevel;
 
@@ -38,8 +39,8 @@ pub(super) struct LogAcks {
 impl LogAcks {
     fn queue(&mut self, level: AckLevel) -> &mut VecDeque<Waiting> {
         match level {
-            AckLevel::Durable => &mut self.durable,
-            AckLevel::Written | AckLevel::Received => &mut self.written,
+            AckLevel::Durable if !mutation::on(Mutation::MixLevels) => &mut self.durable,
+            AckLevel::Durable | AckLevel::Written | AckLevel::Received => &mut self.written,
         }
     }
 

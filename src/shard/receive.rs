@@ -62,7 +62,11 @@ impl<I: Io> Shard<I> {
         match completion.outcome {
             Outcome::Received { buffer, at, bytes, buffer_done } => {
                 let span = self.buffers.receive.shared_span(at, bytes);
-                self.buffers.receive.received(buffer, span, buffer_done);
+                let forgotten =
+                    mutation::on(Mutation::LoseCancelled) && self.conns[id].phase == Phase::Closing;
+                if !forgotten {
+                    self.buffers.receive.received(buffer, span, buffer_done);
+                }
                 // A kernel may hand a buffer back with nothing in it.
                 if bytes > 0 {
                     self.counters.add(Counter::BytesReceived, u64::from(bytes));

@@ -320,7 +320,7 @@ impl<I: Io> Shard<I> {
         let frame = FrameHeader {
             channel: partition,
             offset: gap.from,
-            sequence: gap.records,
+            sequence: gap.records - u64::from(mutation::on(Mutation::GapShort)),
             flags: gap.reason as u16,
             ..FrameHeader::new(Kind::Gap)
         }
@@ -334,6 +334,11 @@ impl<I: Io> Shard<I> {
         let sent = match outcome {
             Outcome::Sent { .. } if mutation::on(Mutation::ShortSendWhole) => {
                 self.flights[list.0 as usize].bytes
+            }
+            // What is left is taken up a byte before, or at the front.
+            Outcome::Sent { bytes } if mutation::on(Mutation::ResumeBefore) => {
+                let whole = bytes == self.flights[list.0 as usize].bytes;
+                bytes - u32::from(!whole && bytes > 0)
             }
             Outcome::Sent { bytes } => bytes,
             _ => 0,

@@ -13,6 +13,7 @@ use crate::commit_log::format::{FlushFault, LogFile, POSITION_MAX, SegmentHeader
 use crate::commit_log::window::Damage;
 use crate::commit_log::{IndexEntry, LogPoint, Quarantined, SegmentInfo, Snapshot, block_up};
 use crate::ids::PartitionId;
+use crate::mutation::{self, Mutation};
 
 /// One recovery.
 pub struct Drive<'a, S> {
@@ -398,6 +399,7 @@ impl<'a, S: LogStore> Drive<'a, S> {
         self.out.dropped = std::mem::take(&mut self.files.dropped);
         let log = &mut self.out.log;
         log.end = LogPoint { position: block_up(self.state.at.position), offset: self.state.at.offset };
+        log.end.offset += u64::from(mutation::on(Mutation::RecoverOneMore));
         log.chain = self.state.chain;
         log.last_append_ns = self.state.last_append_ns;
         log.producers = self.state.producers.take().map(Producers::finish).unwrap_or_default();

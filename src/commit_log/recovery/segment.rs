@@ -159,6 +159,10 @@ impl Segment {
                     at.offset += u64::from(frame.offset_span);
                     self.notes.push(note(&frame));
                 }
+                Err(_) if mutation::on(Mutation::TakeTorn) => {
+                    at = LogPoint { position: end, offset: start.offset + u64::from(header.records) };
+                    sum = header.digest;
+                }
                 Err(fault) => {
                     stop = Some(Stop::Bad(Damage::Frame(fault)));
                     break;

@@ -498,7 +498,9 @@ impl Writer {
                 (flush.sequence, flush.at(), Some(flush.start), flush.end, true)
             }
         };
-        self.next_id = self.next_id.wrapping_add(1) & 0x00ff_ffff;
+        if !mutation::on(Mutation::ReuseToken) {
+            self.next_id = self.next_id.wrapping_add(1) & 0x00ff_ffff;
+        }
         let id = self.next_id;
         self.writes.push_back(InFlight {
             id,
@@ -520,7 +522,7 @@ impl Writer {
     pub(super) fn wrote(&mut self, id: u32, bytes: u32) -> Result<(Option<Span>, bool), LogWrite> {
         let write = self.writes.iter_mut().find(|write| write.id == id).expect("a write in flight");
         let written = write.progress + bytes;
-        if written < write.span.bytes {
+        if written < write.span.bytes && !mutation::on(Mutation::ShortWriteWhole) {
             return Err(self.again(id, written));
         }
         write.done = true;
@@ -543,7 +545,8 @@ impl Writer {
         let write = self.writes.iter_mut().find(|write| write.id == id).expect("a write in flight");
         write.progress = u32::try_from(block_down(u64::from(written))).expect("less than the write");
         let (_, rest) = write.span.split_at(write.progress);
-        let at = write.at + u64::from(write.progress);
+        let skipped = if mutation::on(Mutation::RestAtFront) { 0 } else { write.progress };
+        let at = write.at + u64::from(skipped);
         LogWrite { id, sequence: write.sequence, at, from: rest, durably: write.durably }
     }
 
@@ -588,7 +591,8 @@ impl Writer {
         let (covers, of_them) = self.syncing.take().expect("a sync in flight");
         self.synced_of_them = of_them;
         // What was written meanwhile may be durable by itself.
-        self.durable = if self.is_clean() { self.written } else { covers };
+        let all = self.is_clean() || mutation::on(Mutation::SyncCoversAll);
+        self.durable = if all { self.written } else { covers };
     }
 
     /// A segment that is closed, and durable by now.
