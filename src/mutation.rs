@@ -76,7 +76,6 @@ mutations! {
     GapShort "gap-short" 0 "a gap is told one record shorter than it is",
     LoseTimer "lose-timer" 3 "of connections whose time comes at once one is forgotten",
     LoseAnswer "lose-answer" 55 "an answer to another shard is dropped where its ring is full",
-    LoseWake "lose-wake" 1 "control is not woken for what a shard reports",
 }
 
 #[cfg(uringest_sim)]

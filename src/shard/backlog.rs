@@ -49,8 +49,7 @@ impl<I: Io> Shard<I> {
     fn put(&mut self, to: usize, message: Message) -> Result<(), Message> {
         let WakeNeeded(wake) = self.mesh.send(to, message)?;
         self.counters.add(Counter::MeshSent, 1);
-        let unsaid = mutation::on(Mutation::LoseWake) && to == self.mesh.control();
-        if wake && !unsaid {
+        if wake {
             self.counters.add(Counter::WakesSent, 1);
             self.io.wake(&self.peers[to]);
         }
