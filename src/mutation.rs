@@ -75,7 +75,7 @@ mutations! {
     GapUntold "gap-untold" 0 "consumers are not told of records that they do not get",
     GapShort "gap-short" 0 "a gap is told one record shorter than it is",
     LoseTimer "lose-timer" 3 "of connections whose time comes at once one is forgotten",
-    LoseAnswer "lose-answer" 55 "an answer to another shard is dropped where its ring is full",
+    LoseAnswer "lose-answer" 68 "an answer to another shard is dropped where its ring is full",
 }
 
 #[cfg(uringest_sim)]
