@@ -14,8 +14,8 @@ use crate::mutation::{self, Mutation};
 
 /// How long a shard spins for a full ring.
 const SPIN_NS: u64 = 2_000_000;
-/// When the ring of a peer that does not run is looked at again.
-const LOOK_NS: u64 = 50_000;
+/// When a full ring is looked at again, where nothing is lost by waiting or its peer does not run.
+pub(super) const LOOK_NS: u64 = 50_000;
 
 /// Answers that wait for room in one peer's ring.
 #[derive(Debug, Default)]

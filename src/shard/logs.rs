@@ -127,8 +127,9 @@ impl<I: Io> Shard<I> {
             self.submit_write(slot, write);
         }
         if self.topics[slot].partition.waits_for_block() {
+            // A write or a window that ends gives one back, and wakes the shard.
             self.list_log(slot);
-            self.busy = true;
+            self.look_again(super::SHORT_NS);
         }
         let owned = &mut self.topics[slot];
         let log = owned.log.as_mut().expect("a log partition");

@@ -325,7 +325,9 @@ impl<I: Io> Shard<I> {
             !passed
         });
         self.credit_list = listed;
-        self.busy |= full;
+        if full {
+            self.look_again(super::backlog::LOOK_NS);
+        }
     }
 
     pub(super) fn commit(&mut self, id: ConnId, request: u64, partition: PartitionId, commit: Commit) {
