@@ -79,6 +79,8 @@ pub(crate) struct Channel {
     next_sequence: u64,
     transmitted: usize,
     rewind: Option<Rewind>,
+    /// Sent before a rewind that did not wait for its answer: until that comes something is in flight.
+    late: Option<u64>,
     refusals_in_a_row: u32,
     /// Records taken so far.
     pub records: u64,
@@ -103,6 +105,7 @@ impl Channel {
             next_sequence: 1,
             transmitted: 0,
             rewind: None,
+            late: None,
             refusals_in_a_row: 0,
             records: 0,
             forgotten: false,
@@ -175,6 +178,7 @@ impl Channel {
         self.stage = Stage::Closed;
         self.transmitted = 0;
         self.rewind = None;
+        self.late = None;
     }
 
     /// The server opened the channel.
@@ -185,6 +189,7 @@ impl Channel {
         self.sent_bytes = 0;
         self.transmitted = 0;
         self.rewind = None;
+        self.late = None;
     }
 
     /// A new producer id: everything unacknowledged is numbered from 1.
@@ -202,10 +207,12 @@ impl Channel {
         }
     }
 
-    /// Whether a frame of this size may go now.
+    /// Whether a frame of this size may go now: within the credit, or alone.
     fn may_send(&self, frame_bytes: usize, inflight_max: usize) -> bool {
         let within_credit = self.sent_bytes + frame_bytes as u64 <= self.credit_limit;
-        self.transmitted < inflight_max && (within_credit || self.transmitted == 0)
+        let answered = self.late.is_none() && self.rewind.as_ref().is_none_or(|rewind| rewind.answered);
+        let alone = self.transmitted == 0 && answered;
+        self.transmitted < inflight_max && (within_credit || alone)
     }
 
     /// Whether the open batch has waited long enough.
@@ -220,7 +227,8 @@ impl Channel {
 
     /// Something is on the way whose answer is still due.
     pub fn awaits_answers(&self) -> bool {
-        self.stage == Stage::Open && self.transmitted > 0 && self.rewind.is_none()
+        let sent = self.transmitted > 0 || self.late.is_some();
+        self.stage == Stage::Open && sent && self.rewind.is_none()
     }
 
     pub fn is_refused_for_now(&self) -> bool {
@@ -242,7 +250,9 @@ impl Channel {
     pub fn next_frame(&mut self, inflight_max: usize, linger_ns: u64, now_ns: u64) -> Option<(Bytes, usize)> {
         let mut closed_bytes = 0;
         while self.has_output(inflight_max, linger_ns, now_ns) {
-            self.rewind = None;
+            if let Some(rewind) = self.rewind.take().filter(|rewind| !rewind.answered) {
+                self.late = Some(rewind.last_sent);
+            }
             if self.transmitted == self.queue.len() {
                 closed_bytes = self.close_batch();
             }
@@ -267,7 +277,11 @@ impl Channel {
             Stage::Open => {}
         }
         if let Some(rewind) = &self.rewind {
-            return Some(rewind.ready_at_ns());
+            // Where time alone does not help, an answer or credit will.
+            let next = self.queue.get(self.transmitted);
+            let may_go =
+                next.is_none_or(|next| next.refused || self.may_send(next.frame.len(), inflight_max));
+            return may_go.then(|| rewind.ready_at_ns());
         }
         let waits_for_time_only = self.transmitted == self.queue.len()
             && !self.batcher.is_empty()
@@ -275,8 +289,16 @@ impl Channel {
         waits_for_time_only.then(|| self.batcher.since_ns() + linger_ns)
     }
 
+    /// The server has answered `sequence`. It answers in the order in which it gets them.
+    pub fn answered(&mut self, sequence: u64) {
+        if self.late.is_some_and(|late| late <= sequence) {
+            self.late = None;
+        }
+    }
+
     /// Takes what is acknowledged up to and including `sequence` off the queue.
     pub fn acknowledged(&mut self, sequence: u64) -> impl Iterator<Item = Batch> + '_ {
+        self.answered(sequence);
         self.refusals_in_a_row = 0;
         if self.rewind.as_ref().is_some_and(|rewind| rewind.from <= sequence) {
             self.rewind = None;
@@ -350,4 +372,56 @@ fn resealed(frame: &Bytes, producer_id: u64, sequence: u64) -> Bytes {
 
 fn owned(frame: Bytes) -> BytesMut {
     frame.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Record;
+
+    const IN_FLIGHT: usize = 8;
+
+    /// A channel with so many batches of one record, and credit for so many of them.
+    fn channel(batches: u64, credited: u64) -> Channel {
+        let mut channel = Channel::new(0, 9, Batcher::new(4096, 1));
+        let mut bytes = 0;
+        for number in 0..batches {
+            channel.batcher.push(&Record::new(b"record"), number, 0);
+            channel.took_record(0);
+            bytes = channel.close_batch();
+        }
+        channel.opened(5, credited * bytes as u64);
+        channel
+    }
+
+    fn sent(channel: &mut Channel, now_ns: u64) -> usize {
+        std::iter::from_fn(|| channel.next_frame(IN_FLIGHT, 0, now_ns)).count()
+    }
+
+    #[test]
+    fn nothing_goes_beyond_the_credit_while_an_answer_is_late() {
+        let mut channel = channel(3, 2);
+        assert_eq!(sent(&mut channel, 0), 2);
+        channel.rewind_to(1, 1_000, 0);
+        assert_eq!(sent(&mut channel, ANSWERS_NS / 2), 0, "it waits for the other answer");
+        assert_eq!(sent(&mut channel, ANSWERS_NS), 0, "what is not answered is in flight");
+        assert_eq!(channel.next_deadline(IN_FLIGHT, 0), None, "and time alone does not change that");
+        channel.answered(2);
+        channel.answered_while_rewinding(2);
+        assert_eq!(sent(&mut channel, ANSWERS_NS), 1, "alone");
+    }
+
+    #[test]
+    fn within_the_credit_it_goes_on_without_a_late_answer() {
+        let mut channel = channel(3, 3);
+        assert_eq!(sent(&mut channel, 0), 3);
+        channel.rewind_to(1, 1_000, 0);
+        channel.credit_limit += channel.credit_limit / 3;
+        assert_eq!(channel.next_deadline(IN_FLIGHT, 0), Some(ANSWERS_NS));
+        assert_eq!(sent(&mut channel, ANSWERS_NS), 1);
+        let _ = channel.acknowledged(1).count();
+        assert_eq!(sent(&mut channel, ANSWERS_NS), 0, "the third is not answered");
+        channel.answered(3);
+        assert_eq!(sent(&mut channel, ANSWERS_NS), 1, "alone");
+    }
 }

@@ -511,6 +511,7 @@ impl ProducerCore {
         let (handle, sequence) = (frame.header.channel, frame.header.sequence);
         let Some(partition) = self.partition_of_handle(handle) else { return };
         let channel = &mut self.channels[partition as usize];
+        channel.answered(sequence);
         match refusal.code {
             Code::UnknownProducer => {
                 channel.forgotten = true;
