@@ -74,7 +74,28 @@ pub fn init(format: Format, level: Level) {
 /// Whether an event of this level is logged.
 #[must_use]
 pub fn enabled(level: Level) -> bool {
-    level as u8 >= LEVEL.load(Ordering::Relaxed)
+    level as u8 >= LEVEL.load(Ordering::Relaxed) && !is_silent()
+}
+
+#[cfg(any(test, uringest_sim))]
+thread_local! {
+    static SILENT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// From now on this thread logs nothing, or everything again: thousands of simulated servers have much to say.
+#[cfg(any(test, uringest_sim))]
+pub fn silence(silent: bool) {
+    SILENT.set(silent);
+}
+
+#[cfg(any(test, uringest_sim))]
+fn is_silent() -> bool {
+    SILENT.get()
+}
+
+#[cfg(not(any(test, uringest_sim)))]
+fn is_silent() -> bool {
+    false
 }
 
 /// Logs an event. `name` is stable; `message` is for people; a field's name is `snake_case` with its unit last.

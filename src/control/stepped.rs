@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use super::data::DataDir;
 use super::files::Disk;
 use super::host::{Host, within};
 use super::registry::Registry;
+use super::storage::start::Lost;
 pub use super::storage::tree::Tree;
 use super::{ANNOUNCE_TIMEOUT, Control, Makings, REPORTS_PER_TURN, ShardEnd};
 use crate::buf::Mapping;
@@ -57,6 +59,7 @@ pub struct Stepped {
     control: Rc<Control>,
     ended: mpsc::UnboundedSender<ShardEnd>,
     ending: Rc<RefCell<Option<mpsc::UnboundedReceiver<ShardEnd>>>>,
+    lost: Vec<Lost>,
 }
 
 /// A topic of the catalogue.
@@ -80,7 +83,7 @@ impl Stepped {
         let data = DataDir::of_one(&config.data);
         let mut catalogue = data.load_from(&disk, least).map_err(|error| error.to_string())?;
         let opened = super::storage::start::open_in(tree, &config, &mut catalogue);
-        let mut opened = opened.map_err(|error| error.to_string())?;
+        let (mut opened, lost) = opened.map_err(|error| error.to_string())?;
         let maps = |count, bytes| Ok::<_, String>(rings(count, bytes));
         let registry = Registry::begin(catalogue, (config.shards, first_region), &mut opened.logs, maps)?;
         let (ended, ending) = mpsc::unbounded_channel();
@@ -107,7 +110,13 @@ impl Stepped {
             admin_address: nowhere,
             stop: Arc::new(Notify::new()),
         });
-        Ok(Stepped { control, ended, ending: Rc::new(RefCell::new(Some(ending))) })
+        Ok(Stepped { control, ended, ending: Rc::new(RefCell::new(Some(ending))), lost })
+    }
+
+    /// Offsets that recovery has told to be lost.
+    #[must_use]
+    pub fn lost(&self) -> &[(PartitionId, Range<u64>)] {
+        &self.lost
     }
 
     /// Saves, makes the logs' first files, tells the shards, and lets them begin: what a start does.

@@ -69,7 +69,7 @@ pub enum Act {
     /// A topic pauses, or goes on.
     PauseTopic { topic: usize, paused: bool },
     /// A partition's segment is closed.
-    Roll { topic: usize, partition: usize },
+    Roll { topic: usize, partition: u32 },
     /// The disk is full for so long.
     DiskFull { ns: u64 },
     /// The process ends without a word, at the moment's next time and so long behind it, and comes back after so long.
@@ -132,7 +132,10 @@ fn one(plan: &Plan, random: &mut Random) -> Act {
         },
         4 => Act::Jump { ms: i64::try_from(random.below(20_000)).expect("small") - 10_000 },
         5 => Act::PauseTopic { topic, paused: random.chance(500) },
-        6 => Act::Roll { topic, partition: random.index(plan.topics[topic].shards.len()) },
+        6 => {
+            let of = u64::from(plan.topics[topic].partitions);
+            Act::Roll { topic, partition: u32::try_from(random.below(of)).expect("few") }
+        }
         7 => Act::DiskFull { ns: random.below(2 * S) },
         8 => Act::Corrupt { client },
         _ => crash(random),

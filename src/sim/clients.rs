@@ -70,6 +70,8 @@ pub struct Client {
     pub hurt: bool,
     /// Its connection, by its index.
     pub conn: Option<usize>,
+    /// When its last connection began.
+    pub connected_ns: u64,
     /// Reads nothing before this time.
     pub stalled_ns: u64,
     /// When it is to run next.
@@ -90,7 +92,7 @@ impl Client {
             Role::Consumer(consumer) => consumer.core.connection(),
         };
         let line = Line::new(config, EPOCH.wall_ns / S);
-        Client { role, line, hurt: false, conn: None, stalled_ns: 0, due_ns: 0 }
+        Client { role, line, hurt: false, conn: None, connected_ns: 0, stalled_ns: 0, due_ns: 0 }
     }
 
     /// One that publishes as planned, under a number of its own: first what another could not, `waiting`.
@@ -185,6 +187,7 @@ impl Client {
 
     /// A connection begins.
     pub fn connected(&mut self, now: Clock) {
+        self.connected_ns = now.mono_ns;
         let (core, line) = self.parts();
         line.begin(now.wall_ns / S);
         core.connected(now.mono_ns);

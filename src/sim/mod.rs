@@ -9,12 +9,13 @@ pub mod plan;
 pub mod random;
 
 mod clients;
+mod executor;
+mod files;
 mod journal;
 mod net;
 mod oracle;
 mod secured;
 mod server;
-mod shelf;
 mod world;
 
 #[cfg(test)]
@@ -127,7 +128,9 @@ pub fn run_acts(seed: u64, acts: Vec<Timed>, mappings: &Mappings, printed: bool)
         world.outcome()
     };
     RUNNING.set(true);
+    crate::log::silence(!printed);
     let ended = catch_unwind(AssertUnwindSafe(run));
+    crate::log::silence(false);
     RUNNING.set(false);
     ended.map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

@@ -29,8 +29,8 @@ pub struct TopicPlan {
     pub overflow: Overflow,
     /// Of a log.
     pub durability: AckLevel,
-    /// The owner of each partition.
-    pub shards: Vec<u16>,
+    /// How many partitions it has.
+    pub partitions: u32,
 }
 
 /// A client that publishes.
@@ -94,6 +94,8 @@ pub struct Faults {
     pub disk_sync_fails: u32,
     /// A read fails.
     pub disk_read_fails: u32,
+    /// A name of a file is not changed, a directory not synced, or a file not opened.
+    pub names_fail: u32,
     /// Of TLS.
     pub secured: SecuredFaults,
 }
@@ -159,7 +161,7 @@ impl Plan {
     pub fn new(seed: u64) -> Plan {
         let random = &mut Random::new(seed);
         let shards = u16::try_from(random.range(1, 3)).expect("few");
-        let topics: Vec<_> = (0..random.range(1, 3)).map(|number| topic(random, number, shards)).collect();
+        let topics: Vec<_> = (0..random.range(1, 3)).map(|number| topic(random, number)).collect();
         let producers = (0..random.range(1, 6)).map(|_| producer(random, &topics)).collect();
         let consumers: Vec<_> = (0..random.range(1, 6))
             .map(|_| ConsumerPlan {
@@ -195,15 +197,14 @@ impl Plan {
     }
 }
 
-fn topic(random: &mut Random, number: u64, shards: u16) -> TopicPlan {
+fn topic(random: &mut Random, number: u64) -> TopicPlan {
     let (kind, overflow) = random.pick(&KINDS);
     let durability = match kind {
         TopicKind::Log => random.pick(&[AckLevel::Received, AckLevel::Written, AckLevel::Durable]),
         _ => AckLevel::Received,
     };
-    let shard = |random: &mut Random| u16::try_from(random.below(u64::from(shards))).expect("few");
-    let shards = (0..random.range(1, 3)).map(|_| shard(random)).collect();
-    TopicPlan { name: format!("t{number}"), kind, overflow, durability, shards }
+    let partitions = u32::try_from(random.range(1, 3)).expect("few");
+    TopicPlan { name: format!("t{number}"), kind, overflow, durability, partitions }
 }
 
 fn producer(random: &mut Random, topics: &[TopicPlan]) -> ProducerPlan {
@@ -254,6 +255,7 @@ fn faults(random: &mut Random) -> Faults {
         receives_end: often(300),
         spurious: often(20),
         no_lists: often(300),
+        names_fail: often(30),
         secured: SecuredFaults::default(),
     }
 }

@@ -1,35 +1,43 @@
-//! One life of the simulated server: its shards, each on a kernel of its own, and control's part: topics made at the start,
-//! files for the logs' segments, and what is kept for the next life.
+//! One life of the simulated server: its shards, each on a kernel of its own, and control with its tasks and files, all on
+//! the world's time.
 //!
 //! State: a `Server` is dropped where its process ends; [`Kept`] is what the next one finds. Memory is mapped once and
 //! used by one life after the other, as it was left.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::ops::Range;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::access::Access;
 use crate::buf::{Buffers, Mapping, Memory, Pages, ReceiveMemory, ReceiveSpec};
-use crate::commit_log::recovery::Finding;
-use crate::ids::{PartitionId, RegionId, ShardId, SockId, TopicId};
+use crate::commit_log::format::LogFile;
+use crate::config::Config;
+use crate::control;
+use crate::control::api::ApiError;
+use crate::control::catalogue::{Least, TopicSpec};
+use crate::control::host::Host as _;
+use crate::control::stepped::{Listed, Stepped, Stepping};
+use crate::ids::{PartitionId, RegionId, ShardId, SockId};
 use crate::io::scripted::{Disk, Peer, Scripted, Sockets};
 use crate::io::sim::{SimIo, Wakes};
 use crate::io::{Clock, Completions, Io, SocketHandle, Wait};
-use crate::limits::{BULK_REGION_BYTES, CONTROL_BLOCK_BYTES};
+use crate::limits::{BULK_REGION_BYTES, CONTROL_BLOCK_BYTES, MESH_RETRY_MS};
 use crate::mesh::{Census, MeshEnd};
 use crate::metrics::CounterPage;
 use crate::proto::code::{Code, Fault};
-use crate::shard::messages::{Command, LogCommand, LogReport, Message, Report, SegmentRefused};
+use crate::shard::messages::Message;
 use crate::shard::{Listening, Shard, ShardLimits, ShardSpec, ShardTls};
 use crate::tls::{Records, ServerTls};
-use crate::topic::{Topic, TopicKind, TopicPartition};
+use crate::topic::{LogSettings, Topic, TopicKind};
 
-use super::oracle::Place;
-use super::plan::{Faults, KernelPlan, Plan};
+use super::executor::{Executor, SimHost};
+use super::files::{DATA, FileSystem, SimFiles};
+use super::plan::{Faults, KernelPlan, MS, Plan, TopicPlan};
 use super::random::Random;
-use super::shelf::Shelf;
 
 /// A frame has no more bytes.
 pub const FRAME_BYTES_MAX: u32 = 64 * 1024;
@@ -37,11 +45,20 @@ const REGIONS_PER_SHARD: u32 = 10;
 const FIRST_RING: u32 = 100;
 /// Bytes of each partition's ring.
 const RING_BYTES: usize = 256 * 1024;
-/// More than any partition gets in one life.
-const OFFSETS_OF_A_LIFE: u64 = 1_000_000;
+/// Bytes of a segment's file.
+const SEGMENT_BYTES: u64 = 256 * 1024;
+/// More than any log gets.
+const RETENTION_BYTES: u64 = 1 << 40;
+/// How small topics are here.
+const LEAST: Least = Least {
+    ring_bytes: RING_BYTES as u64,
+    log_ring_bytes: RING_BYTES as u64,
+    segment_bytes: SEGMENT_BYTES,
+    retention_bytes: SEGMENT_BYTES,
+};
 const CONTROL_BLOCKS_MAX: u32 = 512;
 const SHARDS_MAX: usize = 3;
-const PARTITIONS_MAX: usize = 9;
+const RINGS: usize = 32;
 
 /// Bulk connections of a shard. One that speaks TLS needs two regions.
 const BULK_REGIONS: u16 = 2;
@@ -89,7 +106,7 @@ impl Mappings {
         };
         Mappings {
             shards: (0..SHARDS_MAX).map(shard).collect(),
-            rings: (0..PARTITIONS_MAX).map(|_| mirrored(RING_BYTES)).collect(),
+            rings: (0..RINGS).map(|_| mirrored(RING_BYTES)).collect(),
         }
     }
 }
@@ -117,204 +134,148 @@ fn limits(kernel: &KernelPlan) -> ShardLimits {
     }
 }
 
-/// Something of interest that a shard has said.
-#[derive(Debug)]
-pub enum Said {
-    /// A partition stores nothing more.
-    Fenced(PartitionId, String),
-    /// For the log.
-    Event(&'static str, String),
-}
-
 /// What outlives a server.
 pub struct Kept {
     /// The disk.
     pub disk: Disk,
-    shelves: BTreeMap<PartitionId, Shelf>,
-    /// Starts before this one.
-    lives: u64,
-    committed: BTreeMap<(PartitionId, String), u64>,
-    /// Offsets that recovery has told to be lost.
-    reported: Vec<(PartitionId, Range<u64>)>,
+    /// What its files are called, and what goes wrong with that.
+    pub files: Rc<RefCell<FileSystem>>,
     random: Random,
 }
 
 impl Kept {
     /// Before the first start.
     #[must_use]
-    pub fn new(random: Random) -> Kept {
+    pub fn new(mut random: Random) -> Kept {
         let disk: Disk = Rc::default();
         disk.borrow_mut().hold(true);
-        Kept {
-            disk,
-            shelves: BTreeMap::new(),
-            lives: 0,
-            committed: BTreeMap::new(),
-            reported: Vec::new(),
-            random,
+        let files = FileSystem::new(Rc::clone(&disk), random.fork());
+        Kept { disk, files, random }
+    }
+
+    /// The process has ended, with the power or without.
+    pub fn ended(&mut self, power: bool) {
+        let seed = self.random.number();
+        if power {
+            self.disk.borrow_mut().power_cut(seed);
+            self.files.borrow_mut().power_cut();
+        } else {
+            self.disk.borrow_mut().kill(seed);
+            self.files.borrow_mut().killed();
         }
     }
 
-    fn partition(
-        &mut self,
-        id: PartitionId,
-        shard: u16,
-        kind: TopicKind,
-        mapping: &Arc<Mapping>,
-    ) -> TopicPartition {
-        let of_this = |((of, name), &offset): (&(PartitionId, String), &u64)| {
-            (*of == id).then(|| (name.clone(), offset))
-        };
-        let committed = self.committed.iter().filter_map(of_this).collect();
-        let log = (kind == TopicKind::Log).then(|| {
-            let disk = Rc::clone(&self.disk);
-            let shelf = self.shelves.entry(id).or_insert_with(|| Shelf::new(id, disk));
-            let recovery = shelf.recover();
-            self.reported.extend(recovery.findings.iter().filter_map(lost).map(|range| (id, range)));
-            let mut log = recovery.log;
-            log.next_sequence = log.next_sequence.max(1);
-            log
-        });
-        let first_offset = match &log {
-            Some(log) => log.end.offset,
-            // Where the process went without a word, offsets that may have been used are left out.
-            None => self.lives * OFFSETS_OF_A_LIFE,
-        };
-        TopicPartition {
-            id,
-            shard: ShardId(shard),
-            ring: RegionId(FIRST_RING + id.0),
-            mapping: Arc::clone(mapping),
-            first_offset,
-            committed,
-            log,
-        }
+    /// Whether some log may not go on behind what was durable.
+    pub fn is_fenced(&self) -> bool {
+        let files = self.files.borrow();
+        let logs = PathBuf::from(DATA).join("log");
+        let fence = LogFile::Fence.name();
+        files.list(&logs).iter().any(|folder| files.list(&logs.join(folder)).contains(&fence))
     }
 }
+
+/// What control does at an operator's wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// A topic of the plan comes to be.
+    Create(usize),
+    /// It pauses, or goes on.
+    Pause(usize, bool),
+}
+
+/// What came of a wish.
+pub type Answer = (Wish, Result<(), ApiError>);
 
 /// See the module.
 pub struct Server {
     /// The shards.
     pub shards: Vec<Shard<SimIo>>,
-    /// Topics, as planned.
-    pub topics: Vec<Arc<Topic>>,
     /// Which shards were woken by another.
     pub wakes: Wakes,
-    control: MeshEnd<Message>,
-    /// Commands that found no room.
-    unsent: Vec<(usize, Command)>,
+    control: Stepped,
+    executor: Rc<Executor>,
     completions: Completions,
-    /// Segments that are owed, for want of room on the disk.
-    owed: Vec<(PartitionId, u64)>,
-    /// No room for another segment.
-    pub full: bool,
-    tickets: u64,
     /// What each shard counts.
     counters: Vec<Arc<CounterPage>>,
+    /// Control lets the shards begin.
+    released: Rc<Cell<bool>>,
+    /// What the start came to.
+    started: Rc<RefCell<Option<Result<(), String>>>>,
+    answers: Rc<RefCell<Vec<Answer>>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.executor.end();
+    }
 }
 
 impl Server {
     /// Starts on what the one before has left; `tls`: what it speaks that with, on a listener of its own.
+    ///
+    /// # Errors
+    /// Why it cannot, in words.
+    ///
+    /// # Panics
+    /// When the one before has left something in memory.
     pub fn start(
         plan: &Plan,
         mappings: &Mappings,
         kept: &mut Kept,
         clock: Clock,
         tls: Option<ServerTls>,
-    ) -> Server {
+    ) -> Result<Server, String> {
         let count = plan.shards;
         let mut ends = MeshEnd::build(usize::from(count) + 1, plan.mesh);
-        let control = ends.pop().expect("control's end");
-        let census = Arc::new(Census::new(64, 0));
-        let sockets: Sockets = Rc::new(RefCell::new(LISTENERS.map(|_| Peer::listener()).into()));
+        let mesh = ends.pop().expect("control's end");
         let wakes = Wakes::default();
-        let mut shards = Vec::new();
         let counters: Vec<_> = (0..count).map(|_| Arc::new(CounterPage::new())).collect();
-        for (number, mesh) in ends.into_iter().enumerate() {
-            let memory = &mappings.shards[number];
-            let shared = region(number, 0);
-            let mut inner = Scripted::new(shared, &memory.shared, plan.kernel.buffers);
-            inner.empty_buffers = plan.kernel.empty_buffers;
-            if plan.kernel.whole_buffers {
-                inner.whole_buffers();
-            }
-            inner.share(Rc::clone(&sockets));
-            inner.share_disk(Rc::clone(&kept.disk));
-            inner.now = clock;
-            let mut io = SimIo::new(inner, number, shared, kept.random.fork(), Rc::clone(&wakes));
-            let all = &mappings.shards[..usize::from(count)];
-            let buffers = buffers(number, plan.kernel.buffers, all, &mut io, tls.is_some());
-            let handle = |of: usize| {
-                let ring_fd = i32::try_from(of).expect("few");
-                crate::io::WakeHandle { event: None, ring_fd }
-            };
-            let spec = ShardSpec {
-                id: ShardId(u16::try_from(number).expect("few")),
-                shards: count,
-                limits: limits(&plan.kernel),
-                access: Arc::new(Access::open_to_all()),
-                peers: (0..=usize::from(count)).map(handle).collect(),
-                mesh,
-                counters: Arc::clone(&counters[number]),
-                census: Arc::clone(&census),
-                buffers,
-                log_memory: (region(number, 9), plan.kernel.log_memory_bytes.into()),
-                control_region: region(number, 2),
-                listeners: listeners(tls.is_some()),
-                tls: tls.clone().map(|server| ShardTls {
-                    server,
-                    records: Records::Own,
-                    send_memory: (region(number, 4), memory.sealed.bytes() as u64),
-                }),
-                auto_create: false,
-                shard_addresses: Vec::new(),
-            };
-            shards.push(Shard::new(spec, io));
-        }
+        let free = mappings.rings.iter().all(|ring| Arc::strong_count(ring) == 1);
+        assert!(free, "a ring has outlived its server");
+        let executor = Executor::new(clock, kept.random.fork(), mappings.rings.clone());
+        kept.files.borrow_mut().begin_start();
+        let files = SimFiles::new(Rc::clone(&kept.files), Rc::clone(&executor));
+        let woken = Rc::clone(&wakes);
+        let rings = &mut |count, bytes| executor.take_rings(count, bytes).expect("rings for all topics");
+        let stepping = Stepping {
+            config: config(plan),
+            least: LEAST,
+            disk: control::files::Disk::Other(Rc::new(files.clone())),
+            host: Rc::new(SimHost(Rc::clone(&executor))),
+            mesh,
+            wake: Box::new(move |shard| woken.borrow_mut().push(shard.index())),
+            counters: counters.clone(),
+            first_region: RegionId(FIRST_RING),
+            rings,
+        };
+        let control = Stepped::new(stepping, &files)?;
+        let shards = shards(plan, mappings, kept, (clock, tls), (ends, &wakes, &counters));
         let mut server = Server {
             shards,
-            topics: Vec::new(),
             wakes,
             control,
-            unsent: Vec::new(),
+            executor,
             completions: Completions::with_capacity(256),
-            owed: Vec::new(),
-            full: false,
-            tickets: 0,
             counters,
+            released: Rc::default(),
+            started: Rc::default(),
+            answers: Rc::default(),
         };
-        server.add_topics(plan, mappings, kept);
-        kept.lives += 1;
-        server
+        server.begin();
+        Ok(server)
     }
 
-    fn add_topics(&mut self, plan: &Plan, mappings: &Mappings, kept: &mut Kept) {
-        let mut next = 0;
-        for (number, of) in plan.topics.iter().enumerate() {
-            let mut partitions = Vec::new();
-            for &shard in &of.shards {
-                let mapping = &mappings.rings[next as usize];
-                partitions.push(kept.partition(PartitionId(next), shard, of.kind, mapping));
-                next += 1;
-            }
-            let topic = Arc::new(Topic {
-                id: TopicId(u32::try_from(number).expect("few")),
-                name: of.name.clone(),
-                kind: of.kind,
-                overflow: of.overflow,
-                ring_bytes: RING_BYTES as u64,
-                durability: of.durability,
-                partitions,
-            });
-            self.command_each(|ticket| Command::AddTopic { ticket, topic: Arc::clone(&topic) });
-            for partition in &topic.partitions {
-                if let Some(log) = &partition.log {
-                    self.offer(kept, partition.id, usize::from(partition.shard.0), log.next_sequence);
-                }
-            }
-            self.command_each(|_| Command::TopicReady { topic: topic.id });
-            self.topics.push(topic);
-        }
+    fn begin(&mut self) {
+        let (released, started) = (Rc::clone(&self.released), Rc::clone(&self.started));
+        let start = self.control.start(move || released.set(true));
+        self.spawn(async move {
+            let result = start.await;
+            *started.borrow_mut() = Some(result);
+        });
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        SimHost(Rc::clone(&self.executor)).spawn(Box::pin(task));
     }
 
     /// What goes wrong from now on.
@@ -324,8 +285,11 @@ impl Server {
         }
     }
 
-    /// One turn of a shard; how long it may sleep.
+    /// One turn of a shard; how long it may sleep. It does not run before control lets it.
     pub fn turn(&mut self, shard: usize, clock: Clock) -> Wait {
+        if !self.released.get() {
+            return Wait::Forever;
+        }
         self.shards[shard].io.inner.now = clock;
         let turned = self.shards[shard].turn(Wait::No, &mut self.completions);
         // What was armed in this turn has perhaps something to tell already: nobody else would wake the shard for it.
@@ -333,104 +297,89 @@ impl Server {
         turned.expect("a simulated world goes on")
     }
 
-    /// The same command for every shard.
-    pub fn command_each(&mut self, command: impl Fn(u64) -> Command) {
-        self.tickets += 1;
-        for shard in 0..self.shards.len() {
-            self.command(shard, command(self.tickets));
-        }
+    /// Whether the shards run.
+    pub fn is_released(&self) -> bool {
+        self.released.get()
     }
 
-    /// A command for one shard, in order behind those before.
-    pub fn command(&mut self, shard: usize, command: Command) {
-        self.unsent.push((shard, command));
-        self.send_commands();
+    /// What the start came to, once.
+    pub fn take_started(&mut self) -> Option<Result<(), String>> {
+        self.started.borrow_mut().take()
     }
 
-    fn send_commands(&mut self) {
-        let mut stuck = [false; SHARDS_MAX];
-        for (shard, command) in std::mem::take(&mut self.unsent) {
-            if stuck[shard] || self.control.room(shard) == 0 {
-                stuck[shard] = true;
-                self.unsent.push((shard, command));
-            } else {
-                let _wake =
-                    self.control.send(shard, Message::Command(Box::new(command))).expect("there is room");
-                self.wakes.borrow_mut().push(shard);
-            }
-        }
-    }
-
-    /// Control's part: takes what shards have reported, and answers.
-    pub fn serve(&mut self, kept: &mut Kept) -> Vec<Said> {
-        let mut said = Vec::new();
-        self.control.awake();
-        // It sleeps again behind this: from here on whoever has something for it is told to wake it.
-        while let Some((_, message)) = self.next_message() {
-            let Message::Report(report) = message else { continue };
-            match *report {
-                Report::Log(report) => said.extend(self.serve_log(kept, report)),
-                Report::Committed { partition, name, offset } => {
-                    kept.committed.insert((partition, name), offset);
-                }
-                Report::Event { event, detail, .. } => said.push(Said::Event(event, detail)),
-                Report::Done { .. }
-                | Report::LogEnds { .. }
-                | Report::Described { .. }
-                | Report::Drained { .. } => {}
-                Report::WantTopic { .. } => panic!("topics are not made by clients here"),
-            }
-        }
-        if !self.full {
-            for (partition, sequence) in std::mem::take(&mut self.owed) {
-                let shard = self.owner(partition);
-                self.offer(kept, partition, shard, sequence);
-            }
-        }
-        self.send_commands();
-        said
-    }
-
-    fn next_message(&mut self) -> Option<(usize, Message)> {
+    /// Control's turn: everything that it can do now. When it wants the next.
+    pub fn serve(&mut self, clock: Clock) -> Option<u64> {
+        self.executor.set_clock(clock);
         loop {
-            let next = self.control.receive();
-            if next.is_some() || self.control.about_to_sleep() {
-                return next;
+            let waits = self.control.turn();
+            if !self.executor.run() {
+                let retry_ns = waits.then(|| clock.mono_ns + MESH_RETRY_MS * MS);
+                return self.executor.next_ns().into_iter().chain(retry_ns).min();
             }
         }
     }
 
-    fn serve_log(&mut self, kept: &mut Kept, report: LogReport) -> Option<Said> {
-        match report {
-            LogReport::WantSegment { partition, sequence } => {
-                let shard = self.owner(partition);
-                self.offer(kept, partition, shard, sequence);
+    /// An operator wants something of a topic.
+    pub fn ask(&mut self, wish: Wish, topic: &TopicPlan) {
+        let answers = Rc::clone(&self.answers);
+        let name = topic.name.clone();
+        let work: Pin<Box<dyn Future<Output = Result<(), ApiError>>>> = match wish {
+            Wish::Create(_) => {
+                let created = self.control.create(specification(topic));
+                Box::pin(async move { created.await.map(|_| ()) })
             }
-            LogReport::WantOpen { partition, sequence } => {
-                let result = kept.shelves[&partition].open(sequence);
-                let shard = self.owner(partition);
-                self.command(shard, Command::Log(LogCommand::Opened { partition, sequence, result }));
-            }
-            LogReport::Sealed { partition, info } => kept.shelf(partition).sealed(&info),
-            LogReport::Snapshot { partition, snapshot } => kept.shelf(partition).keep_snapshot(&snapshot),
-            LogReport::Fenced { partition, durable, reason } => {
-                kept.shelf(partition).fence(durable);
-                return Some(Said::Fenced(partition, reason));
-            }
-            LogReport::Retired { .. } | LogReport::Close { .. } | LogReport::Rolled { .. } => {}
-        }
-        None
-    }
-
-    fn offer(&mut self, kept: &mut Kept, partition: PartitionId, shard: usize, sequence: u64) {
-        let result = if self.full {
-            self.owed.push((partition, sequence));
-            Err(SegmentRefused::NoSpace("the simulated disk is full".to_owned()))
-        } else {
-            let mut random = kept.random.fork();
-            Ok(kept.shelf(partition).make(sequence, &mut random))
+            Wish::Pause(_, paused) => Box::pin(self.control.pause(name, paused)),
         };
-        self.command(shard, Command::Log(LogCommand::Segment { partition, sequence, result }));
+        self.spawn(async move {
+            let answer = work.await;
+            answers.borrow_mut().push((wish, answer));
+        });
+    }
+
+    /// What came of wishes since this was last asked.
+    pub fn take_answers(&mut self) -> Vec<Answer> {
+        std::mem::take(&mut *self.answers.borrow_mut())
+    }
+
+    /// A partition's segment is closed.
+    pub fn roll(&self, partition: PartitionId) {
+        self.control.roll(partition);
+    }
+
+    /// Topics of the catalogue.
+    pub fn listed(&self) -> Vec<Listed> {
+        self.control.listed()
+    }
+
+    /// A topic that clients may have.
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.control.topics().into_iter().find(|topic| topic.name == name)
+    }
+
+    /// Offsets that recovery has told to be lost, by the topic's name and the partition's number.
+    pub fn lost(&self) -> Vec<(String, u32, Range<u64>)> {
+        let topics = self.control.topics();
+        let named = |(id, offsets): &(PartitionId, Range<u64>)| {
+            let all =
+                topics.iter().flat_map(|topic| topic.partitions.iter().zip(0..).map(move |of| (topic, of)));
+            let (topic, (_, number)) = all.into_iter().find(|(_, (of, _))| of.id == *id)?;
+            Some((topic.name.clone(), number, offsets.clone()))
+        };
+        self.control.lost().iter().map(|lost| named(lost).expect("a partition of the catalogue")).collect()
+    }
+
+    /// Each ring that is lent is some topic's.
+    ///
+    /// # Panics
+    /// When one is not.
+    pub fn assert_rings_conserved(&self) {
+        let of_topics: usize = self.control.topics().iter().map(|topic| topic.partitions.len()).sum();
+        assert_eq!(self.executor.rings_in_use(), of_topics, "rings that are lent");
+    }
+
+    /// What works worse than it could, as control says.
+    pub fn degraded(&self) -> Vec<(&'static str, String)> {
+        self.control.degraded()
     }
 
     /// Each byte of a shard's shared ring is the kernel's to fill or the shard's, and both agree which.
@@ -442,9 +391,11 @@ impl Server {
         assert_eq!(shard.io.shared_free_bytes(), shard.shared_free_bytes(), "free bytes of the shared ring");
     }
 
-    /// Where what consumers get of a partition ends.
-    pub fn visible_end(&self, partition: PartitionId) -> u64 {
-        self.shards[self.owner(partition)].visible_end(partition)
+    /// Where what consumers get of a topic's partition ends; `None` where there is none.
+    pub fn visible_end(&self, topic: &str, partition: u32) -> Option<(PartitionId, u64)> {
+        let topic = self.topic(topic)?;
+        let of = &topic.partitions[partition as usize];
+        Some((of.id, self.shards[of.shard.index()].visible_end(of.id)))
     }
 
     /// No client breaks the protocol here but where its bytes were `changed` on the way, and nothing that was is taken for
@@ -466,48 +417,88 @@ impl Server {
             assert_eq!(times, 0, "clients were refused for {}", code.name());
         }
     }
+}
 
-    /// What clients know a partition by.
-    pub fn place(&self, partition: PartitionId) -> Place {
-        let places = self.topics.iter().enumerate().flat_map(|(number, topic)| {
-            topic.partitions.iter().zip(0..).map(move |(of, index)| (of.id, (number, index)))
-        });
-        let place = places.into_iter().find(|(id, _)| *id == partition).map(|(_, place)| place);
-        place.expect("a partition that was planned")
-    }
+/// As an operator would have it.
+fn config(plan: &Plan) -> Config {
+    let mut config = Config { data: DATA.into(), shards: plan.shards, ..Config::default() };
+    config.limits.frame_bytes_max = FRAME_BYTES_MAX;
+    config.topics.auto_create = false;
+    config
+}
 
-    /// Which shard has a partition.
-    pub fn owner(&self, partition: PartitionId) -> usize {
-        let all = self.topics.iter().flat_map(|topic| &topic.partitions);
-        let owner = all.into_iter().find(|of| of.id == partition).map(|of| of.shard);
-        usize::from(owner.expect("a partition that was planned").0)
+/// A topic as it is asked for.
+fn specification(topic: &TopicPlan) -> TopicSpec {
+    let log = (topic.kind == TopicKind::Log).then_some(LogSettings {
+        durability: topic.durability,
+        retention_bytes: RETENTION_BYTES,
+        retention_ms: 0,
+        segment_bytes: SEGMENT_BYTES,
+    });
+    TopicSpec {
+        name: topic.name.clone(),
+        kind: topic.kind,
+        overflow: topic.overflow,
+        ring_bytes: RING_BYTES as u64,
+        log,
+        partitions: topic.partitions,
     }
 }
 
-impl Kept {
-    /// What recovery has told to be lost since this was last asked: offsets of partitions.
-    pub fn take_reported(&mut self) -> Vec<(PartitionId, Range<u64>)> {
-        std::mem::take(&mut self.reported)
-    }
-
-    /// Whether some log may not go on behind what was durable.
-    pub fn is_fenced(&self) -> bool {
-        self.shelves.values().any(Shelf::is_fenced)
-    }
-
-    fn shelf(&mut self, partition: PartitionId) -> &mut Shelf {
-        self.shelves.get_mut(&partition).expect("a log's partition")
-    }
-}
-
-/// Offsets that were durable and are gone.
-fn lost(finding: &Finding) -> Option<Range<u64>> {
-    match finding {
-        Finding::Quarantined { range, .. } | Finding::Missing { range, .. } => {
-            Some(range.from.offset..range.to.offset)
+/// The shards of one life, with their ends of the mesh.
+fn shards(
+    plan: &Plan,
+    mappings: &Mappings,
+    kept: &mut Kept,
+    (clock, tls): (Clock, Option<ServerTls>),
+    (ends, wakes, counters): (Vec<MeshEnd<Message>>, &Wakes, &[Arc<CounterPage>]),
+) -> Vec<Shard<SimIo>> {
+    let count = plan.shards;
+    let census = Arc::new(Census::new(64, 0));
+    let sockets: Sockets = Rc::new(RefCell::new(LISTENERS.map(|_| Peer::listener()).into()));
+    let mut shards = Vec::new();
+    for (number, mesh) in ends.into_iter().enumerate() {
+        let memory = &mappings.shards[number];
+        let shared = region(number, 0);
+        let mut inner = Scripted::new(shared, &memory.shared, plan.kernel.buffers);
+        inner.empty_buffers = plan.kernel.empty_buffers;
+        if plan.kernel.whole_buffers {
+            inner.whole_buffers();
         }
-        _ => None,
+        inner.share(Rc::clone(&sockets));
+        inner.share_disk(Rc::clone(&kept.disk));
+        inner.now = clock;
+        let mut io = SimIo::new(inner, number, shared, kept.random.fork(), Rc::clone(wakes));
+        let all = &mappings.shards[..usize::from(count)];
+        let buffers = buffers(number, plan.kernel.buffers, all, &mut io, tls.is_some());
+        let handle = |of: usize| {
+            let ring_fd = i32::try_from(of).expect("few");
+            crate::io::WakeHandle { event: None, ring_fd }
+        };
+        let spec = ShardSpec {
+            id: ShardId(u16::try_from(number).expect("few")),
+            shards: count,
+            limits: limits(&plan.kernel),
+            access: Arc::new(Access::open_to_all()),
+            peers: (0..=usize::from(count)).map(handle).collect(),
+            mesh,
+            counters: Arc::clone(&counters[number]),
+            census: Arc::clone(&census),
+            buffers,
+            log_memory: (region(number, 9), plan.kernel.log_memory_bytes.into()),
+            control_region: region(number, 2),
+            listeners: listeners(tls.is_some()),
+            tls: tls.clone().map(|server| ShardTls {
+                server,
+                records: Records::Own,
+                send_memory: (region(number, 4), memory.sealed.bytes() as u64),
+            }),
+            auto_create: false,
+            shard_addresses: Vec::new(),
+        };
+        shards.push(Shard::new(spec, io));
     }
+    shards
 }
 
 fn region(shard: usize, number: u32) -> RegionId {

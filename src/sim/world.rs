@@ -8,6 +8,8 @@
 
 mod crashes;
 mod ending;
+mod lives;
+mod operator;
 mod strangers;
 mod traffic;
 
@@ -19,7 +21,6 @@ use crate::io::{Clock, IoError, Wait};
 use crate::mutation::{self, Mutation};
 use crate::proto::header::AckLevel;
 use crate::shard::audit;
-use crate::shard::messages::{Command, LogCommand};
 use crate::topic::TopicKind;
 
 use super::Outcome;
@@ -32,10 +33,11 @@ use super::plan::{ConsumerPlan, Faults, MS, Plan, S, US};
 use super::random::Random;
 use super::secured::Secured;
 use crashes::Awaited;
+use operator::Operator;
 use strangers::Known;
 
-use super::server::{Kept, Mappings, Said, Server, shard_of};
-use crate::client::core::Wish;
+use super::server::{Kept, Mappings, Server, Wish, shard_of};
+use crate::client::core::Wish as Wants;
 use crate::ids::SockId;
 
 /// The clocks' reading when a run begins.
@@ -71,6 +73,12 @@ enum Due {
         power: bool,
         down_ns: u64,
     },
+    /// An operator ends this life of the server.
+    Replace {
+        life: u64,
+    },
+    /// The operator sees what has not come to be yet.
+    Operator,
     /// A stranger is looked at.
     Stranger(usize),
 }
@@ -87,6 +95,15 @@ pub struct World<'a> {
     numbers: u64,
     server: Option<Server>,
     life: u64,
+    /// When control is due.
+    control_ns: u64,
+    operator: Operator,
+    /// Steps on files that had failed when this life began.
+    failed_before: u64,
+    /// The power was cut on a disk whose syncs lie.
+    lied: bool,
+    /// The operator knows that a partition is fenced.
+    fence_seen: bool,
     /// When each shard is due, and before when it does not run.
     shards: Vec<(u64, u64)>,
     kept: Kept,
@@ -121,6 +138,7 @@ impl<'a> World<'a> {
         let mut random = Random::new(seed ^ 0x30_71d);
         let kept = Kept::new(random.fork());
         kept.disk.borrow_mut().syncs_lie(plan.syncs_lie);
+        kept.files.borrow_mut().set_faults(&plan.faults);
         let mut world = World {
             shards: vec![(u64::MAX, 0); usize::from(plan.shards)],
             faults: plan.faults.clone(),
@@ -131,6 +149,11 @@ impl<'a> World<'a> {
             numbers: 0,
             server: None,
             life: 0,
+            control_ns: u64::MAX,
+            operator: Operator::new(plan.topics.len()),
+            failed_before: 0,
+            lied: false,
+            fence_seen: false,
             kept,
             clients: Vec::new(),
             conns: Vec::new(),
@@ -240,6 +263,14 @@ impl<'a> World<'a> {
         Some(if due == Due::Up(at) { &mut conn.up } else { &mut conn.down })
     }
 
+    fn wake_control(&mut self, at_ns: u64) {
+        let at_ns = at_ns.max(self.now_ns);
+        if at_ns < self.control_ns {
+            self.control_ns = at_ns;
+            self.plan_at(at_ns, Due::Control);
+        }
+    }
+
     fn wake_client(&mut self, client: usize, at_ns: u64) {
         let at_ns = at_ns.max(self.now_ns);
         let due_ns = &mut self.clients[client].due_ns;
@@ -285,9 +316,16 @@ impl<'a> World<'a> {
             Due::Start => self.start(),
             Due::Room if self.now_ns >= self.disk_full_ns => self.set_disk_full(false),
             Due::Room => {}
-            Due::Control => self.serve(),
             Due::Crash { life, power, down_ns } if life == self.life => self.crash(power, down_ns),
             Due::Crash { .. } => {}
+            Due::Control if self.control_ns == self.now_ns => self.serve(),
+            Due::Control => {}
+            Due::Operator => self.ask_again(),
+            Due::Replace { life } if life == self.life => {
+                let down_ns = self.random.below(S);
+                self.crash(false, down_ns);
+            }
+            Due::Replace { .. } => {}
             Due::Stranger(at) => self.look_at_stranger(at),
         }
     }
@@ -300,33 +338,6 @@ impl<'a> World<'a> {
     }
 
     // ---- the server ----
-
-    fn start(&mut self) {
-        if self.server.is_some() {
-            return;
-        }
-        self.life += 1;
-        self.journal.note(self.now_ns, "start", &[self.life]);
-        let clock = self.clock();
-        let tls = self.secured.server();
-        let mut server = Server::start(&self.plan, self.mappings, &mut self.kept, clock, tls);
-        let lost = self.kept.take_reported();
-        assert!(
-            lost.is_empty() || self.plan.syncs_lie,
-            "recovery reports what was durable as lost, on a disk that keeps it: {lost:?}"
-        );
-        for (partition, offsets) in lost {
-            self.oracle.reported(server.place(partition), offsets);
-        }
-        server.set_faults(&self.faults);
-        server.full = self.disk_full_ns > self.now_ns;
-        self.server = Some(server);
-        self.plan_at(self.now_ns, Due::Control);
-        for shard in 0..self.shards.len() {
-            self.shards[shard] = (u64::MAX, 0);
-            self.wake_shard(shard, self.now_ns);
-        }
-    }
 
     fn turn(&mut self, shard: usize) {
         self.shards[shard].0 = u64::MAX;
@@ -375,79 +386,9 @@ impl<'a> World<'a> {
         let delay_ns = self.random.below(20 * US);
         if peer == self.shards.len() {
             let late = if self.random.chance(self.faults.late) { 50 * MS } else { 0 };
-            return self.plan_at(self.now_ns + delay_ns + late, Due::Control);
+            return self.wake_control(self.now_ns + delay_ns + late);
         }
         self.wake_shard(peer, self.now_ns + delay_ns);
-    }
-
-    fn serve(&mut self) {
-        let Some(server) = &mut self.server else { return };
-        let said = server.serve(&mut self.kept);
-        let wakes = std::mem::take(&mut *server.wakes.borrow_mut());
-        for woken in wakes {
-            self.woken(woken);
-        }
-        for said in said {
-            match said {
-                Said::Fenced(partition, reason) => {
-                    self.journal.note(self.now_ns, "fenced", &[u64::from(partition.0)]);
-                    assert!(!reason.is_empty(), "a fence says why");
-                    // An operator starts the server again.
-                    let after_ns = self.random.below(S);
-                    self.crash(false, after_ns);
-                    return;
-                }
-                Said::Event(event, detail) => {
-                    self.journal.note(self.now_ns, event, &[detail.len() as u64]);
-                }
-            }
-        }
-    }
-
-    fn crash(&mut self, power: bool, down_ns: u64) {
-        let Some(server) = self.server.take() else { return };
-        server.assert_nobody_is_blamed(self.changed);
-        drop(server);
-        self.strangers.clear();
-        self.journal.note(self.now_ns, if power { "power cut" } else { "kill" }, &[]);
-        let seed = self.random.number();
-        let mut disk = self.kept.disk.borrow_mut();
-        if power {
-            disk.power_cut(seed);
-        } else {
-            disk.kill(seed);
-        }
-        drop(disk);
-        let plan = &self.plan;
-        let fenced = self.kept_fences();
-        // Nothing outlives the power where syncs lie.
-        let lied = power && plan.syncs_lie;
-        let survives = |topic: usize, level: AckLevel| {
-            let least = if power || fenced { AckLevel::Durable } else { AckLevel::Written };
-            plan.topics[topic].kind == TopicKind::Log && level >= least && !lied
-        };
-        // What was visible and not durable may be other records when the power is back.
-        let forgotten = |(topic, _): (usize, u32)| {
-            let of = &plan.topics[topic];
-            of.kind != TopicKind::Log || (power || fenced) && of.durability < AckLevel::Durable || lied
-        };
-        self.oracle.crashed(survives, forgotten);
-        for conn in 0..self.conns.len() {
-            if let Some(client) = self.conns[conn].as_ref().filter(|conn| !conn.left).map(|conn| conn.client)
-            {
-                self.let_go(client, "the server went");
-            }
-        }
-        self.conns.clear();
-        for client in &mut self.clients {
-            client.conn = None;
-        }
-        self.plan_at(self.now_ns + down_ns, Due::Start);
-    }
-
-    /// Whether a partition was fenced in this life: it goes on from what was durable.
-    fn kept_fences(&self) -> bool {
-        self.kept.is_fenced()
     }
 
     // ---- the disk ----
@@ -457,6 +398,8 @@ impl<'a> World<'a> {
         let events = self.kept.disk.borrow_mut().take_events();
         for event in events {
             if let DiskEvent::Began(info) = event {
+                let named = self.kept.files.borrow_mut().has_name(info.file);
+                assert!(named, "nobody uses a file that control has taken away: {info:?}");
                 let slow = self.random.chance(self.faults.disk_slow);
                 let delay_ns = 20 * US + self.random.below(if slow { 50 * MS } else { 300 * US });
                 let due = Due::Disk { life: self.life, id: info.id };
@@ -510,10 +453,7 @@ impl<'a> World<'a> {
 
     fn set_disk_full(&mut self, full: bool) {
         self.kept.disk.borrow_mut().full(full);
-        if let Some(server) = &mut self.server {
-            server.full = full;
-        }
-        self.plan_at(self.now_ns, Due::Control);
+        self.kept.files.borrow_mut().set_full(full);
     }
 
     // ---- acts ----
@@ -558,7 +498,7 @@ impl<'a> World<'a> {
                 let ns = ms * i64::try_from(MS).expect("small");
                 self.wall_offset_ns = self.wall_offset_ns.saturating_add_signed(ns);
             }
-            Act::PauseTopic { topic, paused } => self.pause_topic(topic, paused),
+            Act::PauseTopic { topic, paused } => self.wish(Wish::Pause(topic, paused), false),
             Act::Roll { topic, partition } => self.roll(topic, partition),
             Act::DiskFull { ns } => {
                 self.disk_full_ns = self.now_ns + ns;
@@ -579,25 +519,6 @@ impl<'a> World<'a> {
                     self.wake_shard(shard, self.now_ns);
                 }
             }
-        }
-    }
-
-    fn pause_topic(&mut self, topic: usize, paused: bool) {
-        if let Some(server) = &mut self.server {
-            let topic = server.topics[topic].id;
-            server.command_each(|ticket| Command::PauseTopic { ticket, topic, paused });
-            self.plan_at(self.now_ns, Due::Control);
-        }
-    }
-
-    fn roll(&mut self, topic: usize, partition: usize) {
-        let Some(server) = &mut self.server else { return };
-        let of = &server.topics[topic];
-        if of.kind == TopicKind::Log {
-            let (partition, shard) = (of.partitions[partition].id, of.partitions[partition].shard);
-            let roll = LogCommand::Roll { partition, ticket: 0 };
-            server.command(usize::from(shard.0), Command::Log(roll));
-            self.plan_at(self.now_ns, Due::Control);
         }
     }
 }

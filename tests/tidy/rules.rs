@@ -66,8 +66,8 @@ pub const MODULES: &[Module] = modules! {
     "client::core" uses ["ids", "limits", "proto", "tls", "wire"];
     "client" uses ["client::core", "ids", "limits", "log", "proto", "time", "tls", "wire"];
     "sim" uses [
-        "access", "buf", "client", "client::core", "commit_log", "ids", "io", "io::sim", "limits", "mesh", "metrics", "mutation",
-        "proto", "shard", "sim::plan", "sim::random", "tls", "topic",
+        "access", "buf", "client", "client::core", "commit_log", "config", "control", "ids", "io", "io::sim", "limits", "log",
+        "mesh", "metrics", "mutation", "proto", "shard", "sim::plan", "sim::random", "tls", "topic",
     ];
     "cli" uses [
         "access", "buf", "commit_log", "client", "client::core", "config", "control", "ids", "io", "io::probe", "lifecycle",

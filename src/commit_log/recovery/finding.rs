@@ -1,6 +1,7 @@
 //! What recovery finds that is not as it should be.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::super::envelope::EnvelopeFault;
 use super::super::format::{LogFile, SegmentFault};
@@ -97,6 +98,17 @@ impl Finding {
     #[must_use]
     pub const fn is_loss(&self) -> bool {
         matches!(self, Finding::Quarantined { .. } | Finding::Missing { .. })
+    }
+
+    /// The offsets of those records.
+    #[must_use]
+    pub const fn lost(&self) -> Option<Range<u64>> {
+        match self {
+            Finding::Quarantined { range, .. } | Finding::Missing { range, .. } => {
+                Some(range.from.offset..range.to.offset)
+            }
+            _ => None,
+        }
     }
 
     /// Whether it belongs to a server that ended without an end, and nobody has to do anything about it.

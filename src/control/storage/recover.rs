@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use super::shelf::{Closed, FREE_MAX, Shelf};
 use super::start::{LogError, failed};
 use super::tree::{OnDisk, Tree};
 use crate::commit_log::format::LogFile;
-use crate::commit_log::recovery::{BUFFER_BYTES_MIN, LogStore, Recovery, Request, recover};
+use crate::commit_log::recovery::{BUFFER_BYTES_MIN, Finding, LogStore, Recovery, Request, recover};
 use crate::commit_log::{LogPoint, RecoveredLog, block_up, index, snapshot};
 use crate::config::{Config, show_bytes};
 use crate::control::files::{Step, replacement, with_suffix};
@@ -178,17 +179,18 @@ fn one(
     take_up(&OnDisk, id, shelf, recovered)
 }
 
-/// One log, in some world.
+/// One log, in some world; and the offsets of it that are lost.
 pub(super) fn recover_in<T: Tree>(
     tree: &T,
     id: PartitionId,
     shelf: &mut Shelf,
-) -> Result<RecoveredLog, LogError> {
+) -> Result<(RecoveredLog, Vec<Range<u64>>), LogError> {
     let request = Request { partition: id, use_snapshots: true };
     let store = store_of(tree, shelf);
     let recovered = recover(&store, request, &mut vec![0; BUFFER_BYTES_MIN], &mut |_, _| ());
     let recovered = recovered.map_err(|source| LogError::Recovery { path: shelf.folder.clone(), source })?;
-    take_up(tree, id, shelf, recovered)
+    let lost = recovered.findings.iter().filter_map(Finding::lost).collect();
+    Ok((take_up(tree, id, shelf, recovered)?, lost))
 }
 
 fn store_of<T: Tree>(tree: &T, shelf: &Shelf) -> T::Store {

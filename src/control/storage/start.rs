@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -143,6 +144,9 @@ pub(super) fn failed<'p>(doing: &'static str, path: &'p Path) -> impl Fn(io::Err
     move |source| LogError::Io { doing, path: path.to_owned(), source }
 }
 
+/// Offsets of a partition that were durable and are gone.
+pub(in crate::control) type Lost = (PartitionId, Range<u64>);
+
 /// The log as it was found.
 pub(crate) struct Opened {
     pub storage: Storage,
@@ -188,21 +192,25 @@ pub(crate) fn open_storage(
     Ok(Opened { storage, logs_count: logs.len(), logs })
 }
 
-/// The same in a world in which nobody else can have the directory, and no other version can have written it.
+/// The same in a world in which nobody else can have the directory, and no other version can have written it; and the
+/// offsets that are lost.
 pub(in crate::control) fn open_in<T: Tree>(
     tree: &T,
     config: &Config,
     catalogue: &mut Catalogue,
-) -> Result<Opened, LogError> {
+) -> Result<(Opened, Vec<Lost>), LogError> {
     let dir = config.log_dir();
     let made = tree.apply(&Step::MakeDir { path: dir.clone() });
     made.map_err(failed("make", &dir))?;
     let mut shelves = shelves(tree, config, &dir, catalogue)?;
     let mut logs = HashMap::new();
+    let mut all_lost = Vec::new();
     for (&id, shelf) in &mut shelves {
-        logs.insert(id, recover_in(tree, id, shelf)?);
+        let (log, lost) = recover_in(tree, id, shelf)?;
+        logs.insert(id, log);
+        all_lost.extend(lost.into_iter().map(|offsets| (id, offsets)));
     }
-    Ok(Opened { storage: Storage::new(config, shelves), logs_count: logs.len(), logs })
+    Ok((Opened { storage: Storage::new(config, shelves), logs_count: logs.len(), logs }, all_lost))
 }
 
 impl Storage {

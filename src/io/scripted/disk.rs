@@ -414,6 +414,32 @@ impl SimDisk {
     }
 }
 
+/// What others do to files than worlds' operations do: over at once.
+impl SimDisk {
+    /// Writes, so that readers see it; durable it is with the next sync.
+    pub fn write(&mut self, file: u64, at: u64, bytes: &[u8]) {
+        self.landed(file, at, bytes.to_vec(), None);
+    }
+
+    /// Makes durable what a file holds, unless syncs lie.
+    pub fn sync(&mut self, file: u64) {
+        if !self.syncs_lie {
+            self.file_mut(file).sync(u64::MAX);
+        }
+    }
+
+    /// What a sync that fails leaves where Linux drops what it was to write: readers see it, and no later sync writes it.
+    pub fn drop_unsynced(&mut self, file: u64) {
+        self.file_mut(file).drop_unsynced(u64::MAX);
+    }
+
+    /// Whether syncs make nothing durable.
+    #[must_use]
+    pub fn lies(&self) -> bool {
+        self.syncs_lie
+    }
+}
+
 /// What a test controls.
 impl SimDisk {
     /// Operations from now on complete only when they are told to (`complete`). Let go, they complete by themselves

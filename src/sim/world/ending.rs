@@ -20,8 +20,9 @@ impl World<'_> {
             self.shards[shard] = (u64::MAX, 0);
             self.wake_shard(shard, self.now_ns);
         }
+        self.kept.files.borrow_mut().set_faults(&self.faults);
         for topic in 0..self.plan.topics.len() {
-            self.pause_topic(topic, false);
+            self.wish(Wish::Pause(topic, false), true);
         }
         for at in 0..self.conns.len() {
             if let Some(conn) = &mut self.conns[at] {
@@ -38,15 +39,20 @@ impl World<'_> {
 
     pub(super) fn is_settled(world: &World) -> bool {
         let Some(server) = &world.server else { return false };
-        world.strangers.iter().flatten().next().is_none()
+        world.operator.is_content()
+            && world.strangers.iter().flatten().next().is_none()
             && !world.conns.iter().flatten().any(|conn| goes_on(conn, server))
-            && world.clients.iter().all(|client| settled(client, server))
+            && world.clients.iter().all(|client| settled(client, world.name(client), server))
+    }
+
+    fn name(&self, client: &Client) -> &str {
+        &self.plan.topics[client.topic()].name
     }
 
     /// Who still waits for something.
     pub(super) fn unsettled(&self) -> String {
         let Some(server) = &self.server else { return "the server is down".to_owned() };
-        let mut waits = String::new();
+        let mut waits = self.operator.what_waits();
         for known in self.strangers.iter().flatten() {
             waits += &format!("{known:?} is looked at; ");
         }
@@ -55,8 +61,10 @@ impl World<'_> {
                 waits += &format!("connection {at} goes on, and was left or changed on the way; ");
             }
         }
-        for (number, client) in self.clients.iter().enumerate().filter(|(_, of)| !settled(of, server)) {
-            waits += &format!("client {number} {}; ", what_waits(client, server));
+        for (number, client) in
+            self.clients.iter().enumerate().filter(|(_, of)| !settled(of, self.name(of), server))
+        {
+            waits += &format!("client {number} {}; ", what_waits(client, self.name(client), server));
         }
         waits
     }
@@ -78,7 +86,7 @@ impl World<'_> {
             let Role::Consumer(consumer) = &mut client.role else { continue };
             let topic = consumer.topic();
             let mut kept = consumer.kept.take().expect("an auditor keeps what it reads");
-            for partition in 0..u32::try_from(self.plan.topics[topic].shards.len()).expect("few") {
+            for partition in 0..self.plan.topics[topic].partitions {
                 let records = kept.remove(&partition).unwrap_or_default();
                 self.oracle.audit((topic, partition), &records);
             }
@@ -96,6 +104,7 @@ impl World<'_> {
         self.run_until(self.now_ns + 3 * S, |_| false);
         let server = self.server.as_ref().expect("nothing has stopped it");
         audit::assert_nothing_leaked(&server.shards);
+        server.assert_rings_conserved();
         server.assert_nobody_is_blamed(self.changed);
         for shard in &server.shards {
             assert_eq!(shard.io.untold(), 0, "completions that nobody has taken");
@@ -111,32 +120,32 @@ fn goes_on(conn: &Conn, server: &Server) -> bool {
 }
 
 /// Whether everything has come through to a client, and from it.
-fn settled(client: &Client, server: &Server) -> bool {
+fn settled(client: &Client, topic: &str, server: &Server) -> bool {
     match &client.role {
         Role::Producer(producer) => producer.is_idle(),
         Role::Consumer(consumer) => {
-            let partitions = &server.topics[consumer.topic()].partitions;
-            let at_end =
-                |(partition, next): (u32, u64)| next >= server.visible_end(partitions[partition as usize].id);
+            let at_end = |(partition, next): (u32, u64)| {
+                server.visible_end(topic, partition).is_some_and(|(_, end)| next >= end)
+            };
             consumer.core.is_subscribed() && consumer.core.positions().all(at_end)
         }
     }
 }
 
 /// What a client waits for, for whoever wonders why.
-fn what_waits(client: &Client, server: &Server) -> String {
+fn what_waits(client: &Client, topic: &str, server: &Server) -> String {
     match &client.role {
-        Role::Producer(producer) => format!("publishes: {}", producer.what_waits()),
+        Role::Producer(producer) => format!("publishes to {topic}: {}", producer.what_waits()),
         Role::Consumer(consumer) => {
-            let topic = &server.topics[consumer.topic()];
             let at = |(partition, next): (u32, u64)| {
-                let id = topic.partitions[partition as usize].id;
-                let end = server.visible_end(id);
+                let Some((id, end)) = server.visible_end(topic, partition) else {
+                    return "which is not there".to_owned();
+                };
                 let why = if next < end { audit::consumers(&server.shards, id) } else { String::new() };
                 format!("{next} of {end} in partition {partition} {why}")
             };
             let all: Vec<String> = consumer.core.positions().map(at).collect();
-            format!("reads {}: {}", topic.name, all.join(", "))
+            format!("reads {topic}: {}", all.join(", "))
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What passes between the clients and the server: connections, the clients' turns, and bytes that arrive.
 
 use super::*;
+use crate::client::core::Error;
 use crate::limits::HEADER_BYTES;
+use crate::proto::code::Code;
 use crate::sim::server::LISTENERS;
 
 impl World<'_> {
@@ -120,26 +122,24 @@ impl World<'_> {
         self.clients[client].core().expire(now_ns);
         for _ in 0..1_000 {
             let moved = match self.clients[client].core().wish() {
-                Wish::Connect => {
+                Wants::Connect => {
                     self.connect(client);
                     true
                 }
-                Wish::Hangup => {
+                Wants::Hangup => {
                     self.hang_up(client);
                     true
                 }
-                Wish::Wait | Wish::End => false,
-                Wish::Run => self.exchange(client),
+                Wants::Wait | Wants::End => false,
+                Wants::Run => self.exchange(client),
             };
             self.let_act(client);
             if !moved {
                 break;
             }
         }
-        if self.clients[client].core().wish() == Wish::End {
-            let failure = self.clients[client].core().failure().map(ToString::to_string);
-            assert!(failure.is_none() || self.clients[client].hurt, "no client gives up: {failure:?}");
-            return self.start_again(client);
+        if self.clients[client].core().wish() == Wants::End {
+            return self.gave_up(client);
         }
         let next_ns = self.clients[client].core().next_deadline().unwrap_or(u64::MAX);
         let stalled_ns = self.clients[client].stalled_ns;
@@ -161,8 +161,28 @@ impl World<'_> {
         }
     }
 
-    /// The application ends with its core, whose bytes were changed on the way, and another takes its place.
-    fn start_again(&mut self, client: usize) {
+    /// A client has come to its end, for a reason that is good.
+    fn gave_up(&mut self, client: usize) {
+        let (topic, hurt) = (self.clients[client].topic(), self.clients[client].hurt);
+        let after_ns = match self.clients[client].core().failure() {
+            Some(Error::Refused { code: Code::UnknownTopic, .. }) => {
+                let asked_ns = self.clients[client].connected_ns;
+                assert!(
+                    self.operator.may_be_unknown(topic, asked_ns),
+                    "client {client} hears that there is no topic {topic}, which was made before it asked"
+                );
+                10 * MS + self.random.below(100 * MS)
+            }
+            failure => {
+                assert!(failure.is_none() || hurt, "no client gives up: {failure:?}");
+                MS
+            }
+        };
+        self.start_again(client, after_ns);
+    }
+
+    /// The application ends with its core, and another takes its place.
+    fn start_again(&mut self, client: usize, after_ns: u64) {
         self.hang_up(client);
         let producers = self.plan.producers.len();
         self.clients[client] = if client < producers {
@@ -173,7 +193,7 @@ impl World<'_> {
             self.new_consumer(client, &of)
         };
         self.journal.note(self.now_ns, "another", &[client as u64]);
-        self.wake_client(client, self.now_ns + MS);
+        self.wake_client(client, self.now_ns + after_ns);
     }
 
     /// The client writes and reads; whether anything moved.

@@ -1,0 +1,170 @@
+//! The server's lives: how one begins, what control does in it, and how it ends.
+
+use super::*;
+use crate::ids::PartitionId;
+
+impl World<'_> {
+    pub(super) fn start(&mut self) {
+        if self.server.is_some() {
+            return;
+        }
+        self.life += 1;
+        self.journal.note(self.now_ns, "start", &[self.life]);
+        self.failed_before = self.kept.files.borrow().failed();
+        let clock = self.clock();
+        let tls = self.secured.server();
+        match Server::start(&self.plan, self.mappings, &mut self.kept, clock, tls) {
+            Ok(server) => self.begin(server),
+            Err(why) => self.cannot_start(&why),
+        }
+    }
+
+    fn begin(&mut self, mut server: Server) {
+        let lost = server.lost();
+        assert!(
+            lost.is_empty() || self.plan.syncs_lie,
+            "recovery reports what was durable as lost, on a disk that keeps it: {lost:?}"
+        );
+        for (topic, partition, offsets) in lost {
+            let topic = self.plan.topics.iter().position(|of| of.name == topic).expect("a topic of the plan");
+            self.oracle.reported((topic, partition), offsets);
+        }
+        server.set_faults(&self.faults);
+        self.server = Some(server);
+        self.control_ns = u64::MAX;
+        self.wake_control(self.now_ns);
+        for shard in 0..self.shards.len() {
+            self.shards[shard] = (u64::MAX, 0);
+        }
+    }
+
+    /// The server has ended before it took anything: only a disk that fails, or has lost what it had promised to keep, is
+    /// a reason.
+    fn cannot_start(&mut self, why: &str) {
+        self.journal.note(self.now_ns, "cannot start", &[why.len() as u64]);
+        self.journal.tell(&why);
+        if self.kept.files.borrow().failed() == self.failed_before {
+            assert!(self.lied, "the server does not start, and nothing stands in its way: {why}");
+            // An operator gives up what was there.
+            self.kept.files.borrow_mut().wipe();
+            self.oracle.crashed(|_, _| false, |_| true);
+        }
+        let power = self.random.chance(300);
+        let down_ns = self.random.below(S);
+        self.ended(power, down_ns);
+    }
+
+    /// Control's turn.
+    pub(super) fn serve(&mut self) {
+        self.control_ns = u64::MAX;
+        let clock = self.clock();
+        let Some(server) = &mut self.server else { return };
+        let was_released = server.is_released();
+        let next_ns = server.serve(clock);
+        let wakes = std::mem::take(&mut *server.wakes.borrow_mut());
+        let released = server.is_released() && !was_released;
+        let (started, answers) = (server.take_started(), server.take_answers());
+        self.journal.note(self.now_ns, "control", &[next_ns.unwrap_or(0)]);
+        for (step, well) in self.kept.files.borrow_mut().take_done() {
+            self.journal.note(self.now_ns, "step", &[step, u64::from(well)]);
+        }
+        // What was to be read from a file that is not opened is lost to each who waits for it.
+        for _ in 0..self.kept.files.borrow_mut().take_unopened() {
+            self.clients.iter().for_each(|_| self.oracle.read_failed());
+        }
+        if let Some(at_ns) = next_ns {
+            // Never in the same moment again: it has done what it could.
+            self.wake_control(at_ns.max(self.now_ns + US));
+        }
+        if released {
+            (0..self.shards.len()).for_each(|shard| self.wake_shard(shard, self.now_ns));
+        }
+        for woken in wakes {
+            self.woken(woken);
+        }
+        for (wish, answer) in answers {
+            self.answered(wish, answer);
+        }
+        match started {
+            Some(Ok(())) => self.started(),
+            Some(Err(why)) => {
+                self.server = None;
+                return self.cannot_start(&why);
+            }
+            None => {}
+        }
+        self.look_for_fences();
+    }
+
+    /// An operator who hears of a fenced partition starts the server again.
+    fn look_for_fences(&mut self) {
+        let Some(server) = &self.server else { return };
+        let fenced = server.degraded().into_iter().find(|(key, _)| *key == "partition_fenced");
+        if let Some((_, why)) = fenced
+            && !self.fence_seen
+        {
+            assert!(!why.is_empty(), "a fence says why");
+            self.fence_seen = true;
+            self.journal.note(self.now_ns, "fenced", &[]);
+            let after_ns = self.random.below(S);
+            self.plan_at(self.now_ns + after_ns, Due::Replace { life: self.life });
+        }
+    }
+
+    pub(super) fn crash(&mut self, power: bool, down_ns: u64) {
+        let Some(server) = self.server.take() else { return };
+        server.assert_nobody_is_blamed(self.changed);
+        drop(server);
+        self.ended(power, down_ns);
+    }
+
+    /// The process is gone, and comes back.
+    fn ended(&mut self, power: bool, down_ns: u64) {
+        self.strangers.clear();
+        self.operator.forget_asked();
+        self.fence_seen = false;
+        self.journal.note(self.now_ns, if power { "power cut" } else { "kill" }, &[]);
+        self.kept.ended(power);
+        let plan = &self.plan;
+        let fenced = self.kept.is_fenced();
+        // Nothing outlives the power where syncs lie.
+        let lied = power && plan.syncs_lie;
+        self.lied |= lied;
+        let survives = |topic: usize, level: AckLevel| {
+            let least = if power || fenced { AckLevel::Durable } else { AckLevel::Written };
+            plan.topics[topic].kind == TopicKind::Log && level >= least && !lied
+        };
+        // What was visible and not durable may be other records when the power is back.
+        let forgotten = |(topic, _): (usize, u32)| {
+            let of = &plan.topics[topic];
+            of.kind != TopicKind::Log || (power || fenced) && of.durability < AckLevel::Durable || lied
+        };
+        self.oracle.crashed(survives, forgotten);
+        for conn in 0..self.conns.len() {
+            if let Some(client) = self.conns[conn].as_ref().filter(|conn| !conn.left).map(|conn| conn.client)
+            {
+                self.let_go(client, "the server went");
+            }
+        }
+        self.conns.clear();
+        for client in &mut self.clients {
+            client.conn = None;
+        }
+        self.plan_at(self.now_ns + down_ns, Due::Start);
+    }
+
+    pub(super) fn roll(&mut self, topic: usize, partition: u32) {
+        if let Some(id) = self.partition(topic, partition)
+            && self.plan.topics[topic].kind == TopicKind::Log
+            && let Some(server) = &self.server
+        {
+            server.roll(id);
+            self.wake_control(self.now_ns);
+        }
+    }
+
+    fn partition(&self, topic: usize, partition: u32) -> Option<PartitionId> {
+        let topic = self.server.as_ref()?.topic(&self.plan.topics[topic].name)?;
+        Some(topic.partitions[partition as usize].id)
+    }
+}
