@@ -55,7 +55,7 @@ mod topics;
 mod tests;
 
 use api::{ApiError, MemoryPlan};
-use catalogue::Least;
+use catalogue::{Least, TopicEntry};
 use certificates::Certificates;
 use data::DataDir;
 use drain::Drain;
@@ -154,6 +154,9 @@ pub(crate) struct Control {
     save_gate: Mutex<()>,
     dirty: Cell<bool>,
     saver: Notify,
+    /// Topics that were not made for want of a save, and that the catalogue's file may name all the same: what they have
+    /// on the disk goes with the next save.
+    undone: RefCell<Vec<TopicEntry>>,
     /// Topics that clients have asked for and that are being made.
     wanted: RefCell<HashSet<(ShardId, String)>>,
     drain: RefCell<Drain>,
@@ -294,6 +297,7 @@ impl Control {
             save_gate: Mutex::new(()),
             dirty: Cell::new(false),
             saver: Notify::new(),
+            undone: RefCell::default(),
             wanted: RefCell::new(HashSet::new()),
             drain: RefCell::new(Drain::default()),
             progress: Notify::new(),
@@ -416,8 +420,12 @@ impl Control {
             registry.catalogue.clone()
         };
         self.dirty.set(false);
+        let undone = std::mem::take(&mut *self.undone.borrow_mut());
         match self.data.save(&self.disk, &catalogue).await {
             Ok(()) => {
+                for entry in undone {
+                    self.remove_logs(&entry).await;
+                }
                 if self.mended(KEY) {
                     journal::note(Level::Info, "catalogue_saved_again", "");
                 }
@@ -425,6 +433,7 @@ impl Control {
             }
             Err(error) => {
                 self.dirty.set(true);
+                self.undone.borrow_mut().extend(undone);
                 let detail =
                     format!("{error}; topics and committed offsets of now would not survive a restart");
                 if self.degraded_by(KEY, detail.clone()) {

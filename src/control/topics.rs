@@ -41,6 +41,10 @@ impl From<ShardStuck> for ApiError {
     }
 }
 
+fn no_answer() -> ApiError {
+    ApiError::new(503, Code::Unavailable.name(), "Not every shard has answered in time.")
+}
+
 pub(super) fn unknown_topic(name: &str) -> ApiError {
     ApiError::new(404, Code::UnknownTopic.name(), format!("There is no topic {name}."))
 }
@@ -106,13 +110,22 @@ impl Control {
             "topic_created",
             &format!("{} ({} partitions of {} bytes)", spec.name, spec.partitions, spec.ring_bytes),
         );
-        self.answer(ticket).await?;
-        // Every shard knows it now: clients may have it.
-        let id = self.registry.borrow().catalogue.topic(&spec.name).map(|entry| entry.id);
-        if let Some(topic) = id {
-            self.shards.borrow_mut().tell(|| Command::TopicReady { topic: TopicId(topic) })?;
+        // Clients may have it as soon as every shard knows it, also when nobody waits for that any more.
+        let id = self.registry.borrow().catalogue.topic(&spec.name).map(|entry| TopicId(entry.id));
+        let control = Rc::clone(self);
+        let ready = beside(&*self.host, async move {
+            let answer = ticket.await;
+            if let (Ok(_), Some(topic)) = (&answer, id) {
+                control.shards.borrow_mut().tell(|| Command::TopicReady { topic })?;
+            }
+            Ok::<_, ShardStuck>(answer)
+        });
+        let limit = Duration::from_millis(SHARD_ANSWER_TIMEOUT_MS);
+        match within(&*self.host, limit, ready).await {
+            Some(Ok(Ok(Ok(_)))) => Ok(true),
+            Some(Ok(Err(stuck))) => Err(stuck.into()),
+            _ => Err(no_answer()),
         }
-        Ok(true)
     }
 
     /// Maps the rings, saves the catalogue, and announces the topic.
@@ -129,7 +142,8 @@ impl Control {
         let begins = self.registry.borrow_mut().catalogue.begin_topic(index);
         if let Err(error) = self.save().await {
             drop(firsts);
-            self.remove_logs(&entry).await;
+            // The file may name the topic: its folders stay until another save says that it does not.
+            self.undone.borrow_mut().push(entry);
             return Err(error);
         }
         let topic = self.registry.borrow_mut().bring_up(index, &begins, rings, &mut HashMap::new());
@@ -189,6 +203,8 @@ impl Control {
         let entry = self.registry.borrow_mut().catalogue.delete(name).ok_or_else(|| unknown_topic(name))?;
         if let Err(error) = self.save().await {
             self.registry.borrow_mut().catalogue.topics.push(entry);
+            // The file may be without it: what the topic gets from now on would go with the next start.
+            self.mark_dirty();
             return Err(error);
         }
         let topic = TopicId(entry.id);
@@ -226,6 +242,7 @@ impl Control {
         }
         if let Err(error) = self.save().await {
             self.registry.borrow_mut().catalogue.set_paused(name, !paused);
+            self.mark_dirty();
             return Err(error);
         }
         let topic = TopicId(entry.id);
@@ -348,9 +365,7 @@ impl Control {
         let limit = Duration::from_millis(SHARD_ANSWER_TIMEOUT_MS);
         match within(&*self.host, limit, asked).await {
             Some(Ok(answer)) => Ok(answer),
-            Some(Err(_)) | None => {
-                Err(ApiError::new(503, Code::Unavailable.name(), "Not every shard has answered in time."))
-            }
+            Some(Err(_)) | None => Err(no_answer()),
         }
     }
 

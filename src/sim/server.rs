@@ -179,8 +179,22 @@ impl Kept {
 pub enum Wish {
     /// A topic of the plan comes to be.
     Create(usize),
+    /// It goes. No plan has that yet.
+    #[cfg(test)]
+    Delete(usize),
     /// It pauses, or goes on.
     Pause(usize, bool),
+}
+
+impl Wish {
+    /// Index of the topic.
+    pub fn topic(self) -> usize {
+        match self {
+            Wish::Create(topic) | Wish::Pause(topic, _) => topic,
+            #[cfg(test)]
+            Wish::Delete(topic) => topic,
+        }
+    }
 }
 
 /// What came of a wish.
@@ -328,6 +342,8 @@ impl Server {
                 let created = self.control.create(specification(topic));
                 Box::pin(async move { created.await.map(|_| ()) })
             }
+            #[cfg(test)]
+            Wish::Delete(_) => Box::pin(self.control.delete(name)),
             Wish::Pause(_, paused) => Box::pin(self.control.pause(name, paused)),
         };
         self.spawn(async move {

@@ -627,3 +627,6 @@ impl Writer {
         self.syncing = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,8 @@ pub struct FileSystem {
     unopened: u32,
     /// Reads at a start until one fails.
     reads_left: Option<u64>,
+    /// The next sync of this directory fails.
+    failing: Option<PathBuf>,
 }
 
 impl FileSystem {
@@ -60,6 +62,7 @@ impl FileSystem {
             steps: 0,
             unopened: 0,
             reads_left: None,
+            failing: None,
         };
         files.make_root();
         Rc::new(RefCell::new(files))
@@ -81,6 +84,12 @@ impl FileSystem {
     /// What goes wrong from now on.
     pub fn set_faults(&mut self, faults: &Faults) {
         self.faults = faults.clone();
+    }
+
+    /// The next sync of a directory fails.
+    #[cfg(test)]
+    pub fn fail_sync_of(&mut self, path: &str) {
+        self.failing = Some(path.into());
     }
 
     /// There is no room.
@@ -198,6 +207,9 @@ impl FileSystem {
 
     fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
         self.naming()?;
+        if self.failing.take_if(|failing| failing == path).is_some() {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         if !self.disk.borrow().lies() {
             self.names.sync(path)?;
             self.sweep();

@@ -86,8 +86,7 @@ impl World<'_> {
 
     fn ask(&mut self, wish: Wish) {
         let Some(server) = &mut self.server else { return };
-        let (Wish::Create(topic) | Wish::Pause(topic, _)) = wish;
-        server.ask(wish, &self.plan.topics[topic]);
+        server.ask(wish, &self.plan.topics[wish.topic()]);
         self.wake_control(self.now_ns);
     }
 
