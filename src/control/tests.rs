@@ -118,6 +118,7 @@ impl Fake {
             Command::TopicReady { topic } => {
                 assert!(self.topics.contains_key(&topic), "a topic is ready once every shard knows it");
             }
+            Command::TopicsTold => {}
             Command::RemoveTopic { ticket, topic } => {
                 self.topics.remove(&topic);
                 self.report(Report::Done { ticket, shard });

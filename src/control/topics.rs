@@ -326,6 +326,7 @@ impl Control {
                 asked.push(shards.ask(|ticket| Command::PauseTopic { ticket, topic: id, paused })?);
             }
         }
+        self.shards.borrow_mut().tell(|| Command::TopicsTold)?;
         release();
         for receiver in asked {
             self.answer(receiver).await?;

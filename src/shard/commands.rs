@@ -40,6 +40,7 @@ impl<I: Io> Shard<I> {
                     self.topic_decided(&name, Ok(()));
                 }
             }
+            Command::TopicsTold => self.topics_told(),
             Command::TopicRefused { name, code } => self.topic_decided(&name, Err(code)),
             Command::RemoveTopic { ticket, topic } => self.remove_topic(ticket, topic),
             Command::PauseTopic { ticket, topic, paused } => {

@@ -269,6 +269,9 @@ pub enum Command {
     AddTopic { ticket: u64, topic: Arc<Topic> },
     /// Every shard knows the topic: clients may open it and subscribe to it.
     TopicReady { topic: TopicId },
+    /// Once, at the start: every topic that there is has been told. Before, who asks for one that the shard does not know
+    /// waits.
+    TopicsTold,
     /// A client's wish for a topic (`Report::WantTopic`) was refused.
     TopicRefused { name: String, code: Code },
     /// A topic is gone; its memory is free once every shard has answered.

@@ -231,7 +231,7 @@ impl<I: Io> Shard<I> {
 
     /// Asks control for a topic that nobody knows yet.
     fn want_topic(&mut self, id: ConnId, request: u64, what: Request) {
-        let coming = self.topics.is_coming(what.topic());
+        let coming = self.topics.may_come(what.topic());
         if !self.auto_create && !coming {
             return self.refuse(id, request, Code::UnknownTopic, what.topic().into());
         }
@@ -263,6 +263,24 @@ impl<I: Io> Shard<I> {
             match decision {
                 Ok(()) => self.answer_request(id, request, what),
                 Err(code) => self.refuse(id, request, code, name.into()),
+            }
+        }
+    }
+
+    /// Control has told of every topic: who waits for another hears that there is none, or has it made.
+    pub(super) fn topics_told(&mut self) {
+        self.topics.told();
+        let waiting = std::mem::take(&mut self.waiting_for_topic);
+        let (coming, unknown): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|waiting| self.topics.may_come(waiting.what.topic()));
+        self.waiting_for_topic = coming;
+        for WaitingRequest { conn, request, what } in unknown {
+            let Some(id) = self.conns.by_ref(conn) else { continue };
+            self.conns[id].waiting -= 1;
+            if self.conns[id].phase == Phase::Open {
+                self.want_topic(id, request, what);
+            } else {
+                self.settled(id);
             }
         }
     }

@@ -70,6 +70,8 @@ pub(super) struct TopicTable {
     owner_of: HashMap<PartitionId, ShardId>,
     /// The highest partition id ever learned. Control tells every shard of new topics in the order of their ids.
     newest: PartitionId,
+    /// Control has told of every topic that there was at the start.
+    all_told: bool,
 }
 
 impl TopicTable {
@@ -81,6 +83,7 @@ impl TopicTable {
             slot_of: HashMap::new(),
             owner_of: HashMap::new(),
             newest: PartitionId(0),
+            all_told: false,
         }
     }
 
@@ -88,9 +91,14 @@ impl TopicTable {
         self.by_id.get(self.by_name.get(name)?).filter(|known| known.state != State::Init)
     }
 
-    /// Whether a topic of this name is about to be ready.
-    pub(super) fn is_coming(&self, name: &str) -> bool {
-        self.by_name.contains_key(name)
+    /// Whether a topic of this name is about to be ready, or may be, as the server starts.
+    pub(super) fn may_come(&self, name: &str) -> bool {
+        !self.all_told || self.by_name.contains_key(name)
+    }
+
+    /// Every topic that there is is known.
+    pub(super) fn told(&mut self) {
+        self.all_told = true;
     }
 
     /// Clients may have the topic from now on; says its name.

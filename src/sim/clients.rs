@@ -309,6 +309,7 @@ impl Producer {
                 oracle.acked(self.number, place(partition), records, level);
             }
             ProducerEvent::Refused { code: Code::BadBodyChecksum, .. } if hurt => {}
+            ProducerEvent::Refused { code: Code::SequenceTooOld, .. } if oracle.disk_lies() => {}
             ProducerEvent::Refused { partition, records, code, detail } => {
                 panic!("records {records:?} on {partition} are refused for good: {code} {detail}")
             }

@@ -118,6 +118,12 @@ impl Oracle {
         self.lost.entry(place).or_default().push(offsets);
     }
 
+    /// Whether what became of a batch may be forgotten although later ones of its producer are known: what syncs had
+    /// made durable is not all there.
+    pub fn disk_lies(&self) -> bool {
+        self.disk.syncs_lie
+    }
+
     /// The disk has not given back what it was to read.
     pub fn read_failed(&mut self) {
         self.unread += 1;

@@ -2,12 +2,14 @@
 
 #![allow(clippy::cast_possible_truncation)] // patterns of bytes and small lengths are cut on purpose
 
+use super::clients::code_of;
 use super::rig::*;
 use crate::ids::SockId;
 use crate::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use crate::proto::code::{Code, Scope};
 use crate::proto::control::{Commit, Hello, Open, Refusal, Subscribe};
 use crate::proto::header::{AckLevel, FrameHeader, Kind, seal};
+use crate::shard::messages::Command;
 use crate::topic::{Overflow, TopicKind};
 
 type Act = fn(&mut Rig, SockId, u32);
@@ -280,4 +282,28 @@ fn random_bytes_cost_only_their_connection() {
     }
     rig.disconnect_all();
     rig.assert_nothing_leaked();
+}
+
+/// A start takes connections before the last topic has been told, where they are many: what is not known yet may come.
+#[test]
+fn who_asks_for_a_topic_before_all_are_told_waits() {
+    for shards in [1, 2] {
+        let mut rig = Rig::starting(shards);
+        let [first, second] = [3, 4].map(|producer_id| {
+            let sock = rig.client();
+            let topic = if producer_id == 3 { "late" } else { "none" };
+            rig.send(sock, &Open { topic: topic.into(), producer_id, ..Open::default() }.frame(1));
+            sock
+        });
+        rig.run();
+        assert!(rig.heard(first).is_empty() && rig.heard(second).is_empty(), "both wait");
+        rig.topic_on("late", TopicKind::Live, Overflow::Block, 1 << 20, &[(0, 0)]);
+        assert_eq!(rig.heard(first)[0].0.kind, Kind::Opened);
+        assert!(rig.heard(second).is_empty(), "it may come");
+        rig.command_each(|| Command::TopicsTold);
+        let heard = rig.heard(second);
+        assert_eq!((heard[0].0.kind, code_of(&heard[0].1)), (Kind::Error, Code::UnknownTopic));
+        rig.disconnect_all();
+        rig.assert_nothing_leaked();
+    }
 }

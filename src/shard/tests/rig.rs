@@ -170,7 +170,14 @@ impl Rig {
     }
 
     pub(super) fn with_limits(count: u16, messages: usize, limits: ShardLimits) -> Rig {
-        Rig::build(count, messages, limits, None)
+        let mut rig = Rig::build(count, messages, limits, None);
+        rig.command_each(|| Command::TopicsTold);
+        rig
+    }
+
+    /// Shards that are yet to be told that they know every topic.
+    pub(super) fn starting(count: u16) -> Rig {
+        Rig::build(count, 256, limits(), None)
     }
 
     /// One shard whose clients speak TLS.
@@ -186,6 +193,7 @@ impl Rig {
         client: ClientTls,
     ) -> Rig {
         let mut rig = Rig::build(count, messages, limits(), Some(fixture::server_tls(server)));
+        rig.command_each(|| Command::TopicsTold);
         rig.tls = Some(Tls { client, peers: HashMap::new(), record_bytes: 16 * 1024 });
         for shard in &mut rig.shards {
             shard.io.now.wall_ns = fixture::NOW_S * 1_000_000_000;
@@ -479,7 +487,7 @@ impl Rig {
     /// subscription to a topic of that shard, which gets nothing.
     pub(super) fn settled_client(&mut self, shard: u16) -> SockId {
         let name = format!("anchor/{shard}");
-        if !self.shards[0].topics.is_coming(&name) {
+        if self.shards[0].topics.by_name(&name).is_none() {
             self.topic_on(&name, TopicKind::Live, Overflow::Block, 1 << 20, &[(shard, 0)]);
         }
         let sock = self.client_of(usize::from(shard));

@@ -30,15 +30,13 @@ pub(super) struct Operator {
     wanted: Vec<Wanted>,
     /// Nothing is asked before the server has started.
     started: bool,
-    /// When it was, the last time.
-    started_ns: u64,
 }
 
 impl Operator {
     /// Of so many topics that are to be made.
     pub(super) fn new(topics: usize) -> Operator {
         let wanted = (0..topics).map(|topic| Wanted { wish: Wish::Create(topic), asked: false }).collect();
-        Operator { standings: vec![Standing::Wanted; topics], wanted, started: false, started_ns: 0 }
+        Operator { standings: vec![Standing::Wanted; topics], wanted, started: false }
     }
 
     /// Whether the server has said that there is this topic.
@@ -46,13 +44,12 @@ impl Operator {
         matches!(self.standings[topic], Standing::There { .. })
     }
 
-    /// Whether somebody who has asked since then may hear that there is no such topic.
-    pub(super) fn may_be_unknown(&self, topic: usize, asked_ns: u64) -> bool {
+    /// Whether somebody who has asked since then may hear that there is no such topic; `lied`: so has the disk, and what
+    /// it has forgotten is known when the server has started.
+    pub(super) fn may_be_unknown(&self, topic: usize, asked_ns: u64, lied: bool) -> bool {
         match self.standings[topic] {
             Standing::Wanted => true,
-            // Known, and to be mended: a start lets the shards begin before the last of them is told of the last topic,
-            // where there are more topics than a ring of the mesh holds messages.
-            Standing::There { since_ns } => asked_ns <= since_ns.max(self.started_ns) || !self.started,
+            Standing::There { since_ns } => asked_ns <= since_ns || lied && !self.started,
         }
     }
 
@@ -117,7 +114,7 @@ impl World<'_> {
             }
         }
         self.journal.note(self.now_ns, "started", &[listed.len() as u64]);
-        (self.operator.started, self.operator.started_ns) = (true, self.now_ns);
+        self.operator.started = true;
         self.ask_again();
     }
 

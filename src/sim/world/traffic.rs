@@ -168,7 +168,7 @@ impl World<'_> {
             Some(Error::Refused { code: Code::UnknownTopic, .. }) => {
                 let asked_ns = self.clients[client].connected_ns;
                 assert!(
-                    self.operator.may_be_unknown(topic, asked_ns),
+                    self.operator.may_be_unknown(topic, asked_ns, self.lied),
                     "client {client} hears that there is no topic {topic}, which was made before it asked"
                 );
                 10 * MS + self.random.below(100 * MS)
