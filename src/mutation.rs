@@ -48,7 +48,7 @@ mutations! {
     FreeUnderSend "free-under-send" 2 "a log's ring is written again while it is sent from",
     DropUnderSend "drop-under-send" 3 "a ring that drops its oldest records drops what is being sent",
     ShortSendWhole "short-send-whole" 1 "a send that got rid of a part counts as whole",
-    ResumeBefore "resume-before" 0 "a send goes on a byte before the place where the one before it ended",
+    ResumeBefore "resume-before" 2 "a send goes on a byte before the place where the one before it ended",
     FreeUnderWrite "free-under-write" 31 "a log's ring is written again while it is written to the disk",
     ReuseToken "reuse-token" 1 "a log's writes have all the same token",
     ShortWriteWhole "short-write-whole" 8 "a write that wrote a part counts as whole",
