@@ -111,20 +111,17 @@ impl Control {
             &format!("{} ({} partitions of {} bytes)", spec.name, spec.partitions, spec.ring_bytes),
         );
         // Clients may have it as soon as every shard knows it, also when nobody waits for that any more.
-        let id = self.registry.borrow().catalogue.topic(&spec.name).map(|entry| TopicId(entry.id));
+        let topic = TopicId(self.registry.borrow().catalogue.topics[index].id);
         let control = Rc::clone(self);
         let ready = beside(&*self.host, async move {
-            let answer = ticket.await;
-            if let (Ok(_), Some(topic)) = (&answer, id) {
-                control.shards.borrow_mut().tell(|| Command::TopicReady { topic })?;
-            }
-            Ok::<_, ShardStuck>(answer)
+            ticket.await.map_err(|_| no_answer())?;
+            control.shards.borrow_mut().tell(|| Command::TopicReady { topic })?;
+            Ok::<(), ApiError>(())
         });
         let limit = Duration::from_millis(SHARD_ANSWER_TIMEOUT_MS);
         match within(&*self.host, limit, ready).await {
-            Some(Ok(Ok(Ok(_)))) => Ok(true),
-            Some(Ok(Err(stuck))) => Err(stuck.into()),
-            _ => Err(no_answer()),
+            Some(Ok(told)) => told.map(|()| true),
+            Some(Err(_)) | None => Err(no_answer()),
         }
     }
 
