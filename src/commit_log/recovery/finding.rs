@@ -97,7 +97,7 @@ impl Finding {
     /// Whether records that were durable are gone.
     #[must_use]
     pub const fn is_loss(&self) -> bool {
-        matches!(self, Finding::Quarantined { .. } | Finding::Missing { .. })
+        self.lost().is_some()
     }
 
     /// The offsets of those records.
