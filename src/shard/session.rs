@@ -250,35 +250,36 @@ impl<I: Io> Shard<I> {
 
     /// Control has answered: the topic exists now (`Ok`) or will not.
     pub(super) fn topic_decided(&mut self, name: &str, decision: Result<(), Code>) {
-        let waiting = std::mem::take(&mut self.waiting_for_topic);
-        let (decided, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|w| w.what.topic() == name);
-        self.waiting_for_topic = others;
-        for WaitingRequest { conn, request, what } in decided {
-            let Some(id) = self.conns.by_ref(conn) else { continue };
-            self.conns[id].waiting -= 1;
-            if self.conns[id].phase != Phase::Open {
-                self.settled(id);
-                continue;
-            }
-            match decision {
-                Ok(()) => self.answer_request(id, request, what),
-                Err(code) => self.refuse(id, request, code, name.into()),
-            }
-        }
+        let decided = |_: &Self, topic: &str| topic == name;
+        self.end_waits(decided, |shard, id, request, what| match decision {
+            Ok(()) => shard.answer_request(id, request, what),
+            Err(code) => shard.refuse(id, request, code, name.into()),
+        });
     }
 
     /// Control has told of every topic: who waits for another hears that there is none, or has it made.
     pub(super) fn topics_told(&mut self) {
         self.topics.told();
+        let unknown = |shard: &Self, topic: &str| !shard.topics.may_come(topic);
+        self.end_waits(unknown, Self::want_topic);
+    }
+
+    /// Acts on the requests that wait for such a topic, in the order in which they came. Each stops waiting before it
+    /// is acted on, as that may have it wait again; those of a connection that is being closed are forgotten.
+    fn end_waits(
+        &mut self,
+        of_topic: impl Fn(&Self, &str) -> bool,
+        mut act: impl FnMut(&mut Self, ConnId, u64, Request),
+    ) {
         let waiting = std::mem::take(&mut self.waiting_for_topic);
-        let (coming, unknown): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|waiting| self.topics.may_come(waiting.what.topic()));
-        self.waiting_for_topic = coming;
-        for WaitingRequest { conn, request, what } in unknown {
+        let (ended, others): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|waiting| of_topic(self, waiting.what.topic()));
+        self.waiting_for_topic = others;
+        for WaitingRequest { conn, request, what } in ended {
             let Some(id) = self.conns.by_ref(conn) else { continue };
             self.conns[id].waiting -= 1;
             if self.conns[id].phase == Phase::Open {
-                self.want_topic(id, request, what);
+                act(self, id, request, what);
             } else {
                 self.settled(id);
             }
