@@ -4,6 +4,7 @@
 //! shard that was asked has reported.
 
 use std::collections::{HashMap, VecDeque};
+
 use tokio::sync::oneshot;
 
 use crate::ids::ShardId;
