@@ -1,6 +1,7 @@
 //! The admin API's JSON: what the routes answer and take. Names are a contract; fields are only added.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -170,6 +171,16 @@ pub struct IoStatus {
     pub tier: u8,
     /// Why this one, for people.
     pub because: String,
+}
+
+/// For people: `io_uring tier 2` or `epoll`.
+impl fmt::Display for IoStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tier {
+            0 => f.write_str(&self.backend),
+            tier => write!(f, "io_{} tier {tier}", self.backend),
+        }
+    }
 }
 
 /// Something that works worse than it could, and what to do about it.

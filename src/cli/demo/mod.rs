@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::connection::Interrupt;
@@ -30,6 +31,7 @@ use super::exit::{Output, print, print_json, table};
 use super::top::{Rates, sample};
 use super::{EXIT_CODES, Exit, Failure, Outcome};
 use crate::client::{ConnectionConfig, Error};
+use crate::control::api::{Degradation, IoStatus};
 use latency::Latencies;
 use load::{Board, DEVICES_PER_PRODUCER, Pace, Seen};
 use server::Server;
@@ -99,10 +101,18 @@ fn phases(args: &DemoArgs, server: &Server, interrupt: &Interrupt) -> Result<Rep
         consumers: args.consumers,
         partitions: args.partitions,
         tls: args.tls,
-        io: server.status["io"].clone(),
-        degraded: server.status["degraded"].clone(),
+        io: said(&server.status["io"])?,
+        degraded: said(&server.status["degraded"])?,
         full,
         steady,
+    })
+}
+
+/// A part of what the server said of itself.
+fn said<T: DeserializeOwned>(part: &Value) -> Result<T, Failure> {
+    T::deserialize(part).map_err(|error| {
+        let message = format!("the demo's server says what cannot be read: {error}");
+        Failure::new(Exit::Failed, message, "uringest doctor   # what this host gives the server")
     })
 }
 
@@ -277,9 +287,9 @@ struct Report {
     /// All of it went by TLS.
     tls: bool,
     /// What the server ran on, and why, as it says it.
-    io: Value,
+    io: IoStatus,
     /// What works worse than it could on this host, as the server says it.
-    degraded: Value,
+    degraded: Vec<Degradation>,
     full: Phase,
     steady: Phase,
 }
@@ -287,11 +297,10 @@ struct Report {
 impl Report {
     /// What this host had to do with it.
     fn host(&self) -> String {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let tls = if self.tls { ", and every byte between it and the others went by TLS 1.3" } else { "" };
-        let mut out = format!("The server ran on {}{tls}.\n", text(&self.io["backend"]));
-        for degraded in self.degraded.as_array().into_iter().flatten() {
-            out += &format!("degraded: {}: {}\n", text(&degraded["key"]), text(&degraded["detail"]));
+        let mut out = format!("The server ran on {}{tls}.\n", self.io);
+        for degraded in &self.degraded {
+            out += &format!("degraded: {}: {}\n", degraded.key, degraded.detail);
         }
         out + "\n"
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::api::{Degradation, IoStatus};
 use crate::metrics::{Counter, Snapshot};
 
 /// What `GET /v1/snapshot` gives, as far as it is used here.
@@ -12,35 +13,15 @@ pub struct Sample {
     /// In the life cycle.
     pub state: String,
     /// What all shards run on.
-    pub io: Backend,
+    pub io: IoStatus,
     /// What works worse than it could on that host.
-    pub degraded: Vec<Degraded>,
+    pub degraded: Vec<Degradation>,
     /// Counters, summed and by shard.
     pub metrics: Snapshot,
     /// The process.
     pub process: Process,
     /// Every topic.
     pub topics: Vec<Topic>,
-}
-
-/// What the shards run on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backend {
-    /// `uring` or `epoll`.
-    pub backend: String,
-    /// 1 or 2 for uring, 0 for epoll.
-    pub tier: u8,
-    /// Why this one.
-    pub because: String,
-}
-
-/// Something that works worse than it could.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Degraded {
-    /// A stable name.
-    pub key: String,
-    /// What it costs and what to do.
-    pub detail: String,
 }
 
 /// The server's process.
@@ -99,9 +80,9 @@ pub struct Rates {
     /// How many.
     pub shards: usize,
     /// What they run on, and why.
-    pub io: Backend,
+    pub io: IoStatus,
     /// What works worse than it could on that host.
-    pub degraded: Vec<Degraded>,
+    pub degraded: Vec<Degradation>,
     /// Open now.
     pub connections: u64,
     /// Accepted from producers.

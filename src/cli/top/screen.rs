@@ -1,7 +1,7 @@
 //! Rates as a page of text.
 
 use super::super::exit::table;
-use super::rates::{Backend, Rates};
+use super::rates::Rates;
 
 /// The whole page.
 #[must_use]
@@ -11,7 +11,7 @@ pub fn render(rates: &Rates, host: &str) -> String {
         rates.state,
         duration(rates.uptime_seconds),
         rates.shards,
-        backend(&rates.io),
+        rates.io,
         rates.connections
     );
     for degraded in &rates.degraded {
@@ -47,14 +47,6 @@ pub fn render(rates: &Rates, host: &str) -> String {
         page += &table(&["REFUSED", "A SECOND"], &[1], &rows);
     }
     page + "\n" + &topics(rates)
-}
-
-/// As `io_uring tier 2` or `epoll`.
-fn backend(io: &Backend) -> String {
-    match io.tier {
-        0 => io.backend.clone(),
-        tier => format!("io_{} tier {tier}", io.backend),
-    }
 }
 
 fn topics(rates: &Rates) -> String {
