@@ -139,7 +139,7 @@ pub const LOG_WRITES_IN_FLIGHT: usize = 4;
 /// Bytes of one shard's memory for small flushes on their way to the disk.
 pub const LOG_WRITE_MEMORY_BYTES: u32 = 2 * 1024 * KIB;
 
-/// Operations of one tick before they are submitted.
+/// Operations that are queued before the kernel is told of them; more of them in one tick tell it sooner.
 pub const SUBMISSIONS_PER_TICK: u32 = 1024;
 /// Completions of one tick.
 pub const COMPLETIONS_PER_TICK: usize = 1024;
@@ -158,8 +158,9 @@ pub const SENDS_IN_FLIGHT: usize = 1024;
 /// Files one shard has open: for each of its partitions of kind `log` the segment that is written to, the one that was
 /// and the one that will be, and those that are read.
 pub const FILES_PER_SHARD: usize = 16 * 1024;
-/// Operations on files one shard has in flight.
-pub const FILE_OPS_PER_SHARD: u32 = 2048;
+/// Operations on files one shard has in flight: the writes and the sync of each partition there can be, and the reads.
+#[allow(clippy::cast_possible_truncation)] // few of either
+pub const FILE_OPS_PER_SHARD: u32 = PARTITIONS_MAX * (LOG_WRITES_IN_FLIGHT as u32 + 1) + LOG_READERS as u32;
 /// Messages of one mesh ring.
 pub const MESH_RING_MESSAGES: usize = 1024;
 /// Bytes of one block for a connection's control frames (acks, replies).

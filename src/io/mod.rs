@@ -167,7 +167,7 @@ pub struct Clock {
     pub wall_ns: u64,
 }
 
-/// `submit` could not take the operation now; it comes back. Reap, then try again.
+/// `submit` could not take the operation now; it comes back.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refused(pub Op);
 
@@ -241,10 +241,14 @@ pub struct WakeHandle {
 
 /// A world the shard runs in.
 pub trait Io {
-    /// Hands an operation to the kernel, at the latest with the next `reap`.
+    /// Hands an operation to the kernel, at the latest with the next `reap`. A queue that is full meanwhile is emptied
+    /// here.
     ///
     /// # Errors
-    /// `Refused` gives the operation back when the queue is full: reap and try again.
+    /// `Refused` gives the operation back: more is outstanding than the backend was made for, or the kernel takes
+    /// nothing. It may be tried again after a `reap`. A backend is made for as many sockets as it was told of, the
+    /// operations that a connection has at once on each, and `limits::FILE_OPS_PER_SHARD` on files, which is all that a
+    /// shard has: to the shard a refusal is the end.
     fn submit(&mut self, op: Op, token: Token) -> Result<(), Refused>;
 
     /// Submits what is pending, waits as told, and appends what has completed to `out`, up to its capacity.

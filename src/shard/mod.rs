@@ -449,8 +449,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Submits an operation of a connection and counts it. A full queue is emptied by a reap without
-    /// waiting; its completions wait for the next tick.
+    /// Submits an operation of a connection and counts it.
     fn submit(&mut self, id: ConnId, op: Op, kind: TokenKind) {
         let token = self.conns[id].token(kind, id);
         self.conns[id].ops += 1;
@@ -458,8 +457,8 @@ impl<I: Io> Shard<I> {
     }
 
     fn submit_with(&mut self, op: Op, token: Token) {
-        // The backend's queue holds more than a tick submits (limits::SUBMISSIONS_PER_TICK); it flushes
-        // itself when full, so a refusal here means that the kernel takes nothing any more.
+        // A backend has room for all that a shard can have outstanding, and empties its queues by itself, so a refusal
+        // means that the kernel takes nothing any more.
         if let Err(refused) = self.io.submit(op, token) {
             panic!("the kernel took no operation: {refused:?}");
         }

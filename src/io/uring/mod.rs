@@ -108,6 +108,8 @@ pub struct UringIo {
     tier: u8,
     /// Completions that came of something else than the kernel's, or did not fit.
     ready: VecDeque<Completion>,
+    /// So many, and no more operations are taken that complete at once.
+    ready_max: usize,
     /// Operations whose next request found the submission queue full, by tag.
     unarmed: VecDeque<u64>,
     /// Registered-buffer indices not in use; `None` when no memory is registered.
@@ -285,7 +287,7 @@ impl UringIo {
     }
 
     fn close(&mut self, sock: SockId, token: Token) -> bool {
-        if self.ready.len() >= READY_MAX {
+        if self.ready.len() >= self.ready_max {
             return false;
         }
         drop(self.sockets.detach(&self.ring, sock));
@@ -295,7 +297,7 @@ impl UringIo {
 
     /// A system call: as a request it would go to a worker thread.
     fn shut_down(&mut self, sock: SockId, token: Token) -> bool {
-        if self.ready.len() >= READY_MAX {
+        if self.ready.len() >= self.ready_max {
             return false;
         }
         // Sends that were submitted before it go out before it.
@@ -314,7 +316,7 @@ impl UringIo {
     }
 
     fn cancel(&mut self, target: Token, token: Token) -> bool {
-        if self.ready.len() >= READY_MAX || !self.room_for(2) {
+        if self.ready.len() >= self.ready_max || !self.room_for(2) {
             return false;
         }
         let Some(target) = self.ops.find(target) else {
@@ -481,9 +483,6 @@ impl UringIo {
         }
     }
 }
-
-/// Completions that may wait inside the backend before it refuses more operations that complete at once.
-const READY_MAX: usize = 2 * COMPLETIONS_PER_TICK;
 
 /// The kernel lets go of what it holds of sockets within this time, once it is told to.
 const LET_GO_NS: u64 = 1_000_000_000;

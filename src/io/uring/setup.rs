@@ -24,14 +24,15 @@ use super::file_memory::FileMemory;
 use super::ops::Ops;
 use super::ring::{Ring, RingShape};
 use super::sockets::Sockets;
-use super::{READY_MAX, Shared, UringIo, UringStats};
+use super::{Shared, UringIo, UringStats};
 
 /// Completion queue entries at most: 64 Ki of 16 bytes each.
 const CQ_ENTRIES_MAX: u32 = 64 * 1024;
 /// Sockets beyond connections: listeners, and connections that are only told to go away.
 const SOCKETS_SLACK: u32 = 64;
-/// Operations a connection may have outstanding at once: receive, send, two polls, a read, cancels.
-const OPS_PER_CONNECTION: u32 = 6;
+/// Operations a connection may have outstanding at once: a receive or a read, a send, two polls, the cancels of the
+/// receive and the polls, a shutdown. (It is closed when it has none.)
+const OPS_PER_CONNECTION: u32 = 8;
 /// Regions registered with the kernel to be received into, and pieces of those that files are written from.
 const REGISTERED_REGIONS: u16 = 64 + 4096;
 
@@ -144,6 +145,8 @@ pub(super) fn build(spec: UringSpec) -> Result<UringIo, SetupError> {
         direct_descriptors: direct,
     };
     let ops_max = sockets_max.saturating_mul(OPS_PER_CONNECTION).saturating_add(FILE_OPS_PER_SHARD);
+    // Each operation has one last completion, so this is never too little.
+    let ready_max = COMPLETIONS_PER_TICK + ops_max as usize;
     let mut regions = Regions::default();
     regions.attach(region, mapping, None);
     let mut io = UringIo {
@@ -156,7 +159,8 @@ pub(super) fn build(spec: UringSpec) -> Result<UringIo, SetupError> {
         files: Files::default(),
         features,
         tier,
-        ready: VecDeque::with_capacity(READY_MAX + COMPLETIONS_PER_TICK),
+        ready: VecDeque::with_capacity(ready_max + COMPLETIONS_PER_TICK),
+        ready_max,
         unarmed: VecDeque::with_capacity(COMPLETIONS_PER_TICK),
         region_slots,
         file_memory: FileMemory::default(),
