@@ -66,6 +66,7 @@ mutations! {
     RecoverUnchecked "recover-unchecked" 27 "recovery takes frames whose body has another checksum",
     RecoverOneMore "recover-one-more" 1 "behind a recovery offsets go on one too high",
     ForgetWindow "forget-window" 1 "what became of a producer's last batches is not known behind a recovery",
+    SyncAlone "sync-alone" 22 "after a sync that failed a start syncs a log again, and does not write it again",
     TakeTwice "take-twice" 1 "a batch that was stored before is stored again",
     TakeAhead "take-ahead" 1 "a batch is taken before the one that comes before it",
     SkipHeaderChecksum "skip-header-checksum" 6 "frames whose header has another checksum are taken",

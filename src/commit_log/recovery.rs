@@ -8,11 +8,12 @@
 //! frames are whole and together have its digest. What else there is was torn (the log is cut), or lost (the
 //! range is quarantined): it was lost if something behind says that it was durable.
 
+use std::ops::Range;
 use std::{fmt, io};
 
 use super::envelope::EnvelopeFault;
 use super::format::LogFile;
-use super::{LogPoint, RecoveredLog, SegmentInfo, Snapshot, block_up, index, snapshot};
+use super::{BLOCK_BYTES, LogPoint, RecoveredLog, SegmentInfo, Snapshot, block_up, index, snapshot};
 use crate::ids::PartitionId;
 use drive::Drive;
 pub use finding::{Dropped, Finding};
@@ -23,6 +24,7 @@ mod finding;
 mod producers;
 mod segment;
 mod stream;
+mod unsynced;
 
 /// Smallest buffer for recovery.
 pub const BUFFER_BYTES_MIN: usize = 16 * 1024;
@@ -63,8 +65,8 @@ pub struct Request {
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recovery {
-    /// What the partition goes on with. Before it does, what was read has to be synced, `dropped` deleted, and a new
-    /// snapshot written ([`RecoveredLog::snapshot`]); then the fence goes.
+    /// What the partition goes on with. Before it does, what lies from `unsynced_from` on has to be written again and
+    /// synced, `dropped` deleted, and a new snapshot written ([`RecoveredLog::snapshot`]); then the fence goes.
     pub log: RecoveredLog,
     /// What was not as it should be, in the order of the log.
     pub findings: Vec<Finding>,
@@ -78,8 +80,22 @@ pub struct Recovery {
     pub from_snapshot: Option<LogPoint>,
     /// The point of the fence that was applied.
     pub fenced_at: Option<LogPoint>,
+    /// The first flush of which nothing says that it was durable: it can be read, and may not be on the disk.
+    pub unsynced_from: Option<LogPoint>,
     /// Bytes read from segments.
     pub bytes_read: u64,
+}
+
+impl Recovery {
+    /// What of a segment's file may not be on the disk. With the first flush goes the header.
+    #[must_use]
+    pub fn unsynced_bytes(&self, segment: &SegmentInfo) -> Option<Range<u64>> {
+        let from = self.unsynced_from?.position;
+        let file_at = |position: u64| BLOCK_BYTES + position - segment.base.position;
+        let begins = if from > segment.base.position { file_at(from) } else { 0 };
+        let ends = file_at(block_up(segment.end.position));
+        (begins < ends).then_some(begins..ends)
+    }
 }
 
 /// Why a log cannot be recovered. Nothing was changed.

@@ -7,6 +7,7 @@ use super::finding::{Dropped, Finding};
 use super::producers::Producers;
 use super::segment::{Behind, Segment, State, Stop};
 use super::stream::Stream;
+use super::unsynced::Unsynced;
 use super::{LogStore, Recovery, RecoveryError, Request, fence, newest_snapshot, read_index};
 use crate::commit_log::envelope::EnvelopeFault;
 use crate::commit_log::format::{FlushFault, LogFile, POSITION_MAX, SegmentHeader};
@@ -66,6 +67,7 @@ impl<'a, S: LogStore> Drive<'a, S> {
             chain: 0,
             last_append_ns: 0,
             producers: snapshot.is_none().then(Producers::default),
+            unsynced: Unsynced::default(),
         };
         Ok(Drive { store, partition, stream, files, snapshot, fence, state, out })
     }
@@ -170,7 +172,9 @@ impl<'a, S: LogStore> Drive<'a, S> {
             chain: snapshot.chain,
             last_append_ns: snapshot.last_append_ns,
             producers: Some(Producers::restore(&snapshot.producers)),
+            unsynced: Unsynced::default(),
         };
+        self.state.unsynced.durable(snapshot.at.offset);
         self.out.from_snapshot = Some(snapshot.at);
     }
 
@@ -236,6 +240,7 @@ impl<'a, S: LogStore> Drive<'a, S> {
             self.bridge(header.base);
             (self.state.at, self.state.chain) = (header.base, header.chain);
         }
+        self.state.unsynced.durable(header.durable_offset);
         self.read_segment(at, known)
     }
 
@@ -392,8 +397,10 @@ impl<'a, S: LogStore> Drive<'a, S> {
     fn finish(&mut self) {
         if let Some(fence) = self.fence {
             self.out.fenced_at = Some(fence);
+            self.state.unsynced.durable(fence.offset);
             self.out.findings.push(Finding::FenceApplied { at: self.state.at });
         }
+        self.out.unsynced_from = self.state.unsynced.from();
         self.files.finish(&mut self.out.findings);
         self.out.unused = std::mem::take(&mut self.files.unused);
         self.out.dropped = std::mem::take(&mut self.files.dropped);

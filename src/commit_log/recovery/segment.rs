@@ -3,6 +3,7 @@
 use super::RecoveryError;
 use super::producers::{Producers, Stored};
 use super::stream::{BLOCK, Stream};
+use super::unsynced::Unsynced;
 use super::{LogStore, RESYNC_BYTES};
 use crate::commit_log::format::{
     FLUSH_HEADER_LEN, FLUSH_MAGIC, FlushFault, FlushHeader, SegmentHeader, digest,
@@ -28,6 +29,8 @@ pub struct State {
     pub last_append_ns: u64,
     /// `None` while what is read is older than the snapshot.
     pub producers: Option<Producers>,
+    /// What of it may not be on the disk.
+    pub unsynced: Unsynced,
 }
 
 /// Why the walk over a segment ended; `State::at` is where.
@@ -176,6 +179,8 @@ impl Segment {
         if stop.is_none() || !self.notes.is_empty() {
             state.at = at;
             state.chain = checksum;
+            state.unsynced.flush(start, at.offset);
+            state.unsynced.durable(header.durable_offset);
             self.resumed = false;
             self.behind_from = block_down(at.position) + BLOCK_BYTES;
         }

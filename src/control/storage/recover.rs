@@ -2,8 +2,11 @@
 //! by the configuration.
 //!
 //! Recovery itself only reads. What it concludes is made durable here before a shard goes on with it, in an order that a
-//! crash may end anywhere: what was read is synced, segments that are no part of the log go, a snapshot says where it
-//! ends, and then the fence goes.
+//! crash may end anywhere: of what was read, that of which nothing says that it was durable is written again, and synced;
+//! segments that are no part of the log go, a snapshot says where it ends, and then the fence goes.
+//!
+//! A sync alone would not do: where one has failed before, in the process before or in a start that ended with it, Linux
+//! goes on reading what was not written, and calls the next sync a success.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -31,6 +34,7 @@ use crate::control::journal;
 use crate::ids::PartitionId;
 use crate::io::host::{self, Advice};
 use crate::log::Level;
+use crate::mutation::{self, Mutation};
 
 /// Bytes of one partition's buffer at most: more makes it no faster.
 const BUFFER_BYTES_MAX: u64 = 4 << 20;
@@ -243,6 +247,10 @@ fn settle<T: Tree>(
     let since = recovered.from_snapshot.unwrap_or_default();
     for segment in log.segments.iter().filter(|segment| segment.end.position > since.position) {
         let path = shelf.segment(segment.sequence);
+        let unsynced = recovered.unsynced_bytes(segment).filter(|_| !mutation::on(Mutation::SyncAlone));
+        if let Some(bytes) = unsynced {
+            tree.write_again(&path, bytes).map_err(failed("write", &path))?;
+        }
         tree.sync(&path).map_err(failed("sync", &path))?;
     }
     for &sequence in &recovered.dropped {

@@ -10,6 +10,7 @@ mod names;
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -187,9 +188,15 @@ impl FileSystem {
     }
 
     fn write(&mut self, file: u64, bytes: &[u8]) -> io::Result<()> {
-        let failure = self.room().and_then(|()| self.chance(self.faults.disk_write_fails, libc::EIO));
+        let room = self.room();
+        self.write_at(file, 0, bytes, room)
+    }
+
+    /// Where there is room, or no more is needed.
+    fn write_at(&mut self, file: u64, at: u64, bytes: &[u8], room: io::Result<()>) -> io::Result<()> {
+        let failure = room.and_then(|()| self.chance(self.faults.disk_write_fails, libc::EIO));
         let written = if failure.is_err() { self.random.index(bytes.len() + 1) } else { bytes.len() };
-        self.disk.borrow_mut().write(file, 0, &bytes[..written]);
+        self.disk.borrow_mut().write(file, at, &bytes[..written]);
         failure
     }
 
@@ -394,6 +401,16 @@ impl Tree for SimFiles {
             Poll::Ready(result) => result,
             Poll::Pending => panic!("nothing waits at a start"),
         }
+    }
+
+    fn write_again(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
+        let mut files = self.files.borrow_mut();
+        let file = files.names.file(path)?;
+        let length = usize::try_from(bytes.end - bytes.start).expect("files are small");
+        let held = files.disk.borrow().read_at(file, bytes.start, length);
+        let result = files.write_at(file, bytes.start, &held, Ok(()));
+        files.ended(&result);
+        result
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
