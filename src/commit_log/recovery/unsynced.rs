@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::super::LogPoint;
+use crate::mutation::{self, Mutation};
 
 /// The flushes of which nothing says that they were durable.
 #[derive(Default)]
@@ -40,7 +41,7 @@ impl Unsynced {
 
     /// Where the first of them begins.
     pub fn from(&self) -> Option<LogPoint> {
-        self.flushes.front().map(|(at, _)| *at)
+        self.flushes.front().map(|(at, _)| *at).filter(|_| !mutation::on(Mutation::SyncAlone))
     }
 }
 

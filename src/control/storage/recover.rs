@@ -34,7 +34,6 @@ use crate::control::journal;
 use crate::ids::PartitionId;
 use crate::io::host::{self, Advice};
 use crate::log::Level;
-use crate::mutation::{self, Mutation};
 
 /// Bytes of one partition's buffer at most: more makes it no faster.
 const BUFFER_BYTES_MAX: u64 = 4 << 20;
@@ -247,8 +246,7 @@ fn settle<T: Tree>(
     let since = recovered.from_snapshot.unwrap_or_default();
     for segment in log.segments.iter().filter(|segment| segment.end.position > since.position) {
         let path = shelf.segment(segment.sequence);
-        let unsynced = recovered.unsynced_bytes(segment).filter(|_| !mutation::on(Mutation::SyncAlone));
-        if let Some(bytes) = unsynced {
+        if let Some(bytes) = recovered.unsynced_bytes(segment) {
             tree.write_again(&path, bytes).map_err(failed("write", &path))?;
         }
         tree.sync(&path).map_err(failed("sync", &path))?;
