@@ -110,13 +110,17 @@ impl Control {
         if own.untold {
             own.untold = self.shards.borrow_mut().tell(|| Command::Tls(tls.clone())).is_err();
         }
+        let untold = own.untold;
         let mended = own.fault.take().is_some();
         drop(certificates);
         if mended {
             self.mended(FAILED);
         }
         if changed {
-            let detail = format!("connections from now on are shown {}", certificates_text(&tls));
+            // Nothing says when a shard has acted: it shows what it has to all that it lets in after it has heard.
+            let told = if untold { "are told (one that has no room to hear, later)" } else { "are told" };
+            let detail =
+                format!("the shards {told} to show their next connections {}", certificates_text(&tls));
             journal::note(Level::Info, "tls_reloaded", &detail);
             self.note_expired();
         } else if mended {
