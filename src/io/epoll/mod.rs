@@ -53,25 +53,11 @@ use poller::{HUNG_UP, Patience, Poller, READABLE, SOCKET, URGENT, WRITABLE, Wait
 use ring::ReceiveRing;
 use sockets::{Interest, Sockets};
 
-/// What the backend has done since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What the backend holds now, and what may never have happened: for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpollStats {
-    /// Times the poll set was asked.
-    pub polls: u64,
-    /// Reports it gave.
-    pub events: u64,
-    /// Calls that received, also those that found nothing.
-    pub receives: u64,
-    /// Calls that sent, also those that found no room.
-    pub sends: u64,
-    /// Times a receive ended because the shared ring had no free buffer.
-    pub no_buffers: u64,
-    /// Operations given back because too many completions were waiting.
-    pub refused: u64,
-    /// Reports of sockets that had been given up.
+    /// Reports of sockets that had been given up. Never, but for a bug.
     pub late: u64,
-    /// Times another shard was woken.
-    pub wakes_sent: u64,
     /// Operations outstanding now.
     pub outstanding: u32,
     /// Sockets attached now.
@@ -119,7 +105,8 @@ pub struct EpollIo {
     /// The monotonic clock as the shard has read it since the last `reap`.
     read_ns: Option<u64>,
     capabilities: Capabilities,
-    stats: EpollStats,
+    /// See [`EpollStats`].
+    late: u64,
     degradations: Vec<String>,
 }
 
@@ -132,12 +119,12 @@ impl EpollIo {
         setup::build(spec)
     }
 
-    /// What this backend has done so far.
+    /// What this backend holds now.
     #[must_use]
     pub fn stats(&self) -> EpollStats {
         let outstanding = self.sockets.armed() + self.files.outstanding();
         let (sockets, files) = (self.sockets.open(), self.files.open());
-        EpollStats { outstanding, sockets, files, ..self.stats }
+        EpollStats { late: self.late, outstanding, sockets, files }
     }
 
     /// Span lists not in flight; all of them when nothing is being sent.
@@ -240,11 +227,9 @@ impl EpollIo {
                 }
             }
         };
-        self.stats.polls += 1;
         let waited = self.poller.wait(patience, room(out) / COMPLETIONS_PER_EVENT);
         let waited = waited.map_err(|source| IoFatal { doing: "waiting for sockets", source })?;
         let Waited::Events(count) = waited else { return Ok(true) };
-        self.stats.events += count as u64;
         for index in 0..count {
             let (data, bits) = self.poller.event(index);
             self.reported(data, bits, out);
@@ -261,7 +246,7 @@ impl EpollIo {
             return self.file_operations_done();
         }
         let Some(sock) = self.sockets.reported(data) else {
-            self.stats.late += 1;
+            self.late += 1;
             return;
         };
         let state = self.sockets.state(sock);
@@ -300,7 +285,6 @@ impl EpollIo {
 impl Io for EpollIo {
     fn submit(&mut self, op: Op, token: Token) -> Result<(), Refused> {
         if self.waiting.len() >= self.waiting_max {
-            self.stats.refused += 1;
             return Err(Refused(op));
         }
         let taken = match op {
@@ -314,7 +298,6 @@ impl Io for EpollIo {
             _ => true,
         };
         if !taken {
-            self.stats.refused += 1;
             return Err(Refused(op));
         }
         match op {
@@ -425,7 +408,6 @@ impl Io for EpollIo {
     }
 
     fn wake(&mut self, peer: &WakeHandle) {
-        self.stats.wakes_sent += 1;
         if let Some(event) = &peer.event {
             write_event(event);
         }

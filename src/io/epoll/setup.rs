@@ -16,7 +16,7 @@ use super::files::FileThreads;
 use super::poller::{EVENT, Poller};
 use super::ring::ReceiveRing;
 use super::sockets::Sockets;
-use super::{EpollIo, EpollStats, FILES, WAKE};
+use super::{EpollIo, FILES, WAKE};
 
 /// Sockets beyond connections: listeners, and connections that are only told to go away.
 const SOCKETS_SLACK: u32 = 64;
@@ -105,7 +105,7 @@ pub(super) fn build(spec: EpollSpec) -> Result<EpollIo, SetupError> {
             ring_messages: false,
             direct_descriptors: false,
         },
-        stats: EpollStats::default(),
+        late: 0,
         degradations,
     })
 }

@@ -39,7 +39,6 @@ impl EpollIo {
                 // The shard has not seen yet what filled the ring.
                 return;
             } else {
-                self.stats.no_buffers += 1;
                 self.finish(sock, Interest::Take, Outcome::Failed(IoError::NoBuffers), out);
             }
         }
@@ -47,7 +46,6 @@ impl EpollIo {
 
     fn receive(&mut self, sock: u32, out: &mut Completions) {
         let room = self.ring.room(VISIT_BYTES_MAX);
-        self.stats.receives += 1;
         // SAFETY: the room is free memory of the ring's mapping, which the shard does not touch before it has been
         // reported as received; the descriptor is open.
         let got = unsafe {

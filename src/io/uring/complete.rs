@@ -34,7 +34,7 @@ impl UringIo {
                     Part::Read => self.emulated_read(index, result, out),
                 }
             }
-            Tag::Op { .. } | Tag::Unknown => self.stats.unknown += 1,
+            Tag::Op { .. } | Tag::Unknown => self.unknown += 1,
         }
     }
 
@@ -208,9 +208,6 @@ impl UringIo {
                 return;
             }
         };
-        if end == Outcome::Failed(IoError::NoBuffers) {
-            self.stats.no_buffers += 1;
-        }
         if let Some(outcome) = got {
             self.report(index, outcome, out);
         }

@@ -169,7 +169,6 @@ impl UringIo {
                 continue;
             }
             let Some(room) = room else {
-                self.stats.no_buffers += 1;
                 self.end_emulated(index, Outcome::Failed(IoError::NoBuffers), &mut Vec::new());
                 continue;
             };

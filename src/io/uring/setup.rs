@@ -24,7 +24,7 @@ use super::file_memory::FileMemory;
 use super::ops::Ops;
 use super::ring::{Ring, RingShape};
 use super::sockets::Sockets;
-use super::{Shared, UringIo, UringStats};
+use super::{Shared, UringIo};
 
 /// Completion queue entries at most: 64 Ki of 16 bytes each.
 const CQ_ENTRIES_MAX: u32 = 64 * 1024;
@@ -171,7 +171,8 @@ pub(super) fn build(spec: UringSpec) -> Result<UringIo, SetupError> {
         closing: false,
         fatal: None,
         capabilities,
-        stats: UringStats::default(),
+        overflows: 0,
+        unknown: 0,
         degradations,
     };
     io.watch_event();
