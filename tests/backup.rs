@@ -1,5 +1,7 @@
 //! `backup` of a running server and `restore`, with the real binary.
 
+#[path = "support/others.rs"]
+mod others;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -153,6 +155,7 @@ fn places() -> Places {
 
 #[test]
 fn a_backup_under_load_has_what_was_acknowledged_and_the_server_goes_on() {
+    others::let_in();
     let Places { _root, first, copy, second, made } = places();
     let server = Server::start_in(&first, &SMALL);
     create(&server, "kept", &["--partitions", "1", "--durability", "durable"]);
@@ -172,6 +175,9 @@ fn a_backup_under_load_has_what_was_acknowledged_and_the_server_goes_on() {
     assert_eq!(end(&server, "kept"), sent, "the server goes on as if nothing had been");
     drop(server);
     assert_eq!(succeeded(&restore(&copy, &made))["partitions"], json!(3));
+    for records in [&first.join("data"), &copy, &made] {
+        others::kept_out(records);
+    }
     let server = Server::start_in(&second, &SMALL);
     let kept = end(&server, "kept");
     assert!((before..=sent).contains(&kept), "{before} {kept} {sent}");

@@ -4,6 +4,8 @@
 mod log_folder;
 #[path = "support/log_writer.rs"]
 mod log_writer;
+#[path = "support/others.rs"]
+mod others;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -161,8 +163,10 @@ fn damage_is_found_said_and_copied_around() {
     );
     assert_eq!(run(&["dump", here]).1.lines().filter(|line| line.starts_with("# offsets 2..4")).count(), 1);
     let copy = directory.path().join("copy");
+    others::let_in();
     let (code, out, err) = run(&["repair", here, "--to", utf8(&copy)]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    others::kept_out(&copy);
     assert!(out.contains("sensors/1: 10 records in 2 segments, 2 records missing"), "{out}");
     let (code, out, err) = run(&["verify", utf8(&copy)]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");

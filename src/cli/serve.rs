@@ -9,6 +9,7 @@ use super::progress::line;
 use super::settings::ConfigFlags;
 use super::{Exit, Failure, Outcome};
 use crate::config::{Config, Sources};
+use crate::io::host;
 use crate::server::{self, Options, Recovering, ServerPlan, StartError};
 
 const EXAMPLE: &str = "Examples:\n  uringest serve\n  uringest serve --config uringest.toml --shards 4\n  \
@@ -41,6 +42,7 @@ pub fn run(args: &ServeArgs) -> Outcome {
     if args.explain_memory {
         return explain(&config, args.output);
     }
+    host::keep_from_others();
     crate::log::init(config.log.format, config.log.level);
     let sources = Sources::of_process(args.settings.file.clone(), args.settings.values.clone());
     let options = Options { sources: Some(sources), signals: true, recovering: Some(recovering) };

@@ -25,6 +25,15 @@ pub fn event() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Leaves out, of what this process makes from now on, what others than its user and group may do with it.
+pub fn keep_from_others() {
+    // SAFETY: umask has no pointers and cannot fail. It is read by setting it: meanwhile nobody else gets anything.
+    unsafe {
+        let own = libc::umask(0o077);
+        libc::umask(own | 0o007);
+    }
+}
+
 /// An event that a task can wait for. Only inside a tokio runtime.
 ///
 /// # Errors

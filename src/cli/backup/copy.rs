@@ -38,8 +38,9 @@ pub(super) fn failed<'p>(doing: &'static str, path: &'p Path) -> impl Fn(io::Err
     }
 }
 
-/// Makes a directory that has to be empty or new.
+/// Makes a directory that has to be empty or new, for records: nobody else is to read what comes into it.
 pub(super) fn new_directory(path: &Path) -> Outcome {
+    host::keep_from_others();
     std::fs::create_dir_all(path).map_err(failed("make", path))?;
     must_be_empty(path)
 }

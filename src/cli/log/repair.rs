@@ -23,6 +23,7 @@ use crate::commit_log::format::{
 };
 use crate::commit_log::recovery::Recovery;
 use crate::commit_log::{BLOCK_BYTES, LogPoint, RecoveredLog, SegmentInfo, block_up, index, snapshot};
+use crate::io::host;
 use crate::limits::{FRAME_BYTES_MAX_CEILING, HEADER_BYTES};
 use crate::proto::header::FrameHeader;
 
@@ -49,6 +50,7 @@ pub fn run(args: &RepairArgs) -> Outcome {
         ));
     }
     let writing = |source| failed(&args.to, &source);
+    host::keep_from_others();
     std::fs::create_dir_all(&args.to).map_err(writing)?;
     if std::fs::read_dir(&args.to).map_err(writing)?.next().is_some() {
         let message = format!("{} is not empty", args.to.display());
