@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use uringest::buf::Span;
 use uringest::io::{Completion, Io, IoError, Op, Outcome, SocketHandle, Token, TokenKind, Wait, host};
-use uringest::limits::SHARED_RING_BYTES;
+use uringest::limits::{FILE_OPS_PER_SHARD, SHARED_RING_BYTES};
 
 use crate::cases::world;
 use crate::world::{BULK, Backend, Shape, World, pattern, write_all};
@@ -340,12 +340,15 @@ pub fn connections_beyond_the_table<B: Backend>() {
     world.settled();
 }
 
+/// Operations, where a table is for those on files and for those of a few hundred sockets.
+const MORE_THAN_FIT: u32 = 2 * FILE_OPS_PER_SHARD;
+
 pub fn more_operations_than_the_queues_hold<B: Backend>() {
     let mut world = world!(B, Shape { connections: 400, sq_entries: 8 });
     let (sock, _peer) = world.one();
     // All of these complete at once, and nothing is reaped: the completion queue overflows.
     let mut tokens = Vec::new();
-    for index in 0..10_000u32 {
+    for index in 0..MORE_THAN_FIT {
         let token = world.token(TokenKind::Writable, index);
         match world.io.submit(Op::PollWritable { sock }, token) {
             Ok(()) => {
@@ -358,7 +361,7 @@ pub fn more_operations_than_the_queues_hold<B: Backend>() {
             }
         }
     }
-    assert!((1000..10_000).contains(&tokens.len()), "the table is bounded: {}", tokens.len());
+    assert!((1000..MORE_THAN_FIT as usize).contains(&tokens.len()), "the table is bounded: {}", tokens.len());
     world.until("all of them", |world| world.open.is_empty());
     let ready = world.seen.iter().filter(|c| c.outcome == Outcome::Ready && !c.more).count();
     assert_eq!(ready, tokens.len(), "each completes once");
