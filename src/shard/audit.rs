@@ -83,6 +83,11 @@ pub fn assert_nothing_leaked<I: Io>(shards: &[Shard<I>]) {
     }
 }
 
+/// Whether a shard has had its last turn.
+pub fn is_stopping<I: Io>(shard: &Shard<I>) -> bool {
+    shard.stopping
+}
+
 /// On every connection that speaks TLS the next data is sealed with another key.
 pub fn replace_keys<I: Io>(shard: &mut Shard<I>) {
     for id in shard.conns.ids() {

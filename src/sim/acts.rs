@@ -75,6 +75,12 @@ pub enum Act {
     /// The process ends without a word, at the moment's next time and so long behind it, and comes back after so long.
     /// `power`: with all that was not durable in doubt.
     Crash { power: bool, when: Moment, behind_ns: u64, down_ns: u64 },
+    /// A topic that does not last is made.
+    Create { topic: usize },
+    /// It is deleted.
+    Delete { topic: usize },
+    /// The server comes to its end in good order, and is back after so long.
+    Drain { down_ns: u64 },
     /// Somebody connects where TLS is spoken.
     Stranger { how: Stranger, shard: usize },
     /// A client that speaks TLS seals with another key from here on.
@@ -104,6 +110,8 @@ pub fn of(plan: &Plan, seed: u64) -> Vec<Timed> {
         (0..plan.secured.acts)
             .map(|_| Timed { at_ns: random.below(plan.duration_ns), act: of_tls(plan, random) }),
     );
+    let random = &mut Random::new(seed ^ 0x90e5);
+    acts.extend(of_control(plan, random));
     acts.sort_by_key(|timed| timed.at_ns);
     acts
 }
@@ -153,6 +161,24 @@ fn crash(random: &mut Random) -> Act {
         Shown | Acked => random.pick(&[1, 1, 200 * US]),
     };
     Act::Crash { power, when, behind_ns: random.below(most_ns), down_ns }
+}
+
+/// Topics come, and most of them go; the server is drained.
+fn of_control(plan: &Plan, random: &mut Random) -> Vec<Timed> {
+    let mut acts = Vec::new();
+    for topic in plan.lasting..plan.topics.len() {
+        let at_ns = random.below(plan.duration_ns);
+        acts.push(Timed { at_ns, act: Act::Create { topic } });
+        if random.chance(700) {
+            let at_ns = at_ns + random.below(plan.duration_ns - at_ns);
+            acts.push(Timed { at_ns, act: Act::Delete { topic } });
+        }
+    }
+    for _ in 0..plan.drains {
+        let act = Act::Drain { down_ns: random.below(S) };
+        acts.push(Timed { at_ns: random.below(plan.duration_ns), act });
+    }
+    acts
 }
 
 fn of_tls(plan: &Plan, random: &mut Random) -> Act {

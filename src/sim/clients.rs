@@ -72,6 +72,8 @@ pub struct Client {
     pub hurt: bool,
     /// Its connection, by its index.
     pub conn: Option<usize>,
+    /// Its topic is deleted, and it has heard so.
+    pub over: bool,
     /// When its last connection began.
     pub connected_ns: u64,
     /// Reads nothing before this time.
@@ -94,7 +96,7 @@ impl Client {
             Role::Consumer(consumer) => consumer.core.connection(),
         };
         let line = Line::new(config, EPOCH.wall_ns / S);
-        Client { role, line, hurt: false, conn: None, connected_ns: 0, stalled_ns: 0, due_ns: 0 }
+        Client { role, line, hurt: false, conn: None, over: false, connected_ns: 0, stalled_ns: 0, due_ns: 0 }
     }
 
     /// One that publishes as planned, under a number of its own: first what another could not, `waiting`.

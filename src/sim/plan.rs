@@ -109,6 +109,10 @@ pub struct Plan {
     pub mesh: usize,
     /// Topics.
     pub topics: Vec<TopicPlan>,
+    /// So many of them, the first, are there from the beginning to the end. Others come by an act, and may go by one.
+    pub lasting: usize,
+    /// How often the server is drained.
+    pub drains: usize,
     /// Producers.
     pub producers: Vec<ProducerPlan>,
     /// Consumers.
@@ -176,6 +180,8 @@ impl Plan {
         let mut plan = Plan {
             shards,
             mesh,
+            lasting: topics.len(),
+            drains: 0,
             topics,
             producers,
             consumers,
@@ -189,11 +195,33 @@ impl Plan {
             secured: SecuredPlan::default(),
         };
         let mut extra = random.fork();
+        let mut passing = random.fork();
+        plan.add_passing(&mut passing);
         plan.secured = SecuredPlan::new(&mut extra, plan.producers.len() + plan.consumers.len());
         if plan.secured.is_on() {
             plan.faults.secured = SecuredFaults::new(&mut extra);
         }
         plan
+    }
+}
+
+impl Plan {
+    /// Topics that come and go, each with a producer and a consumer, in half of the plans.
+    fn add_passing(&mut self, random: &mut Random) {
+        self.drains = if random.chance(350) { 1 + random.index(4) } else { 0 };
+        let count = if random.chance(500) { random.range(1, 5) } else { 0 };
+        for number in 0..count {
+            let of = topic(random, self.topics.len() as u64);
+            let only = [TopicPlan { name: format!("p{number}"), ..of }];
+            self.producers.push(ProducerPlan { topic: self.topics.len(), ..producer(random, &only) });
+            self.consumers.push(ConsumerPlan {
+                topic: self.topics.len(),
+                from_earliest: random.chance(600),
+                credit_bytes: random.pick(&[4 * 1024, 64 * 1024, 1 << 20]),
+                commits: random.chance(400),
+            });
+            self.topics.extend(only);
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use crate::mesh::{Census, MeshEnd};
 use crate::metrics::CounterPage;
 use crate::proto::code::{Code, Fault};
 use crate::shard::messages::Message;
-use crate::shard::{Listening, Shard, ShardLimits, ShardSpec, ShardTls};
+use crate::shard::{Listening, Shard, ShardLimits, ShardSpec, ShardTls, audit};
 use crate::tls::{Records, ServerTls};
 use crate::topic::{LogSettings, Topic, TopicKind};
 
@@ -49,6 +49,8 @@ const RING_BYTES: usize = 256 * 1024;
 const SEGMENT_BYTES: u64 = 256 * 1024;
 /// More than any log gets.
 const RETENTION_BYTES: u64 = 1 << 40;
+/// How long the server may deliver what it has when it comes to its end.
+pub const DRAIN_MS: u64 = 5_000;
 /// How small topics are here.
 const LEAST: Least = Least {
     ring_bytes: RING_BYTES as u64,
@@ -179,8 +181,7 @@ impl Kept {
 pub enum Wish {
     /// A topic of the plan comes to be.
     Create(usize),
-    /// It goes. No plan has that yet.
-    #[cfg(test)]
+    /// It goes.
     Delete(usize),
     /// It pauses, or goes on.
     Pause(usize, bool),
@@ -189,11 +190,8 @@ pub enum Wish {
 impl Wish {
     /// Index of the topic.
     pub fn topic(self) -> usize {
-        match self {
-            Wish::Create(topic) | Wish::Pause(topic, _) => topic,
-            #[cfg(test)]
-            Wish::Delete(topic) => topic,
-        }
+        let (Wish::Create(topic) | Wish::Delete(topic) | Wish::Pause(topic, _)) = self;
+        topic
     }
 }
 
@@ -216,6 +214,11 @@ pub struct Server {
     /// What the start came to.
     started: Rc<RefCell<Option<Result<(), String>>>>,
     answers: Rc<RefCell<Vec<Answer>>>,
+    draining: bool,
+    /// How the server has ended.
+    exited: Rc<Cell<Option<u8>>>,
+    /// Shards that run no more.
+    stopped: Vec<bool>,
 }
 
 impl Drop for Server {
@@ -274,6 +277,9 @@ impl Server {
             released: Rc::default(),
             started: Rc::default(),
             answers: Rc::default(),
+            draining: false,
+            exited: Rc::default(),
+            stopped: vec![false; usize::from(count)],
         };
         server.begin();
         Ok(server)
@@ -301,14 +307,38 @@ impl Server {
 
     /// One turn of a shard; how long it may sleep. It does not run before control lets it.
     pub fn turn(&mut self, shard: usize, clock: Clock) -> Wait {
-        if !self.released.get() {
+        if !self.released.get() || self.stopped[shard] {
             return Wait::Forever;
         }
         self.shards[shard].io.inner.now = clock;
         let turned = self.shards[shard].turn(Wait::No, &mut self.completions);
         // What was armed in this turn has perhaps something to tell already: nobody else would wake the shard for it.
         self.shards[shard].io.take_in();
+        if audit::is_stopping(&self.shards[shard]) {
+            self.stopped[shard] = true;
+            self.control.shard_ended(ShardId(u16::try_from(shard).expect("few")));
+            self.wakes.borrow_mut().push(self.shards.len());
+        }
         turned.expect("a simulated world goes on")
+    }
+
+    /// The server is to come to its end in good order.
+    pub fn drain(&mut self) {
+        if !std::mem::replace(&mut self.draining, true) {
+            let exited = Rc::clone(&self.exited);
+            let drained = self.control.drain();
+            self.spawn(async move { exited.set(Some(drained.await)) });
+        }
+    }
+
+    /// Whether it is asked to come to its end.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// How it has ended, where it has.
+    pub fn exited(&self) -> Option<u8> {
+        self.exited.get()
     }
 
     /// Whether the shards run.
@@ -342,7 +372,6 @@ impl Server {
                 let created = self.control.create(specification(topic));
                 Box::pin(async move { created.await.map(|_| ()) })
             }
-            #[cfg(test)]
             Wish::Delete(_) => Box::pin(self.control.delete(name)),
             Wish::Pause(_, paused) => Box::pin(self.control.pause(name, paused)),
         };
@@ -440,6 +469,7 @@ fn config(plan: &Plan) -> Config {
     let mut config = Config { data: DATA.into(), shards: plan.shards, ..Config::default() };
     config.limits.frame_bytes_max = FRAME_BYTES_MAX;
     config.topics.auto_create = false;
+    config.drain_deadline_ms = DRAIN_MS;
     config
 }
 

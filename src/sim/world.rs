@@ -10,6 +10,7 @@ mod crashes;
 mod ending;
 mod lives;
 mod operator;
+mod refusals;
 mod strangers;
 mod traffic;
 
@@ -73,6 +74,10 @@ enum Due {
         power: bool,
         down_ns: u64,
     },
+    /// A drain has had its time.
+    Drained {
+        life: u64,
+    },
     /// An operator ends this life of the server.
     Replace {
         life: u64,
@@ -102,6 +107,8 @@ pub struct World<'a> {
     failed_before: u64,
     /// The power was cut on a disk whose syncs lie.
     lied: bool,
+    /// When the server was asked to drain, and how long it is down then.
+    drain: (u64, u64),
     /// The operator knows that a partition is fenced.
     fence_seen: bool,
     /// When each shard is due, and before when it does not run.
@@ -150,10 +157,11 @@ impl<'a> World<'a> {
             server: None,
             life: 0,
             control_ns: u64::MAX,
-            operator: Operator::new(plan.topics.len()),
+            operator: Operator::new(plan.topics.len(), plan.lasting),
             failed_before: 0,
             lied: false,
             fence_seen: false,
+            drain: (0, 0),
             kept,
             clients: Vec::new(),
             conns: Vec::new(),
@@ -326,6 +334,8 @@ impl<'a> World<'a> {
                 self.crash(false, down_ns);
             }
             Due::Replace { .. } => {}
+            Due::Drained { life } if life == self.life => self.look_at_drain(),
+            Due::Drained { .. } => {}
             Due::Stranger(at) => self.look_at_stranger(at),
         }
     }
@@ -499,8 +509,12 @@ impl<'a> World<'a> {
                 self.wall_offset_ns = self.wall_offset_ns.saturating_add_signed(ns);
             }
             Act::PauseTopic { topic, paused } => self.wish(Wish::Pause(topic, paused), false),
+            Act::Create { topic } => self.wish(Wish::Create(topic), true),
+            Act::Delete { topic } => self.delete(topic),
+            Act::Drain { down_ns } => self.drain(down_ns),
             Act::Roll { topic, partition } => self.roll(topic, partition),
             Act::DiskFull { ns } => {
+                self.operator.disk_was_full = true;
                 self.disk_full_ns = self.now_ns + ns;
                 self.set_disk_full(true);
                 self.plan_at(self.disk_full_ns, Due::Room);

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use crate::client::core::{ConnectionConfig, Core};
 use crate::client::secured::{Connector, Lost, Receiver, Wire};
+use crate::proto::code::Code;
+use crate::proto::control::Refusal;
 use crate::proto::header::Kind;
 
 /// Bytes a core hands over at once.
@@ -20,6 +22,8 @@ pub struct Line {
     pub welcomed: bool,
     /// On this one.
     pub greeted: bool,
+    /// What the server has refused, until somebody asks.
+    refusals: Vec<Code>,
 }
 
 impl Line {
@@ -30,7 +34,15 @@ impl Line {
     pub fn new(config: &ConnectionConfig, now_s: u64) -> Line {
         let connector = Connector::new(config, now_s).expect("a good configuration");
         let receiver = Receiver::new(usize::MAX);
-        Line { connector, wire: None, receiver, block: Vec::new(), welcomed: false, greeted: false }
+        Line {
+            connector,
+            wire: None,
+            receiver,
+            block: Vec::new(),
+            welcomed: false,
+            greeted: false,
+            refusals: Vec::new(),
+        }
     }
 
     /// It speaks TLS.
@@ -106,11 +118,21 @@ impl Line {
             for frame in frames.drain(..) {
                 self.greeted |= frame.header.kind == Kind::Welcome;
                 self.welcomed |= self.greeted;
+                if matches!(frame.header.kind, Kind::Nack | Kind::Error | Kind::Close)
+                    && let Ok(refusal) = Refusal::decode(frame.body())
+                {
+                    self.refusals.push(refusal.code);
+                }
                 core.frame(frame, now_ns);
             }
             came?;
         }
         Ok(())
+    }
+
+    /// Why the server has refused something, since this was last asked.
+    pub fn take_refusals(&mut self) -> Vec<Code> {
+        std::mem::take(&mut self.refusals)
     }
 
     /// The bytes have come to their end: what that means.

@@ -22,7 +22,9 @@ impl World<'_> {
         }
         self.kept.files.borrow_mut().set_faults(&self.faults);
         for topic in 0..self.plan.topics.len() {
-            self.wish(Wish::Pause(topic, false), true);
+            if self.operator.is_there(topic) {
+                self.wish(Wish::Pause(topic, false), true);
+            }
         }
         for at in 0..self.conns.len() {
             if let Some(conn) = &mut self.conns[at] {
@@ -42,7 +44,16 @@ impl World<'_> {
         world.operator.is_content()
             && world.strangers.iter().flatten().next().is_none()
             && !world.conns.iter().flatten().any(|conn| goes_on(conn, server))
-            && world.clients.iter().all(|client| settled(client, world.name(client), server))
+            && world.clients.iter().all(|client| world.is_settled_for(client, server))
+    }
+
+    /// Whether there is nothing more for a client to wait for; nor is there when its topic was never made, or is deleted
+    /// and it has heard so. A producer hears it with its next batch: one that has none left hears nothing.
+    fn is_settled_for(&self, client: &Client, server: &Server) -> bool {
+        let hears = matches!(client.role, Role::Consumer(_)) && self.operator.is_gone(client.topic());
+        client.over
+            || self.operator.is_absent(client.topic())
+            || settled(client, self.name(client), server) && !hears
     }
 
     fn name(&self, client: &Client) -> &str {
@@ -62,7 +73,7 @@ impl World<'_> {
             }
         }
         for (number, client) in
-            self.clients.iter().enumerate().filter(|(_, of)| !settled(of, self.name(of), server))
+            self.clients.iter().enumerate().filter(|(_, of)| !self.is_settled_for(of, server))
         {
             waits += &format!("client {number} {}; ", what_waits(client, self.name(client), server));
         }
@@ -73,7 +84,7 @@ impl World<'_> {
     pub(super) fn audit(&mut self) {
         let first = self.clients.len();
         for topic in 0..self.plan.topics.len() {
-            if self.plan.topics[topic].kind == TopicKind::Log {
+            if self.plan.topics[topic].kind == TopicKind::Log && self.operator.is_there(topic) {
                 let tls = self.secured.client(self.clients.len());
                 let auditor = Client::auditor(&self.plan, topic, self.random.number(), tls);
                 self.clients.push(auditor);

@@ -1,7 +1,35 @@
 //! The server's lives: how one begins, what control does in it, and how it ends.
 
 use super::*;
+use crate::control::exit;
 use crate::ids::PartitionId;
+use crate::limits::LOG_SETTLE_MS;
+use crate::sim::server::DRAIN_MS;
+
+/// The server has come to its end by then: its deadline, what a shard may take behind it, the logs' files, and the last
+/// save.
+const DRAINED_NS: u64 = (DRAIN_MS + 3_000 + LOG_SETTLE_MS + 10_000) * MS;
+
+/// How a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Without a word.
+    Kill,
+    /// And with the power.
+    Power,
+    /// In good order. `clean`: it says that everything is delivered and saved.
+    Drained { clean: bool },
+}
+
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            End::Kill => "kill",
+            End::Power => "power cut",
+            End::Drained { .. } => "drained",
+        }
+    }
+}
 
 impl World<'_> {
     pub(super) fn start(&mut self) {
@@ -49,9 +77,9 @@ impl World<'_> {
             self.kept.files.borrow_mut().wipe();
             self.oracle.crashed(|_, _| false, |_| true);
         }
-        let power = self.random.chance(300);
+        let how = if self.random.chance(300) { End::Power } else { End::Kill };
         let down_ns = self.random.below(S);
-        self.ended(power, down_ns);
+        self.ended(how, down_ns);
     }
 
     /// Control's turn.
@@ -94,6 +122,41 @@ impl World<'_> {
             None => {}
         }
         self.look_for_fences();
+        if let Some(status) = self.server.as_ref().and_then(Server::exited) {
+            self.exited(status);
+        }
+    }
+
+    /// The server is to come to its end in good order. It is not asked before it has started.
+    pub(super) fn drain(&mut self, down_ns: u64) {
+        let started = self.operator.is_started();
+        let Some(server) = self.server.as_mut().filter(|server| started && !server.is_draining()) else {
+            return;
+        };
+        server.drain();
+        self.drain = (self.now_ns, down_ns);
+        self.plan_at(self.now_ns + DRAINED_NS, Due::Drained { life: self.life });
+        self.wake_control(self.now_ns);
+    }
+
+    /// A drain ends within its bound, but for time in which a shard did not run.
+    pub(super) fn look_at_drain(&mut self) {
+        if self.server.is_none() {
+            return;
+        }
+        let due_ns = self.paused_until_ns.max(self.drain.0) + DRAINED_NS;
+        assert!(due_ns > self.now_ns, "the server does not come to its end");
+        self.plan_at(due_ns, Due::Drained { life: self.life });
+    }
+
+    /// The server has come to its end in good order, or nearly.
+    fn exited(&mut self, status: u8) {
+        self.journal.note(self.now_ns, "exited", &[status.into()]);
+        assert!(matches!(status, exit::CLEAN | exit::LEFTOVER), "no shard has failed: exit status {status}");
+        if let Some(server) = self.server.take() {
+            server.assert_nobody_is_blamed(self.changed);
+        }
+        self.ended(End::Drained { clean: status == exit::CLEAN }, self.drain.1);
     }
 
     /// An operator who hears of a fenced partition starts the server again.
@@ -115,15 +178,16 @@ impl World<'_> {
         let Some(server) = self.server.take() else { return };
         server.assert_nobody_is_blamed(self.changed);
         drop(server);
-        self.ended(power, down_ns);
+        self.ended(if power { End::Power } else { End::Kill }, down_ns);
     }
 
     /// The process is gone, and comes back.
-    fn ended(&mut self, power: bool, down_ns: u64) {
+    fn ended(&mut self, how: End, down_ns: u64) {
+        let power = how == End::Power;
         self.strangers.clear();
         self.operator.forget_asked();
         self.fence_seen = false;
-        self.journal.note(self.now_ns, if power { "power cut" } else { "kill" }, &[]);
+        self.journal.note(self.now_ns, how.name(), &[]);
         self.kept.ended(power);
         let plan = &self.plan;
         let fenced = self.kept.is_fenced();
@@ -131,7 +195,12 @@ impl World<'_> {
         let lied = power && plan.syncs_lie;
         self.lied |= lied;
         let survives = |topic: usize, level: AckLevel| {
-            let least = if power || fenced { AckLevel::Durable } else { AckLevel::Written };
+            let least = match how {
+                _ if power || fenced => AckLevel::Durable,
+                // Who has come to its end in good order has written everything.
+                End::Drained { clean: true } => AckLevel::Received,
+                _ => AckLevel::Written,
+            };
             plan.topics[topic].kind == TopicKind::Log && level >= least && !lied
         };
         // What was visible and not durable may be other records when the power is back.

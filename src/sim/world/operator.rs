@@ -1,4 +1,4 @@
-//! The operator: makes the topics, pauses them, and holds control to what it answers.
+//! The operator: makes the topics, pauses and deletes them, and holds control to what it answers.
 
 use super::*;
 use crate::control::api::ApiError;
@@ -9,10 +9,16 @@ const AGAIN_NS: u64 = 300 * MS;
 /// What the operator knows of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// Nobody has said that it is there.
+    /// Nobody has asked for it.
+    Absent,
+    /// It was asked for, and nobody has said that it is there.
     Wanted,
     /// The server has said so, at this time.
     There { since_ns: u64 },
+    /// It is to go, and nobody has said that it has.
+    Doomed,
+    /// The server has said that it is gone.
+    Gone,
 }
 
 /// Something that has to come to be.
@@ -27,16 +33,53 @@ struct Wanted {
 #[derive(Debug)]
 pub(super) struct Operator {
     standings: Vec<Standing>,
+    /// Topics that somebody has asked to pause.
+    paused: Vec<bool>,
     wanted: Vec<Wanted>,
     /// Nothing is asked before the server has started.
     started: bool,
+    /// There was no room on the disk once.
+    pub disk_was_full: bool,
 }
 
 impl Operator {
-    /// Of so many topics that are to be made.
-    pub(super) fn new(topics: usize) -> Operator {
-        let wanted = (0..topics).map(|topic| Wanted { wish: Wish::Create(topic), asked: false }).collect();
-        Operator { standings: vec![Standing::Wanted; topics], wanted, started: false }
+    /// Of so many topics, the first of which are to be made at once.
+    pub(super) fn new(topics: usize, lasting: usize) -> Operator {
+        let wanted = (0..lasting).map(|topic| Wanted { wish: Wish::Create(topic), asked: false }).collect();
+        let mut standings = vec![Standing::Wanted; lasting];
+        standings.resize(topics, Standing::Absent);
+        Operator {
+            standings,
+            paused: vec![false; topics],
+            wanted,
+            started: false,
+            disk_was_full: false,
+        }
+    }
+
+    /// Whether the server has said that it is gone.
+    pub(super) fn is_gone(&self, topic: usize) -> bool {
+        self.standings[topic] == Standing::Gone
+    }
+
+    /// Whether it was deleted, or somebody has tried to.
+    pub(super) fn is_doomed(&self, topic: usize) -> bool {
+        matches!(self.standings[topic], Standing::Doomed | Standing::Gone)
+    }
+
+    /// Whether nobody has asked for it.
+    pub(super) fn is_absent(&self, topic: usize) -> bool {
+        self.standings[topic] == Standing::Absent
+    }
+
+    /// Whether somebody has asked it to pause.
+    pub(super) fn may_be_paused(&self, topic: usize) -> bool {
+        self.paused[topic]
+    }
+
+    /// Whether the server has started, as the operator knows it.
+    pub(super) fn is_started(&self) -> bool {
+        self.started
     }
 
     /// Whether the server has said that there is this topic.
@@ -48,7 +91,7 @@ impl Operator {
     /// it has forgotten is known when the server has started.
     pub(super) fn may_be_unknown(&self, topic: usize, asked_ns: u64, lied: bool) -> bool {
         match self.standings[topic] {
-            Standing::Wanted => true,
+            Standing::Absent | Standing::Wanted | Standing::Doomed | Standing::Gone => true,
             Standing::There { since_ns } => asked_ns <= since_ns || lied && !self.started,
         }
     }
@@ -73,6 +116,11 @@ impl Operator {
 impl World<'_> {
     /// Something is to come to be: `surely`, as often as it has to be asked for, or once.
     pub(super) fn wish(&mut self, wish: Wish, surely: bool) {
+        if let Wish::Create(topic) = wish
+            && self.operator.is_absent(topic)
+        {
+            self.operator.standings[topic] = Standing::Wanted;
+        }
         if surely {
             self.operator.wanted.push(Wanted { wish, asked: false });
             self.ask_again();
@@ -81,8 +129,21 @@ impl World<'_> {
         }
     }
 
+    /// A topic that is there goes for good.
+    pub(super) fn delete(&mut self, topic: usize) {
+        if self.operator.is_there(topic) {
+            self.operator.standings[topic] = Standing::Doomed;
+            // Nobody minds any more whether it is paused.
+            self.operator.wanted.retain(|wanted| wanted.wish.topic() != topic);
+            self.wish(Wish::Delete(topic), true);
+        }
+    }
+
     fn ask(&mut self, wish: Wish) {
         let Some(server) = &mut self.server else { return };
+        if let Wish::Pause(topic, true) = wish {
+            self.operator.paused[topic] = true;
+        }
         server.ask(wish, &self.plan.topics[wish.topic()]);
         self.wake_control(self.now_ns);
     }
@@ -101,17 +162,21 @@ impl World<'_> {
         }
     }
 
-    /// The server has started: every topic that was there is there.
+    /// The server has started: every topic that was there is there, and none that has gone.
     pub(super) fn started(&mut self) {
         let Some(server) = &self.server else { return };
         let listed = server.listed();
         for topic in 0..self.plan.topics.len() {
             let name = &self.plan.topics[topic].name;
-            if self.operator.is_there(topic) && !listed.iter().any(|listed| listed.name == *name) {
-                assert!(self.lied, "topic {name} was made, and is not there any more");
-                self.operator.standings[topic] = Standing::Wanted;
-                self.operator.wanted.push(Wanted { wish: Wish::Create(topic), asked: false });
-            }
+            let is_listed = listed.iter().any(|listed| listed.name == *name);
+            let (standing, wish) = match self.operator.standings[topic] {
+                Standing::There { .. } if !is_listed => (Standing::Wanted, Wish::Create(topic)),
+                Standing::Gone if is_listed => (Standing::Doomed, Wish::Delete(topic)),
+                _ => continue,
+            };
+            assert!(self.lied, "topic {name} is listed: {is_listed}, and stands as {standing:?}");
+            self.operator.standings[topic] = standing;
+            self.operator.wanted.push(Wanted { wish, asked: false });
         }
         self.journal.note(self.now_ns, "started", &[listed.len() as u64]);
         self.operator.started = true;
@@ -123,21 +188,47 @@ impl World<'_> {
         self.journal.note(self.now_ns, "answered", &[u64::from(answer.is_ok())]);
         self.journal.tell(&(wish, &answer));
         let at = self.operator.wanted.iter().position(|wanted| wanted.wish == wish && wanted.asked);
-        match answer {
-            Ok(()) => {
-                if let Some(at) = at {
-                    self.operator.wanted.remove(at);
-                }
-                if let Wish::Create(topic) = wish {
-                    self.operator.standings[topic] = Standing::There { since_ns: self.now_ns };
-                }
-            }
-            Err(_) => {
-                if let Some(at) = at {
-                    self.operator.wanted[at].asked = false;
-                    self.plan_at(self.now_ns + AGAIN_NS, Due::Operator);
-                }
-            }
+        let gone = answer.as_ref().is_err_and(|error| error.code == "unknown_topic");
+        if let Err(error) = &answer {
+            self.assert_true(wish, error);
         }
+        if answer.is_ok() || gone {
+            if let Some(at) = at {
+                self.operator.wanted.remove(at);
+            }
+            let standing = &mut self.operator.standings[wish.topic()];
+            match wish {
+                Wish::Create(_) => *standing = Standing::There { since_ns: self.now_ns },
+                Wish::Delete(_) => *standing = Standing::Gone,
+                Wish::Pause(..) => {}
+            }
+        } else if let Some(at) = at {
+            self.operator.wanted[at].asked = false;
+            self.plan_at(self.now_ns + AGAIN_NS, Due::Operator);
+        }
+    }
+
+    /// What an operator is refused has a reason that is so.
+    fn assert_true(&self, wish: Wish, error: &ApiError) {
+        let draining = self.server.as_ref().is_some_and(Server::is_draining);
+        let failed = self.kept.files.borrow().failed() > self.failed_before;
+        let standing = self.operator.standings[wish.topic()];
+        let is_true = match error.code {
+            "server_draining" => draining,
+            "catalogue_not_saved" | "disk_full" | "log_not_made" => failed,
+            // Asked twice, or when it was not there yet.
+            "unknown_topic" => match wish {
+                Wish::Create(_) => false,
+                Wish::Delete(_) => standing == Standing::Doomed,
+                Wish::Pause(..) => !matches!(standing, Standing::There { .. }),
+            },
+            // Some shard did not run for seconds; or the topic is being made.
+            "unavailable" => {
+                let being_made = matches!(wish, Wish::Pause(..)) && standing == Standing::Wanted;
+                self.paused_until_ns > 0 || being_made
+            }
+            _ => false,
+        };
+        assert!(is_true, "{wish:?} is refused ({standing:?}) with {error:?}, which cannot be");
     }
 }

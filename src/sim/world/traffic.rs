@@ -118,6 +118,9 @@ impl World<'_> {
     }
 
     pub(super) fn step_client(&mut self, client: usize) {
+        if self.clients[client].over {
+            return;
+        }
         let now_ns = self.now_ns;
         self.clients[client].core().expire(now_ns);
         for _ in 0..1_000 {
@@ -165,13 +168,17 @@ impl World<'_> {
     fn gave_up(&mut self, client: usize) {
         let (topic, hurt) = (self.clients[client].topic(), self.clients[client].hurt);
         let after_ns = match self.clients[client].core().failure() {
-            Some(Error::Refused { code: Code::UnknownTopic, .. }) => {
-                let asked_ns = self.clients[client].connected_ns;
-                assert!(
-                    self.operator.may_be_unknown(topic, asked_ns, self.lied),
-                    "client {client} hears that there is no topic {topic}, which was made before it asked"
-                );
-                10 * MS + self.random.below(100 * MS)
+            // Whether that may be was looked at when it came.
+            Some(Error::Refused {
+                code: Code::UnknownTopic | Code::TopicDeleted | Code::NoSuchTopicNow,
+                ..
+            }) => {
+                self.clients[client].over = self.operator.is_gone(topic);
+                if self.clients[client].over {
+                    self.journal.note(self.now_ns, "over", &[client as u64]);
+                    return self.hang_up(client);
+                }
+                10 * MS + self.random.below(if topic < self.plan.lasting { 100 * MS } else { S })
             }
             failure => {
                 assert!(failure.is_none() || hurt, "no client gives up: {failure:?}");
@@ -288,6 +295,9 @@ impl World<'_> {
         }
         let clock = self.clock();
         let lost = self.clients[client].read(&bytes, clock);
+        for code in self.clients[client].line.take_refusals() {
+            self.refused(client, code);
+        }
         self.assert_taken(client, at, bytes.len(), lost.as_deref());
         let calm = self.conns[at].as_ref().is_some_and(|conn| conn.calm);
         assert!(

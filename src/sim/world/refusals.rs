@@ -1,0 +1,53 @@
+//! What clients are refused, held against what is so in the world: each reason has to be possible.
+
+use super::*;
+use crate::proto::code::Code;
+use crate::topic::Overflow;
+
+impl World<'_> {
+    /// A client was told why something of it is refused.
+    ///
+    /// # Panics
+    /// When that cannot be the reason.
+    pub(super) fn refused(&mut self, client: usize, code: Code) {
+        self.journal.note(self.now_ns, code.name(), &[client as u64]);
+        let is_true = self.may_be_refused(client, code);
+        assert!(is_true, "client {client} is refused with {}, which cannot be", code.name());
+    }
+
+    fn may_be_refused(&self, client: usize, code: Code) -> bool {
+        let client = &self.clients[client];
+        let topic = client.topic();
+        let of = &self.plan.topics[topic];
+        let faults = &self.plan.faults;
+        let draining = self.server.as_ref().is_some_and(Server::is_draining);
+        match code {
+            Code::ServerDraining | Code::Draining => draining,
+            Code::UnknownTopic => self.operator.may_be_unknown(topic, client.connected_ns, self.lied),
+            Code::TopicDeleted | Code::NoSuchTopicNow => self.operator.is_doomed(topic),
+            Code::TopicPaused => self.operator.may_be_paused(topic),
+            Code::RingFull => of.overflow == Overflow::Reject,
+            Code::DiskFull => {
+                let failed = self.kept.files.borrow().failed() > 0;
+                of.kind == TopicKind::Log
+                    && (failed || self.operator.disk_was_full || faults.disk_no_space > 0)
+            }
+            Code::PartitionFenced => {
+                of.kind == TopicKind::Log && (faults.disk_sync_fails > 0 || faults.disk_write_fails > 0)
+            }
+            // Nobody has rules here, and there is room for all.
+            Code::Unauthenticated
+            | Code::NotAuthorized
+            | Code::TooManyFromAddress
+            | Code::TooManyTopics
+            | Code::MemoryExhausted
+            | Code::DeadlineExpired
+            | Code::UnknownPartition
+            | Code::BadName
+            | Code::ImpossibleAckLevel
+            | Code::TooManyCommittedNames => client.hurt,
+            // The peer's own doing is looked at where the server counts it; the rest is what happens to anybody.
+            _ => true,
+        }
+    }
+}
