@@ -305,10 +305,11 @@ impl Server {
         }
     }
 
-    /// One turn of a shard; how long it may sleep. It does not run before control lets it.
-    pub fn turn(&mut self, shard: usize, clock: Clock) -> Wait {
+    /// One turn of a shard; how long it may sleep. `None`: it does not run, as control has not let it yet, or it has come to
+    /// its end.
+    pub fn turn(&mut self, shard: usize, clock: Clock) -> Option<Wait> {
         if !self.released.get() || self.stopped[shard] {
-            return Wait::Forever;
+            return None;
         }
         self.shards[shard].io.inner.now = clock;
         let turned = self.shards[shard].turn(Wait::No, &mut self.completions);
@@ -319,7 +320,7 @@ impl Server {
             self.control.shard_ended(ShardId(u16::try_from(shard).expect("few")));
             self.wakes.borrow_mut().push(self.shards.len());
         }
-        turned.expect("a simulated world goes on")
+        Some(turned.expect("a simulated world goes on"))
     }
 
     /// The server is to come to its end in good order.

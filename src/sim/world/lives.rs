@@ -63,6 +63,7 @@ impl World<'_> {
         self.wake_control(self.now_ns);
         for shard in 0..self.shards.len() {
             self.shards[shard] = (u64::MAX, 0);
+            self.restless[shard] = 0;
         }
     }
 

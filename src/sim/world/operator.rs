@@ -48,13 +48,7 @@ impl Operator {
         let wanted = (0..lasting).map(|topic| Wanted { wish: Wish::Create(topic), asked: false }).collect();
         let mut standings = vec![Standing::Wanted; lasting];
         standings.resize(topics, Standing::Absent);
-        Operator {
-            standings,
-            paused: vec![false; topics],
-            wanted,
-            started: false,
-            disk_was_full: false,
-        }
+        Operator { standings, paused: vec![false; topics], wanted, started: false, disk_was_full: false }
     }
 
     /// Whether the server has said that it is gone.
