@@ -7,7 +7,7 @@
 //! backend; see `runtime`) share a [`Control`] and never keep one of its cells borrowed over an await.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -47,6 +47,7 @@ mod routes;
 mod runtime;
 mod shards;
 mod signals;
+#[cfg(any(test, uringest_sim))]
 pub mod stepped;
 pub(crate) mod storage;
 mod topics;
@@ -60,12 +61,12 @@ use certificates::Certificates;
 use data::DataDir;
 use drain::Drain;
 use files::Disk;
-use host::{Host, Machine};
+use host::{Host, Machine, within};
 use registry::Registry;
 pub(crate) use runtime::run;
 use shards::Shards;
 pub(crate) use shards::shard_ids;
-use storage::Storage;
+use storage::{First, Storage};
 pub(crate) use topics::specification;
 
 /// Reports handled before other tasks get a turn.
@@ -191,21 +192,16 @@ async fn main<L: http::Listener + 'static>(
     }
     // It takes as long as the disk takes.
     let firsts = control.first_segments().await;
-    let announced = tokio::select! {
-        announced = tokio::time::timeout(ANNOUNCE_TIMEOUT, control.announce_all(firsts, release)) => announced,
+    let begun = tokio::select! {
+        begun = control.let_begin(firsts, release) => begun,
         end = ended.recv() => {
             control.shard_ended(end);
-            Ok(Err(ApiError::new(500, "shard_failed", "A shard has ended while the server was starting.")))
+            Err("A shard has ended while the server was starting.".to_owned())
         }
     };
-    let failure = match announced {
-        Ok(Ok(())) => control.lifecycle.advance(State::Running).err().map(|error| error.to_string()),
-        Ok(Err(error)) => Some(error.message),
-        Err(_) => Some("The shards have not taken the topics in time.".to_owned()),
-    };
-    match failure {
-        Some(message) => ready(Err(message)),
-        None => {
+    match begun {
+        Err(message) => ready(Err(message)),
+        Ok(()) => {
             ready(Ok(()));
             tokio::select! {
                 () = control.stop.notified() => {}
@@ -269,6 +265,20 @@ impl Control {
             stop: spec.stop,
         });
         Ok((control, event, spec.ended))
+    }
+
+    /// Tells the shards of all topics, lets them begin, and waits until they have taken them: the server runs.
+    async fn let_begin(
+        self: &Rc<Self>,
+        firsts: HashMap<PartitionId, First>,
+        release: impl FnOnce(),
+    ) -> Result<(), String> {
+        let announced = self.announce_all(firsts, release);
+        match within(&*self.host, ANNOUNCE_TIMEOUT, announced).await {
+            Some(announced) => announced.map_err(|error| error.message)?,
+            None => return Err("The shards have not taken the topics in time.".to_owned()),
+        }
+        self.lifecycle.advance(State::Running).map(|_| ()).map_err(|error| error.to_string())
     }
 
     fn new(of: Makings) -> Rc<Control> {

@@ -17,16 +17,16 @@ use super::api::{ApiError, MemoryPlan};
 use super::catalogue::{Least, TopicSpec};
 use super::data::DataDir;
 use super::files::Disk;
-use super::host::{Host, within};
+use super::host::Host;
 use super::registry::Registry;
 use super::storage::start::Lost;
 pub use super::storage::tree::Tree;
-use super::{ANNOUNCE_TIMEOUT, Control, Makings, REPORTS_PER_TURN, ShardEnd};
+use super::{Control, Makings, REPORTS_PER_TURN, ShardEnd};
 use crate::buf::Mapping;
 use crate::config::Config;
 use crate::ids::{PartitionId, RegionId, ShardId, TopicId};
 use crate::io::choice::{BUILT, Chosen};
-use crate::lifecycle::{Lifecycle, State};
+use crate::lifecycle::Lifecycle;
 use crate::mesh::MeshEnd;
 use crate::metrics::CounterPage;
 use crate::shard::messages::{LogCommand, Message};
@@ -130,12 +130,7 @@ impl Stepped {
             control.host.spawn(Box::pin(Rc::clone(&control).saves()));
             control.host.spawn(Box::pin(Rc::clone(&control).watch_retention()));
             let firsts = control.first_segments().await;
-            let announced = control.announce_all(firsts, release);
-            match within(&*control.host, ANNOUNCE_TIMEOUT, announced).await {
-                Some(announced) => announced.map_err(|error| error.message)?,
-                None => return Err("The shards have not taken the topics in time.".to_owned()),
-            }
-            control.lifecycle.advance(State::Running).map(|_| ()).map_err(|error| error.to_string())
+            control.let_begin(firsts, release).await
         }
     }
 
@@ -212,11 +207,5 @@ impl Stepped {
     #[must_use]
     pub fn degraded(&self) -> Vec<(&'static str, String)> {
         self.control.degraded.borrow().iter().map(|one| (one.key, one.detail.clone())).collect()
-    }
-
-    /// The number of the next partition that is made.
-    #[must_use]
-    pub fn next_partition(&self) -> u32 {
-        self.control.registry.borrow().catalogue().next_partition_id
     }
 }

@@ -194,6 +194,7 @@ pub(crate) fn open_storage(
 
 /// The same in a world in which nobody else can have the directory, and no other version can have written it; and the
 /// offsets that are lost.
+#[cfg_attr(not(any(test, uringest_sim)), expect(dead_code))] // elsewhere no world is stepped
 pub(in crate::control) fn open_in<T: Tree>(
     tree: &T,
     config: &Config,
