@@ -19,7 +19,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::scripted::Scripted;
+use super::scripted::{LISTS, Scripted};
 use super::{
     BufId, Capabilities, Clock, Completion, Completions, FileHandle, Io, IoError, IoFatal, Op, Outcome,
     Refused, RegionId, SockId, SocketHandle, SpanListId, Token, TokenKind, Wait, WakeHandle,
@@ -35,8 +35,6 @@ pub type Wakes = Rc<RefCell<Vec<usize>>>;
 
 /// How an accept may fail: with it the process or the kernel is short of something.
 const ACCEPT_ERRORS: [IoError; 3] = [IoError::NoDescriptors, IoError::NoMemory, IoError::Os(libc::EPERM)];
-/// Sends in flight.
-const LISTS: usize = 64;
 
 /// A completion that is yet to be told.
 #[derive(Debug)]

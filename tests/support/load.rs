@@ -321,14 +321,6 @@ impl Load {
         }
     }
 
-    /// Sends without an end until this time has passed; then as `run`.
-    pub fn run_for(&mut self, time: Duration) {
-        let until = Instant::now() + time;
-        while Instant::now() < until {
-            self.run(self.producers.len() as u64 * 64);
-        }
-    }
-
     fn is_done(&self) -> bool {
         let sent: u64 = self.producers.iter().map(|producer| producer.target).sum();
         self.producers.iter().all(|producer| producer.acked == producer.target)

@@ -367,12 +367,6 @@ impl SimDisk {
         self.file(file).length()
     }
 
-    /// Changes a file behind everybody's back, durably.
-    pub fn overwrite(&mut self, file: u64, at: u64, bytes: &[u8]) {
-        self.settle(file);
-        put(&mut self.file_mut(file).durable, at, bytes);
-    }
-
     /// Cuts or lengthens a file, durably.
     pub fn truncate(&mut self, file: u64, bytes: u64) {
         self.settle(file);

@@ -24,6 +24,9 @@ pub mod disk;
 
 use disk::{DiskOp, SimDisk};
 
+/// Sends in flight.
+pub(super) const LISTS: usize = 64;
+
 /// One end of a connection, as the test sees it.
 #[derive(Debug, Default)]
 pub struct Peer {
@@ -129,7 +132,7 @@ impl Scripted {
             accepts: Vec::new(),
             arriving: VecDeque::new(),
             regions: HashMap::new(),
-            lists: (0..64).map(|_| None).collect(),
+            lists: (0..LISTS).map(|_| None).collect(),
             flying: Vec::new(),
             ready: VecDeque::new(),
             capabilities: Capabilities {
@@ -203,11 +206,6 @@ impl Scripted {
     /// Files attached.
     pub fn files(&self) -> usize {
         self.files.iter().flatten().count()
-    }
-
-    /// Operations on files that have not been reaped.
-    pub fn file_operations(&self) -> usize {
-        self.on_files.len()
     }
 
     /// A client connects to the first listener.
