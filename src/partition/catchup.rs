@@ -152,6 +152,33 @@ impl Held {
         }
         at
     }
+
+    /// Where a take ends that cannot have all of a run: after the last frame that fits, not after the one that reaches
+    /// the credit, and not before the end of the first where nothing is taken yet.
+    fn end_within(
+        &self,
+        memory: &Memory,
+        first: Boundary,
+        from: u64,
+        taken: u64,
+        bytes_max: u64,
+        credit: u64,
+    ) -> Boundary {
+        let mut at = first;
+        loop {
+            let (bytes, records) = self.frame_at(memory, at.position);
+            let next = Boundary { position: at.position + bytes, offset: at.offset + records };
+            let total = taken + next.position - from;
+            let something = taken > 0 || at.position > from;
+            if total > bytes_max && something {
+                return at;
+            }
+            at = next;
+            if total >= bytes_max.min(credit) {
+                return at;
+            }
+        }
+    }
 }
 
 impl Durable {
@@ -476,35 +503,6 @@ impl Partition {
         let held = subscriber.catchup.as_ref()?.held.as_ref()?;
         let position = held.advance(subscriber.position, bytes.into());
         Some((position, held.floor(memory, subscriber.boundary, position)))
-    }
-}
-
-impl Held {
-    /// Where a take ends that cannot have all of a run: after the last frame that fits, not after the one that reaches
-    /// the credit, and not before the end of the first where nothing is taken yet.
-    fn end_within(
-        &self,
-        memory: &Memory,
-        first: Boundary,
-        from: u64,
-        taken: u64,
-        bytes_max: u64,
-        credit: u64,
-    ) -> Boundary {
-        let mut at = first;
-        loop {
-            let (bytes, records) = self.frame_at(memory, at.position);
-            let next = Boundary { position: at.position + bytes, offset: at.offset + records };
-            let total = taken + next.position - from;
-            let something = taken > 0 || at.position > from;
-            if total > bytes_max && something {
-                return at;
-            }
-            at = next;
-            if total >= bytes_max.min(credit) {
-                return at;
-            }
-        }
     }
 }
 
