@@ -22,7 +22,7 @@ impl Holes {
     }
 
     pub(super) fn push(&mut self, from: u64, to: u64) {
-        debug_assert!(from < to && self.0.back().is_none_or(|last| last.to <= from), "holes are in order");
+        debug_assert!(from < to && self.0.back().is_none_or(|last| last.to < from), "frames lie between");
         self.0.push_back(Hole { from, to });
     }
 
@@ -68,3 +68,6 @@ impl Holes {
         at + left
     }
 }
+
+#[cfg(test)]
+mod tests;
