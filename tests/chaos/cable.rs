@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::{Figures, Skipped};
-use crate::load::{ALL_LANES, Load, is_ready};
+use crate::load::{Load, is_ready};
 use crate::network::{CLIENTS_END, Network, Plug, SERVERS_END};
 use crate::raw::Peer;
 use crate::rig::{Case, create, metric, wait_for_metric};
@@ -20,9 +20,7 @@ pub fn pulled_and_restored(case: &Case) -> Result<Figures, Skipped> {
     let network = Network::new()?;
     let directory = tempfile::tempdir().expect("a directory");
     let server = network.start(case, directory.path(), &["--shards", "2"]);
-    create(&server, "log", &["--kind", "log"]);
-    create(&server, "memory", &["--kind", "memory"]);
-    let load = Load::start(&server, ALL_LANES, &|call| network.in_clients(call));
+    let load = Load::of_both_kinds(&server, &|call| network.in_clients(call));
     let opened = metric(&server, "uringest_handshakes_total");
     let mut recovery = Duration::ZERO;
     for end in [CLIENTS_END, SERVERS_END] {

@@ -9,7 +9,7 @@ use uringest::limits::HEADER_BYTES;
 use uringest::proto::header::{FrameHeader, Kind};
 
 use crate::harness::{Figures, Skipped};
-use crate::load::{ALL_LANES, Load, here, is_ready};
+use crate::load::{Load, here, is_ready};
 use crate::raw::{Peer, hello};
 use crate::rig::{Case, create, metric, wait_for_metric};
 use crate::support::{Server, wait_for};
@@ -70,9 +70,7 @@ pub fn connections(case: &Case) -> Result<Figures, Skipped> {
     let server = case.start_in_with(directory.path(), &["--shards", "1"], few);
     let said = is_ready(&server);
     assert!(said.contains("open_files_limited") && said.contains("48 connections"), "{said}");
-    create(&server, "log", &["--kind", "log"]);
-    create(&server, "memory", &["--kind", "memory"]);
-    let load = Load::start(&server, ALL_LANES, &here);
+    let load = Load::of_both_kinds(&server, &here);
     let handshakes = metric(&server, "uringest_handshakes_total");
     let mut peers: Vec<Peer> = (0..PEERS)
         .map(|_| {
@@ -114,9 +112,7 @@ pub fn connections(case: &Case) -> Result<Figures, Skipped> {
 pub fn files(case: &Case) -> Result<Figures, Skipped> {
     let args = ["--shards", "1", "--storage-segment-bytes", "1MiB", "--topics-log-ring-bytes", "4MiB"];
     let server = case.start(&args);
-    create(&server, "log", &["--kind", "log"]);
-    create(&server, "memory", &["--kind", "memory"]);
-    let load = Load::start(&server, ALL_LANES, &here);
+    let load = Load::of_both_kinds(&server, &here);
     let none = open_descriptors(&server);
     let before = change_limit(&server, none).map_err(|why| Skipped(format!("another's limit: {why}")))?;
     let (log, memory) = {

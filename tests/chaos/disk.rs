@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::harness::{Figures, Skipped};
-use crate::load::{ALL_LANES, Load, here, is_ready};
+use crate::load::{Load, here, is_ready};
 use crate::network::tool;
-use crate::rig::{Case, create, ended, wait_for_metric};
+use crate::rig::{Case, ended, wait_for_metric};
 use crate::support::wait_for;
 
 /// In which everything goes on: it looks for room every second.
@@ -75,9 +75,7 @@ pub fn full(case: &Case) -> Result<Figures, Skipped> {
         "1GiB",
     ];
     let server = case.start_in(directory.path(), &args);
-    create(&server, "log", &["--kind", "log"]);
-    create(&server, "memory", &["--kind", "memory"]);
-    let load = Load::start(&server, ALL_LANES, &here);
+    let load = Load::of_both_kinds(&server, &here);
     let mut recovery = Duration::ZERO;
     for _ in 0..2 {
         small.fill(3 << 20);

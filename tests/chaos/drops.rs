@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::harness::{Figures, Skipped};
-use crate::load::{ALL_LANES, Load, is_ready};
+use crate::load::{Load, is_ready};
 use crate::network::{CLIENT, CLIENTS_END, Network, SERVER, SERVERS_END, ip, must, tool};
-use crate::rig::{Case, create};
+use crate::rig::Case;
 
 /// How long packets are dropped.
 const LOSSY: Duration = Duration::from_millis(2_500);
@@ -119,9 +119,7 @@ pub fn a_link_that_loses_packets(case: &Case) -> Result<Figures, Skipped> {
     dropper.end(SERVERS_END); // it was a trial
     let directory = tempfile::tempdir().expect("a directory");
     let server = network.start(case, directory.path(), &["--shards", "2"]);
-    create(&server, "log", &["--kind", "log"]);
-    create(&server, "memory", &["--kind", "memory"]);
-    let load = Load::start(&server, ALL_LANES, &|call| network.in_clients(call));
+    let load = Load::of_both_kinds(&server, &|call| network.in_clients(call));
     let may = |done: Result<(), String>| done.unwrap_or_else(|why| panic!("{why}"));
     may(dropper.begin(SERVERS_END));
     network.in_clients(&mut || may(dropper.begin(CLIENTS_END)));
@@ -141,9 +139,7 @@ pub fn one_way_only(case: &Case) -> Result<Figures, Skipped> {
     let network = Network::new()?;
     let directory = tempfile::tempdir().expect("a directory");
     let server = network.start(case, directory.path(), &["--shards", "2"]);
-    create(&server, "log", &["--kind", "log"]);
-    create(&server, "memory", &["--kind", "memory"]);
-    let load = Load::start(&server, ALL_LANES, &|call| network.in_clients(call));
+    let load = Load::of_both_kinds(&server, &|call| network.in_clients(call));
     let mut recovery = Duration::ZERO;
     for to in [CLIENT, SERVER] {
         let route = |verb: &str| {

@@ -10,6 +10,7 @@ use uringest::client::{AckLevel, Start};
 
 use crate::harness::Figures;
 use crate::log_rig::{Got, Reader, Writer, check};
+use crate::rig::create;
 use crate::support::{Server, http, wait_for};
 
 /// Between two looks at what is acknowledged.
@@ -59,6 +60,14 @@ pub struct Load {
 }
 
 impl Load {
+    /// Makes the topics of [`ALL_LANES`], and begins on them.
+    pub fn of_both_kinds(server: &Server, place: Place<'_>) -> Load {
+        for kind in ["log", "memory"] {
+            create(server, kind, &["--kind", kind]);
+        }
+        Load::start(server, ALL_LANES, place)
+    }
+
     /// Begins, and returns when everything goes its way. The topics are there.
     pub fn start(server: &Server, lanes: &[Lane<'_>], place: Place<'_>) -> Load {
         let (stop, leave) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));

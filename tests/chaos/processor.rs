@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::groups::{Controller, Group};
 use crate::harness::{Figures, Skipped};
-use crate::load::{ALL_LANES, Load, here, is_ready};
+use crate::load::{Load, here, is_ready};
 use crate::network::tool;
-use crate::rig::{Case, create, metric};
+use crate::rig::{Case, metric};
 
 /// How long.
 const STARVED: Duration = Duration::from_secs(3);
@@ -51,9 +51,7 @@ pub fn starved(case: &Case) -> Result<Figures, Skipped> {
         Ok(group) => group.entered_by(command),
         Err(_) => command,
     });
-    create(&server, "log", &["--kind", "log"]);
-    create(&server, "memory", &["--kind", "memory"]);
-    let load = Load::start(&server, ALL_LANES, &here);
+    let load = Load::of_both_kinds(&server, &here);
     let handshakes = metric(&server, "uringest_handshakes_total");
     let (by, spinners) = match &group {
         Ok(group) => {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::{Figures, Skipped};
-use crate::load::{ALL_LANES, Load, here, is_ready};
+use crate::load::{Load, here, is_ready};
 use crate::rig::{
     Case, Program, assert_each_once, create, describe, lines, metric, offsets, publish, wait_for_metric,
 };
@@ -30,9 +30,7 @@ impl Drop for Standing<'_> {
 
 fn loaded(case: &Case, args: &[&str]) -> (Server, Load) {
     let server = case.start(&[&["--shards", "2"], args].concat());
-    create(&server, "log", &["--kind", "log"]);
-    create(&server, "memory", &["--kind", "memory"]);
-    let load = Load::start(&server, ALL_LANES, &here);
+    let load = Load::of_both_kinds(&server, &here);
     (server, load)
 }
 
