@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Stdio};
 
 use uringest::ids::SockId;
-use uringest::io::{IoError, Op, Outcome, Token, TokenKind, host};
+use uringest::io::{Io, IoError, Op, Outcome, Token, TokenKind, host};
 
 use crate::cases::world;
 use crate::races::{alone, this_case};
@@ -57,8 +57,11 @@ pub fn ten_thousand_connections<B: Backend>(name: &str) {
         ended += world.seen.iter().filter(|c| c.outcome == Outcome::EndOfStream && !c.more).count();
         ended == CROWD as usize
     });
-    for (index, sock) in (0u32..).zip(&connections) {
-        world.submit(Op::Close { sock: *sock }, TokenKind::Close, index);
+    // Who lets go of all at once does not reap in between.
+    for (index, &sock) in (0u32..).zip(&connections) {
+        let token = world.token(TokenKind::Close, index);
+        world.io.submit(Op::Close { sock }, token).expect("a place for each");
+        world.open.insert(token, Op::Close { sock });
     }
     world.until("every close", |world| world.open.is_empty());
     assert!(peers.wait().expect("a child").success(), "the peers heard what they should");
