@@ -81,7 +81,6 @@ fn wrong_arguments_are_refused_with_what_would_be_right() {
         (&["--shrink"], "--seed <N>"),
         (&["--seed", "1", "--minutes", "1"], "cannot be used with '--minutes <M>'"),
         (&["--seed", "1", "--seeds", "0..2"], "cannot be used with '--seeds <FIRST..LAST>'"),
-        (&["--seeds", "0..2", "--minutes", "1"], "cannot be used with '--minutes <M>'"),
         (&["--seed", "1", "--trace", "-o", "json"], "leave out -o json"),
     ] {
         let (code, out, err) = ended(args);
@@ -107,6 +106,12 @@ fn seeds_come_to_the_same_in_every_form() {
     let (operations, delivered) = (&both["operations"], &both["delivered"]);
     assert!(out.starts_with(&format!("2 seeds (1 to 2), 0 failed; {operations} operations, ")), "{out}");
     assert!(out.contains(&format!(" {delivered} delivered; ")), "{out}");
+}
+
+#[test]
+fn time_that_is_over_ends_named_seeds_too() {
+    let some = json(&["--seeds", "1..10000", "--minutes", "0.0001", "--once"]);
+    assert_eq!((&some["seeds"], &some["first_seed"]), (&1.into(), &1.into()), "it ends behind the seed at hand");
 }
 
 #[test]

@@ -44,10 +44,9 @@ struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with_all = ["seeds", "minutes"])]
     seed: Option<u64>,
     /// The seeds from FIRST on, up to LAST and without it
-    #[arg(long, value_name = "FIRST..LAST", value_parser = range, allow_hyphen_values = true,
-        conflicts_with = "minutes")]
+    #[arg(long, value_name = "FIRST..LAST", value_parser = range, allow_hyphen_values = true)]
     seeds: Option<RangeInclusive<u64>>,
-    /// Seeds that nobody has chosen, for so long; 0.5 is half a minute
+    /// For so long at most, 0.5 being half a minute; where no seeds are named those that nobody has chosen
     #[arg(long, value_name = "M", value_parser = minutes, allow_hyphen_values = true)]
     minutes: Option<Duration>,
     /// Tell everything that happens; the seed runs once
@@ -83,11 +82,11 @@ impl Args {
         args
     }
 
-    /// Which seeds, and for how long.
+    /// Which seeds, and for how long at most.
     fn wanted(&self) -> (RangeInclusive<u64>, Option<Duration>) {
         match (self.seed, &self.seeds) {
             (Some(seed), _) => (seed..=seed, None),
-            (None, Some(seeds)) => (seeds.clone(), None),
+            (None, Some(seeds)) => (seeds.clone(), self.minutes),
             (None, None) => {
                 let minutes = self.minutes.unwrap_or(Duration::from_secs_f64(MINUTES_DEFAULT * 60.0));
                 (nobodys_seed()..=u64::MAX, Some(minutes))
