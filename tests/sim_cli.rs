@@ -111,7 +111,11 @@ fn seeds_come_to_the_same_in_every_form() {
 #[test]
 fn time_that_is_over_ends_named_seeds_too() {
     let some = json(&["--seeds", "1..10000", "--minutes", "0.0001", "--once"]);
-    assert_eq!((&some["seeds"], &some["first_seed"]), (&1.into(), &1.into()), "it ends behind the seed at hand");
+    assert_eq!(
+        (&some["seeds"], &some["first_seed"]),
+        (&1.into(), &1.into()),
+        "it ends behind the seed at hand"
+    );
 }
 
 #[test]

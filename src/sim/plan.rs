@@ -94,6 +94,8 @@ pub struct Faults {
     pub disk_sync_fails: u32,
     /// A read fails.
     pub disk_read_fails: u32,
+    /// A sync of a log fails at a start, and what it was to write may be lost. There are few of them.
+    pub start_sync_fails: u32,
     /// A name of a file is not changed, a directory not synced, or a file not opened.
     pub names_fail: u32,
     /// Of TLS.
@@ -284,6 +286,7 @@ fn faults(random: &mut Random) -> Faults {
         spurious: often(20),
         no_lists: often(300),
         names_fail: often(30),
+        start_sync_fails: often(300),
         secured: SecuredFaults::default(),
     }
 }

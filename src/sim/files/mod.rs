@@ -202,6 +202,16 @@ impl FileSystem {
 
     fn sync(&mut self, file: u64) -> io::Result<()> {
         let failure = self.chance(self.faults.disk_sync_fails, libc::EIO);
+        self.synced(file, failure)
+    }
+
+    /// A sync at a start.
+    fn sync_at_start(&mut self, file: u64) -> io::Result<()> {
+        let failure = self.chance(self.faults.start_sync_fails, libc::EIO);
+        self.synced(file, failure)
+    }
+
+    fn synced(&mut self, file: u64, failure: io::Result<()>) -> io::Result<()> {
         let drops = failure.is_err() && self.random.chance(500);
         let mut disk = self.disk.borrow_mut();
         match &failure {
@@ -416,7 +426,7 @@ impl Tree for SimFiles {
     fn sync(&self, path: &Path) -> io::Result<()> {
         let mut files = self.files.borrow_mut();
         let file = files.names.file(path)?;
-        let result = files.sync(file);
+        let result = files.sync_at_start(file);
         files.ended(&result);
         result
     }
