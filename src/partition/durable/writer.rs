@@ -210,6 +210,8 @@ pub(in crate::partition) struct Writer {
     /// Writes that were complete without being durable, ever, and how many of them a sync has covered since.
     not_durably: u64,
     synced_of_them: u64,
+    /// The newest file that has one of them.
+    not_durably_in: u64,
     /// Bytes of a flush at most, unless one frame is larger.
     flush_bytes_max: u64,
     /// Segments that take no more and are not durable yet, oldest first.
@@ -246,6 +248,7 @@ impl Writer {
             syncing: None,
             not_durably: 0,
             synced_of_them: 0,
+            not_durably_in: 0,
             flush_bytes_max: FLUSH_BYTES_MAX.min(block_down(ring_bytes / 4)),
             closing: VecDeque::new(),
             chain,
@@ -529,7 +532,10 @@ impl Writer {
         let (copy, durably) = (write.copied.then_some(write.span), write.durably);
         while self.writes.front().is_some_and(|write| write.done) {
             let write = self.writes.pop_front().expect("one is there");
-            self.not_durably += u64::from(!write.durably);
+            if !write.durably {
+                self.not_durably += 1;
+                self.not_durably_in = write.sequence;
+            }
             if write.covers.position > self.written.position {
                 self.written = write.covers;
                 if write.durably && self.is_clean() {
@@ -580,8 +586,9 @@ impl Writer {
             None if wanted => (self.active.as_ref()?.info.sequence, self.written),
             Some(_) | None => return None,
         };
-        // One that does not cover all that is written may leave some in the next segment's file.
-        let of_them = if covers == self.written { self.not_durably } else { self.synced_of_them };
+        // Some may be in the next segment's file, which this is no sync of: its header covers nothing.
+        let all = covers == self.written && self.not_durably_in <= sequence;
+        let of_them = if all { self.not_durably } else { self.synced_of_them };
         self.syncing = Some((covers, of_them));
         Some(sequence)
     }
