@@ -128,9 +128,18 @@ impl Channel {
         if self.unacked == 0 { u64::MAX } else { self.first_unacked_ns.saturating_add(self.every_ns) }
     }
 
+    /// The client is told what became of everything up to this batch. Where the mesh turned one of them away it was a copy
+    /// of one that had been lent before: it does not come again, and nothing waits for it.
+    pub(super) fn settled(&mut self, sequence: u64) {
+        if self.turned_away <= sequence {
+            self.turned_away = 0;
+        }
+    }
+
     /// The acknowledgement of everything up to `point`.
     pub(super) fn ack(&mut self, handle: u32) -> [u8; HEADER_BYTES] {
         self.unacked = 0;
+        self.settled(self.point.sequence);
         let duplicate = if self.point.duplicate { FLAG_DUPLICATE } else { 0 };
         FrameHeader {
             flags: duplicate | (self.level as u16) << FLAG_ACK_LEVEL_SHIFT,

@@ -347,7 +347,13 @@ impl<I: Io> Shard<I> {
                 }
                 self.list_channel(handle);
             }
-            Err(refused) => self.nack(id, handle, sequence, *refused),
+            Err(refused) => {
+                // For good; one that was out of sequence comes again.
+                if !refused.code.retryable() && refused.code != Code::OutOfSequence {
+                    self.channels[handle].settled(sequence);
+                }
+                self.nack(id, handle, sequence, *refused);
+            }
         }
         self.extend_credit(id, handle, credit);
         self.after_waiting(id, handle);

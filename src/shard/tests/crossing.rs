@@ -207,6 +207,40 @@ fn a_full_mesh_turns_batches_away_in_order() {
     rig.assert_nothing_leaked();
 }
 
+/// A batch comes again before its answer has: the mesh turns the copy away, and then there is the answer. The client never
+/// sends it again.
+#[test]
+fn nothing_waits_for_a_copy_of_what_has_its_answer() {
+    for refused in [false, true] {
+        let mut rig = Rig::with_mesh(2, 4);
+        rig.topic_on("t", TopicKind::Memory, Overflow::Block, MIB, &[(1, 0)]);
+        let sock = rig.settled_client(0);
+        let (filler, _) = rig.open(sock, "t", 6);
+        let (channel, _) = rig.open(sock, "t", 5);
+        let mut first = batch_of(channel, 5, 1, 100);
+        *first.last_mut().expect("a body") ^= u8::from(refused);
+        // What another channel publishes fills the ring between the two.
+        let between = (1..=4).map(|sequence| batch_of(filler, 6, sequence, 50));
+        let frames: Vec<_> = [first.clone()].into_iter().chain(between).chain([first]).collect();
+        rig.send(sock, &frames.concat());
+        rig.run();
+        let mut heard = rig.heard(sock);
+        heard.retain(|(header, _)| header.channel == channel);
+        let answer = refused.then_some((1, Code::BadBodyChecksum));
+        assert_eq!(
+            codes(&heard),
+            [Some((1, Code::BackPressure)), answer].into_iter().flatten().collect::<Vec<_>>()
+        );
+        assert_eq!(acks(&heard).last().map(|ack| ack.0), (!refused).then_some(1));
+        rig.send(sock, &batch_of(channel, 5, 2, 100));
+        rig.run();
+        let heard = rig.heard(sock);
+        assert_eq!((codes(&heard), acks(&heard).last().map(|ack| ack.0)), (Vec::new(), Some(2)));
+        rig.disconnect_all();
+        rig.assert_nothing_leaked();
+    }
+}
+
 #[test]
 fn an_adopted_connection_moves_on_with_what_it_has_sent() {
     let open = |topic: &str, level, request| {
