@@ -20,7 +20,6 @@ const ANSWERS_NS: u64 = 1_000_000_000;
 const RETRY_NS: (u64, u64) = (1_000_000, 100_000_000);
 
 /// A closed batch.
-#[derive(Debug)]
 pub(crate) struct Batch {
     pub frame: Bytes,
     pub sequence: u64,
@@ -31,6 +30,17 @@ pub(crate) struct Batch {
     pub first_global: u64,
     /// It was refused for good; its sequence is consumed.
     pub refused: bool,
+}
+
+/// Without its frame: whoever prints a producer does not want all that it has not sent.
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Batch { frame, sequence, records, first_record, first_global, refused } = self;
+        let mut shown = f.debug_struct("Batch");
+        shown.field("bytes", &frame.len()).field("sequence", sequence).field("records", records);
+        shown.field("first_record", first_record).field("first_global", first_global);
+        shown.field("refused", refused).finish()
+    }
 }
 
 /// Where the channel stands with the server.
