@@ -62,13 +62,13 @@ mutations! {
     AckAhead "ack-ahead" 0 "acknowledgements stand for the batch behind those that were stored, too",
     ShowUnwritten "show-unwritten" 23 "consumers of a log get records before they are as safe as the topic asks",
     SnapshotEarly "snapshot-early" 32 "a snapshot is kept before the log that it tells of is durable",
-    TakeTorn "take-torn" 1 "recovery takes a flush for whole of which a part was written",
+    TakeTorn "take-torn" 15 "recovery takes a flush for whole of which a part was written",
     RecoverUnchecked "recover-unchecked" 27 "recovery takes frames whose body has another checksum",
     RecoverOneMore "recover-one-more" 1 "behind a recovery offsets go on one too high",
-    ForgetWindow "forget-window" 1 "what became of a producer's last batches is not known behind a recovery",
+    ForgetWindow "forget-window" 8 "what became of a producer's last batches is not known behind a recovery",
     SyncAlone "sync-alone" 22 "after a sync that failed a start syncs a log again, and does not write it again",
     TakeTwice "take-twice" 1 "a batch that was stored before is stored again",
-    TakeAhead "take-ahead" 1 "a batch is taken before the one that comes before it",
+    TakeAhead "take-ahead" 2 "a batch is taken before the one that comes before it",
     SkipHeaderChecksum "skip-header-checksum" 6 "frames whose header has another checksum are taken",
     SkipBodyChecksum "skip-body-checksum" 7 "frames whose body has another checksum are taken",
     LoseCredit "lose-credit" 0 "the credit of a connection that ends is not given back",
@@ -76,7 +76,7 @@ mutations! {
     GapUntold "gap-untold" 0 "consumers are not told of records that they do not get",
     GapShort "gap-short" 0 "a gap is told one record shorter than it is",
     LoseTimer "lose-timer" 0 "of connections whose time comes at once one is forgotten",
-    LoseAnswer "lose-answer" 7 "an answer to another shard is dropped where its ring is full",
+    LoseAnswer "lose-answer" 5 "an answer to another shard is dropped where its ring is full",
 }
 
 #[cfg(uringest_sim)]

@@ -23,6 +23,8 @@ use uringest::sim::{self, Failure, Mappings, Outcome};
 const LISTED_MAX: usize = 1000;
 /// Seeds that a known bug has to be found in.
 const LOOKED_THROUGH: RangeInclusive<u64> = 0..=149;
+/// Events that a seed may have there. Few seeds have more, and those would take most of the time.
+const LOOKED_THROUGH_EVENTS_MAX: u64 = 1_000_000;
 /// Known bugs that are looked for at a time.
 const SEARCHES_MAX: usize = 8;
 /// From one look of the terminal's line to the next.
@@ -149,7 +151,8 @@ fn main() -> ExitCode {
     }
     sim::quiet_panics();
     if let Some(bugs) = args.mutation {
-        return Exit::of(&look_for(bugs, &args, &interrupt));
+        let code = Exit::of(&look_for(bugs, &args, &interrupt));
+        return interrupt.exit_code().map_or(code, ExitCode::from);
     }
     let mut session = Session::new(&args, &interrupt);
     // A reader that has gone is no failure, and makes none well.
@@ -263,18 +266,48 @@ impl<'a> Session<'a> {
 
 /// Puts in each bug, as many at a time as there are processors. All of them have to be found.
 fn look_for(bugs: Bugs, args: &Args, interrupt: &Interrupt) -> cli::Outcome {
+    let (searches, cut) = searches(bugs, args, interrupt)?;
+    let unfound: Vec<_> =
+        searches.iter().filter(|search| search.found.is_none()).map(|search| search.bug.name()).collect();
+    if args.output == Output::Json {
+        let listed: Vec<_> = searches.iter().map(Search::json).collect();
+        let version = cli::VERSION;
+        print_json(&json!({ "version": version, "bugs": listed, "unfound": unfound, "interrupted": cut }))?;
+    }
+    if !cut.is_empty() {
+        let message = format!("ended by a signal while it looked for {}", cut.join(", "));
+        return Err(cli::Failure::new(Exit::Failed, message, ""));
+    }
+    if unfound.is_empty() {
+        return Ok(());
+    }
+    let message = format!("not found: {}", unfound.join(", "));
+    Err(cli::Failure::new(Exit::Failed, message, "an oracle, or a fault, is missing in src/sim"))
+}
+
+/// What was found, in the order of the bugs, and what was still looked for when a signal came.
+fn searches(
+    bugs: Bugs,
+    args: &Args,
+    interrupt: &Interrupt,
+) -> Result<(Vec<Search>, Vec<&'static str>), cli::Failure> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(SEARCHES_MAX).min(bugs.len());
     let next = AtomicUsize::new(0);
-    let search = |told: mpsc::Sender<Search>| {
+    let search = |told: mpsc::Sender<Told>| {
         let mappings = Mappings::new();
-        while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let search = Search::run(*bug, args.seeds.clone(), &mappings, interrupt);
-            if interrupt.is_set() || told.send(search).is_err() {
+        while let Some(&bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if interrupt.is_set() || told.send(Told::Begun(bug)).is_err() {
+                break;
+            }
+            let search = Search::run(bug, args.seeds.clone(), &mappings, interrupt);
+            // What a signal has cut short has no result.
+            let whole = search.found.is_some() || !interrupt.is_set();
+            if !whole || told.send(Told::Ended(search)).is_err() {
                 break;
             }
         }
     };
-    let mut searches = Vec::new();
+    let (mut searches, mut begun) = (Vec::new(), Vec::new());
     let mut said = Ok(());
     thread::scope(|scope| {
         let (told, heard) = mpsc::channel();
@@ -283,32 +316,45 @@ fn look_for(bugs: Bugs, args: &Args, interrupt: &Interrupt) -> cli::Outcome {
             scope.spawn(|| search(told));
         }
         drop(told);
-        for search in heard {
+        for told in heard {
             if args.output == Output::Text && said.is_ok() {
-                said = print(&search.text());
+                said = print(&told.text());
             }
-            searches.push(search);
+            match told {
+                Told::Begun(bug) => begun.push(bug),
+                Told::Ended(search) => {
+                    begun.retain(|bug| *bug != search.bug);
+                    searches.push(search);
+                }
+            }
         }
     });
     said?;
     searches.sort_by_key(|search| bugs.iter().position(|bug| *bug == search.bug));
-    let unfound: Vec<_> =
-        searches.iter().filter(|search| search.found.is_none()).map(|search| search.bug.name()).collect();
-    if args.output == Output::Json {
-        let listed: Vec<_> = searches.iter().map(Search::json).collect();
-        print_json(&json!({ "version": cli::VERSION, "bugs": listed, "unfound": unfound }))?;
+    Ok((searches, begun.into_iter().map(Mutation::name).collect()))
+}
+
+/// What a thread says that looks for bugs: a reader of the lines knows what it was at where nothing follows.
+enum Told {
+    Begun(Mutation),
+    Ended(Search),
+}
+
+impl Told {
+    fn text(&self) -> String {
+        match self {
+            Told::Begun(bug) => format!("{:22} is looked for\n", bug.name()),
+            Told::Ended(search) => search.text(),
+        }
     }
-    if unfound.is_empty() && !interrupt.is_set() {
-        return Ok(());
-    }
-    let message = format!("not found: {}", unfound.join(", "));
-    Err(cli::Failure::new(Exit::Failed, message, "an oracle, or a fault, is missing in src/sim"))
 }
 
 /// A known bug that was looked for.
 struct Search {
     bug: Mutation,
     found: Option<(u64, Failure)>,
+    /// Seeds that had more events than they may have, and are not known to show it or not.
+    passed_over: u64,
     took: Duration,
 }
 
@@ -323,13 +369,21 @@ impl Search {
         let begun = Instant::now();
         let first = if seeds.is_none() { Some(bug.seed()) } else { None };
         let mut seeds = first.into_iter().chain(seeds.unwrap_or(LOOKED_THROUGH));
+        let mut passed_over = 0;
         mutation::put_in(Some(bug));
-        let found = seeds
-            .by_ref()
-            .take_while(|_| !interrupt.is_set())
-            .find_map(|seed| sim::run(seed, mappings, false).err().map(|failure| (seed, failure)));
+        let found =
+            seeds.by_ref().take_while(|_| !interrupt.is_set()).find_map(|seed| {
+                match sim::run_at_most(LOOKED_THROUGH_EVENTS_MAX, seed, mappings) {
+                    Ok(Some(_)) => None,
+                    Ok(None) => {
+                        passed_over += 1;
+                        None
+                    }
+                    Err(failure) => Some((seed, failure)),
+                }
+            });
         mutation::put_in(None);
-        Search { bug, found, took: begun.elapsed() }
+        Search { bug, found, passed_over, took: begun.elapsed() }
     }
 
     fn text(&self) -> String {
@@ -338,13 +392,23 @@ impl Search {
             Some((seed, failure)) => format!("found by seed {seed} in {took}, at {}", failure.at),
             None => format!("NOT FOUND in {took}: {}", self.bug.text()),
         };
-        format!("{:22} {how}\n", self.bug.name())
+        let over = match self.passed_over {
+            0 => String::new(),
+            seeds => format!("; {seeds} passed over, longer than {LOOKED_THROUGH_EVENTS_MAX} events"),
+        };
+        format!("{:22} {how}{over}\n", self.bug.name())
     }
 
     fn json(&self) -> Value {
         let seed = self.found.as_ref().map(|(seed, _)| seed);
         let found = self.found.as_ref().map(|(_, Failure { at, what })| json!({ "at": at, "what": what }));
-        json!({ "bug": self.bug.name(), "text": self.bug.text(), "seed": seed, "found": found })
+        json!({
+            "bug": self.bug.name(),
+            "text": self.bug.text(),
+            "seed": seed,
+            "found": found,
+            "passed_over": self.passed_over,
+        })
     }
 }
 

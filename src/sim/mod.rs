@@ -79,6 +79,9 @@ impl Failure {
     }
 }
 
+/// What a world ends with that has come to its bound of events, wherever it is.
+struct Overlong;
+
 const SECOND_RUN: &str = "the second run";
 
 thread_local! {
@@ -115,15 +118,35 @@ pub fn run(seed: u64, mappings: &Mappings, printed: bool) -> Result<Outcome, Fai
     run_acts(seed, acts, mappings, printed)
 }
 
+/// One run of at most so many events: `None` where it has more.
+///
+/// # Errors
+/// What was not as it must be.
+pub fn run_at_most(events: u64, seed: u64, mappings: &Mappings) -> Result<Option<Outcome>, Failure> {
+    let plan = Plan::new(seed);
+    let acts = acts::of(&plan, seed);
+    run_bounded(seed, acts, mappings, (false, events))
+}
+
 /// One run with these acts in place of those.
 ///
 /// # Errors
 /// What was not as it must be.
 pub fn run_acts(seed: u64, acts: Vec<Timed>, mappings: &Mappings, printed: bool) -> Result<Outcome, Failure> {
+    run_bounded(seed, acts, mappings, (printed, u64::MAX)).map(|outcome| outcome.expect("without a bound"))
+}
+
+fn run_bounded(
+    seed: u64,
+    acts: Vec<Timed>,
+    mappings: &Mappings,
+    (printed, events_max): (bool, u64),
+) -> Result<Option<Outcome>, Failure> {
     let plan = Plan::new(seed);
     let printed = printed && journal::say(&format!("{plan:#?}"));
     let run = || {
         let mut world = world::World::new(plan, acts, mappings, seed, printed);
+        world.events_max = events_max;
         world.run();
         world.outcome()
     };
@@ -132,11 +155,16 @@ pub fn run_acts(seed: u64, acts: Vec<Timed>, mappings: &Mappings, printed: bool)
     let ended = catch_unwind(AssertUnwindSafe(run));
     crate::log::silence(false);
     RUNNING.set(false);
-    ended.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-        Failure { at: PANICKED_AT.with(|last| last.borrow().clone()), what: text.unwrap_or_default() }
-    })
+    match ended {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(panic) if panic.is::<Overlong>() => Ok(None),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+            let at = PANICKED_AT.with(|last| last.borrow().clone());
+            Err(Failure { at, what: text.unwrap_or_default() })
+        }
+    }
 }
 
 /// A shorter list of a seed's acts that fails in the same place: parts of it are left out, smaller and smaller ones, as

@@ -24,7 +24,6 @@ use crate::proto::header::AckLevel;
 use crate::shard::audit;
 use crate::topic::TopicKind;
 
-use super::Outcome;
 use super::acts::{Act, Cut, Moment, Timed};
 use super::clients::{Client, Role};
 use super::journal::Journal;
@@ -33,6 +32,7 @@ use super::oracle::{Disk, Oracle};
 use super::plan::{ConsumerPlan, Faults, MS, Plan, S, US};
 use super::random::Random;
 use super::secured::Secured;
+use super::{Outcome, Overlong};
 use crashes::Awaited;
 use operator::Operator;
 use strangers::Known;
@@ -49,6 +49,12 @@ const GRACE_NS: u64 = 300 * S;
 /// Turns in a row, a microsecond apart, that a shard that is told nothing may want: it spins for two milliseconds for each
 /// peer whose ring is full.
 const RESTLESS_MAX: u32 = 20_000;
+
+/// So much virtual time is looked at together,
+const SPELL_NS: u64 = 10 * S;
+/// and a shard has so many turns in it at most. It could have three times as many; what there is to do has never taken it
+/// half as many, even in one second.
+const SPELL_TURNS_MAX: u32 = 3_000_000;
 
 /// Something that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,6 +144,10 @@ pub struct World<'a> {
     told: u64,
     /// Turns of each shard in a row that it was told nothing in, and did not want to rest behind.
     restless: Vec<u32>,
+    /// Turns of each shard in the spell that began at this time.
+    spell: (u64, Vec<u32>),
+    /// The run ends where it has more.
+    pub events_max: u64,
 }
 
 impl<'a> World<'a> {
@@ -176,6 +186,8 @@ impl<'a> World<'a> {
             calm: false,
             told: 0,
             restless: vec![0; usize::from(plan.shards)],
+            spell: (0, vec![0; usize::from(plan.shards)]),
+            events_max: u64::MAX,
             strangers: Vec::new(),
             paused_until_ns: 0,
             acts,
@@ -298,6 +310,9 @@ impl<'a> World<'a> {
             }
             let Reverse((at_ns, _, due)) = self.queue.pop().expect("one is there");
             self.now_ns = at_ns;
+            if self.journal.events > self.events_max {
+                std::panic::panic_any(Overlong);
+            }
             self.take(due);
             looks += 1;
             if looks.is_multiple_of(64) && done(self) {
@@ -386,8 +401,18 @@ impl<'a> World<'a> {
         self.carry_down(shard);
     }
 
-    /// A shard that is told nothing has nothing to do before long.
+    /// A shard that is told nothing has nothing to do before long, and whatever it is told, it is not busy with itself.
     fn assert_rests(&mut self, shard: usize, rests: bool) {
+        let (began_ns, all) = &mut self.spell;
+        if self.now_ns - *began_ns > SPELL_NS {
+            *began_ns = self.now_ns;
+            all.fill(0);
+        }
+        all[shard] += 1;
+        assert!(
+            all[shard] <= SPELL_TURNS_MAX,
+            "shard {shard} turns without end: {SPELL_TURNS_MAX} times since {began_ns} ns"
+        );
         let turns = &mut self.restless[shard];
         *turns = if rests { 0 } else { *turns + 1 };
         if *turns > RESTLESS_MAX {
