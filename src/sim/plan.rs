@@ -96,6 +96,8 @@ pub struct Faults {
     pub disk_read_fails: u32,
     /// A sync of a log fails at a start, and what it was to write may be lost. There are few of them.
     pub start_sync_fails: u32,
+    /// The process ends within a start.
+    pub start_ends: u32,
     /// A name of a file is not changed, a directory not synced, or a file not opened.
     pub names_fail: u32,
     /// Of TLS.
@@ -199,6 +201,8 @@ impl Plan {
         let mut extra = random.fork();
         let mut passing = random.fork();
         plan.add_passing(&mut passing);
+        let mut starts = random.fork();
+        plan.faults.start_ends = if starts.chance(500) { starts.pick(&[100, 300, 600]) } else { 0 };
         plan.secured = SecuredPlan::new(&mut extra, plan.producers.len() + plan.consumers.len());
         if plan.secured.is_on() {
             plan.faults.secured = SecuredFaults::new(&mut extra);
@@ -287,6 +291,7 @@ fn faults(random: &mut Random) -> Faults {
         no_lists: often(300),
         names_fail: often(30),
         start_sync_fails: often(300),
+        start_ends: 0,
         secured: SecuredFaults::default(),
     }
 }

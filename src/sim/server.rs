@@ -265,7 +265,12 @@ impl Server {
             first_region: RegionId(FIRST_RING),
             rings,
         };
-        let control = Stepped::new(stepping, &files)?;
+        let control = Stepped::new(stepping, &files);
+        let ended = kept.files.borrow_mut().end_start();
+        let control = control?;
+        if ended {
+            return Err("the process has ended within its start".to_owned());
+        }
         let shards = shards(plan, mappings, kept, (clock, tls), (ends, &wakes, &counters));
         let mut server = Server {
             shards,

@@ -4,7 +4,8 @@
 //! each step takes. What goes wrong with a step is decided where it is done, and counted: a server may fail to do something
 //! only where the disk has failed.
 //!
-//! A step is done in pieces (a name, the bytes, their sync), and the process may end between any two.
+//! A step is done in pieces (a name, the bytes, their sync), and the process may end between any two: at a start, too, which
+//! is one step of the world ([`Ending`]).
 
 mod names;
 
@@ -47,11 +48,21 @@ pub struct FileSystem {
     reads_left: Option<u64>,
     /// The next sync of this directory fails.
     failing: Option<PathBuf>,
+    ending: Ending,
+}
+
+/// The process may end within a start, which is one step to the rest of the world: from some piece on, none is done.
+struct Ending {
+    /// Decides nothing else.
+    random: Random,
+    /// Pieces that are still done. `None`: all of them.
+    left: Option<u64>,
 }
 
 impl FileSystem {
     /// Nothing on this disk has a name yet.
     pub fn new(disk: Disk, random: Random) -> Rc<RefCell<FileSystem>> {
+        let ending = Ending { random: random.clone().fork(), left: None };
         let mut files = FileSystem {
             disk,
             names: Names::new(),
@@ -64,6 +75,7 @@ impl FileSystem {
             unopened: 0,
             reads_left: None,
             failing: None,
+            ending,
         };
         files.make_root();
         Rc::new(RefCell::new(files))
@@ -117,6 +129,34 @@ impl FileSystem {
     pub fn begin_start(&mut self) {
         let fails = self.random.chance(self.faults.disk_read_fails);
         self.reads_left = fails.then(|| self.random.below(30));
+        let ending = &mut self.ending;
+        let ends = ending.random.chance(self.faults.start_ends);
+        // Short starts have a dozen pieces, those of several logs hundreds.
+        ending.left = ends.then(|| {
+            let most = ending.random.pick(&[15, 60, 300]);
+            ending.random.range(1, most)
+        });
+    }
+
+    /// The start is over; whether the process has ended within it.
+    pub fn end_start(&mut self) -> bool {
+        self.ending.left.take() == Some(0)
+    }
+
+    /// The next piece of a start; an error where the process is no more.
+    fn goes_on(&mut self) -> io::Result<()> {
+        match &mut self.ending.left {
+            None => return Ok(()),
+            Some(0) => {}
+            Some(left) => {
+                *left -= 1;
+                if *left > 0 {
+                    return Ok(());
+                }
+                self.failed += 1;
+            }
+        }
+        Err(io::Error::other("the process ends within its start"))
     }
 
     /// The power is cut.
@@ -173,11 +213,13 @@ impl FileSystem {
 
     /// A name changes, or is to be durable.
     fn naming(&mut self) -> io::Result<()> {
+        self.goes_on()?;
         self.chance(self.faults.names_fail, libc::EIO)
     }
 
     /// An empty file of that name.
     fn make(&mut self, path: &Path) -> io::Result<u64> {
+        self.goes_on()?;
         self.room()?;
         let file = self.disk.borrow_mut().create(Vec::new());
         let put = self.names.put(path, file);
@@ -194,19 +236,26 @@ impl FileSystem {
 
     /// Where there is room, or no more is needed.
     fn write_at(&mut self, file: u64, at: u64, bytes: &[u8], room: io::Result<()>) -> io::Result<()> {
-        let failure = room.and_then(|()| self.chance(self.faults.disk_write_fails, libc::EIO));
+        let is_over = self.ending.left == Some(0);
+        let ends = self.goes_on();
+        if is_over {
+            return ends;
+        }
+        let failure = ends.and(room).and_then(|()| self.chance(self.faults.disk_write_fails, libc::EIO));
         let written = if failure.is_err() { self.random.index(bytes.len() + 1) } else { bytes.len() };
         self.disk.borrow_mut().write(file, at, &bytes[..written]);
         failure
     }
 
     fn sync(&mut self, file: u64) -> io::Result<()> {
+        self.goes_on()?;
         let failure = self.chance(self.faults.disk_sync_fails, libc::EIO);
         self.synced(file, failure)
     }
 
     /// A sync at a start.
     fn sync_at_start(&mut self, file: u64) -> io::Result<()> {
+        self.goes_on()?;
         let failure = self.chance(self.faults.start_sync_fails, libc::EIO);
         self.synced(file, failure)
     }
@@ -267,6 +316,7 @@ impl FileSystem {
 
     /// A read at a start.
     fn reading(&mut self) -> io::Result<()> {
+        self.goes_on()?;
         let left = self.reads_left;
         self.reads_left = left.and_then(|left| left.checked_sub(1));
         if left != Some(0) {
