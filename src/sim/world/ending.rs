@@ -124,10 +124,11 @@ impl World<'_> {
 }
 
 /// Whether a connection is not at its end although something on it was changed, which the server has to notice, or its
-/// client has gone, perhaps without a word.
+/// client has gone, perhaps without a word. Nobody holds one that was turned away unheard.
 fn goes_on(conn: &Conn, server: &Server) -> bool {
     let over = conn.left || conn.tampers[0].is_changed();
-    over && !server.shards[0].io.inner.peer(conn.sock).closed
+    let inner = &server.shards[0].io.inner;
+    over && !inner.peer(conn.sock).closed && inner.holder(conn.sock).is_some()
 }
 
 /// Whether everything has come through to a client, and from it.
