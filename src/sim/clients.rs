@@ -303,12 +303,12 @@ impl Producer {
     fn hear(&mut self, oracle: &mut Oracle, event: ProducerEvent, hurt: bool) {
         let place = |partition| -> Place { (self.topic, partition) };
         match event {
-            ProducerEvent::Acked { partition, records, level, .. } => {
+            ProducerEvent::Acked { partition, records, offset, level, .. } => {
                 assert!(
                     Some(level) >= self.core.config().ack_level,
                     "an acknowledgement promises what was asked for, or more"
                 );
-                oracle.acked(self.number, place(partition), records, level);
+                oracle.acked(self.number, place(partition), records, (offset, level));
             }
             ProducerEvent::Refused { code: Code::BadBodyChecksum, .. } if hurt => {}
             ProducerEvent::Refused { code: Code::SequenceTooOld, .. } if oracle.disk_lies() => {}

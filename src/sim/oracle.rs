@@ -6,12 +6,13 @@
 //!    (but for what was visible and not durable when the power went).
 //! 2. Of one producer on one partition, numbers only rise along the offsets; only where the client was told that batches
 //!    may be there twice, or the server lost what it had only received, does a number come again.
-//! 3. A consumer gets each offset once, in order, or is told of the gap.
-//! 4. A gap carries the reason that is true of its topic: the ring was full, what was in memory is gone, or recovery has
+//! 3. What an acknowledgement says lies at an offset is what is read there.
+//! 4. A consumer gets each offset once, in order, or is told of the gap.
+//! 5. A gap carries the reason that is true of its topic: the ring was full, what was in memory is gone, or recovery has
 //!    reported these very offsets as lost.
-//! 5. What a consumer was given of a log is there at the end, if nothing has happened that its topic's durability is not
+//! 6. What a consumer was given of a log is there at the end, if nothing has happened that its topic's durability is not
 //!    good for.
-//! 6. What was acknowledged at a level is there at the end if nothing has happened that the level is not good for.
+//! 7. What was acknowledged at a level is there at the end if nothing has happened that the level is not good for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -30,6 +31,20 @@ pub type Place = (usize, u32);
 struct Known {
     /// The record at each offset, as somebody has read it.
     seen: BTreeMap<u64, Name>,
+    /// The same records, as numbers by offset, of each producer.
+    numbers: BTreeMap<u32, BTreeMap<u64, u64>>,
+    /// The record at each offset, as an acknowledgement of that level has named it.
+    named: BTreeMap<u64, (Name, AckLevel)>,
+}
+
+impl Known {
+    /// Whether a producer's number lies, by its offset, between those that have been read around it.
+    fn is_in_order(&self, offset: u64, (producer, number): Name) -> bool {
+        let Some(numbers) = self.numbers.get(&producer) else { return true };
+        let before = numbers.range(..offset).next_back();
+        let after = numbers.range(offset + 1..).next();
+        before.is_none_or(|(_, before)| *before < number) && after.is_none_or(|(_, after)| number < *after)
+    }
 }
 
 /// What is known of one producer on one partition.
@@ -83,12 +98,29 @@ impl Oracle {
         published.tickets.push(number);
     }
 
-    /// A range of tickets is acknowledged.
-    pub fn acked(&mut self, producer: u32, place: Place, tickets: Range<u64>, level: AckLevel) {
+    /// A range of tickets is acknowledged, and where that was said the first one's offset.
+    pub fn acked(
+        &mut self,
+        producer: u32,
+        place: Place,
+        tickets: Range<u64>,
+        (offset, level): (Option<u64>, AckLevel),
+    ) {
         let published = self.published.entry((producer, place)).or_default();
         self.acknowledged += tickets.end - tickets.start;
-        for ticket in tickets {
+        for ticket in tickets.clone() {
             published.acked.insert(ticket, level);
+        }
+        let Some(first) = offset else { return };
+        let known = self.known.entry(place).or_default();
+        for (offset, ticket) in (first..).zip(tickets) {
+            let name = (producer, published.tickets[usize::try_from(ticket).expect("few")]);
+            let (before, _) = *known.named.entry(offset).or_insert((name, level));
+            let read = known.seen.get(&offset).is_none_or(|read| *read == name);
+            assert!(
+                before == name && read,
+                "{place:?} {offset}: {name:?} is acknowledged, and another is there"
+            );
         }
     }
 
@@ -105,6 +137,9 @@ impl Oracle {
         }
         let lost: Vec<Place> = self.known.keys().copied().filter(|place| forgotten(*place)).collect();
         self.known.retain(|place, _| !forgotten(*place));
+        for (place, known) in &mut self.known {
+            known.named.retain(|_, (_, level)| survives(place.0, *level));
+        }
         self.forgotten.extend(lost);
     }
 
@@ -166,6 +201,16 @@ impl Oracle {
         let known = self.known.entry(place).or_default();
         let before = *known.seen.entry(offset).or_insert(name);
         assert_eq!(before, name, "{place:?} has the same record at offset {offset} for everybody");
+        let named = known.named.get(&offset).is_none_or(|(named, _)| *named == name);
+        assert!(named, "{place:?} {offset}: {name:?} is there, and another was acknowledged");
+        let told_twice = self.published.get(&(name.0, place)).is_some_and(|published| published.told_twice);
+        assert!(
+            told_twice || known.is_in_order(offset, name),
+            "{place:?} {offset}: record {} of producer {} is there twice or out of order",
+            name.1,
+            name.0
+        );
+        known.numbers.entry(name.0).or_default().insert(offset, name.1);
     }
 
     /// Everything a log's partition holds, in order of offsets, read by one who was given all of it.
