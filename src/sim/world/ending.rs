@@ -21,6 +21,10 @@ impl World<'_> {
             self.wake_shard(shard, self.now_ns);
         }
         self.kept.files.borrow_mut().set_faults(&self.faults);
+        // The last cut shows what is only thought to be on the disk.
+        if self.random.chance(500) {
+            self.crash(true, 100 * MS);
+        }
         for topic in 0..self.plan.topics.len() {
             if self.operator.is_there(topic) {
                 self.wish(Wish::Pause(topic, false), true);
