@@ -8,6 +8,8 @@
 //! Invariants: a window belongs to one subscriber, and its memory stays until nothing of it is taken; a cursor behind the
 //! ring is inside a frame only while its window holds that frame.
 
+use std::collections::VecDeque;
+
 use super::durable::Durable;
 use super::log::{Boundary, HEADER_BYTES};
 use super::subscribers::Subscriber;
@@ -236,7 +238,9 @@ impl Partition {
                 return ReadPlan::Nothing;
             };
             if at.offset < info.base.offset {
-                subscriber.pass_over(info.base, GapReason::Retention);
+                // The ring may begin before the files do, and nothing in it begins where a segment does.
+                let to = if info.base.offset < first.offset { info.base } else { first };
+                subscriber.pass_over(to, GapReason::Retention);
                 continue;
             }
             let part = info.part_from(LogPoint { position: at.position.max(info.base.position), ..at });
@@ -405,6 +409,12 @@ impl Partition {
         while segments.front().is_some_and(|info| info.sequence < below) {
             segments.pop_front();
         }
+    }
+
+    /// Closed and durable, oldest first, where this is a log.
+    #[must_use]
+    pub fn closed_segments(&self) -> Option<&VecDeque<SegmentInfo>> {
+        self.durable.as_ref().map(|durable| &durable.segments)
     }
 
     /// Where a subscription begins that starts before the ring, the offset it asked for, and what is looked for from

@@ -41,9 +41,9 @@ mod tests;
 mod topics;
 pub(crate) mod tree;
 
-use segments::{Making, Wanted, make, open, retirement};
+use segments::{Making, Retirement, Wanted, make, open, retirement};
 pub(super) use shelf::FIRST_SEQUENCE;
-use shelf::{FREE_MAX, Shelf};
+use shelf::Shelf;
 pub(super) use topics::First;
 
 /// A folder whose topic is deleted, until it is removed.
@@ -378,27 +378,37 @@ impl Control {
             let partitions: Vec<_> = self.storage.state.borrow().shelves.keys().copied().collect();
             for partition in partitions {
                 self.retain(partition);
+                self.remove_retired(partition).await;
             }
         }
     }
 
-    /// The shard has let go: files go, or wait to be used again.
+    /// The shard has let go: files go.
     async fn retired(&self, partition: PartitionId, below: u64) {
+        self.storage.with_shelf(partition, |shelf| shelf.retired(below));
+        self.remove_retired(partition).await;
+    }
+
+    /// Files of retired segments go, or wait to be used again. Where one cannot go, it and those behind it are tried
+    /// again when retention is looked at.
+    async fn remove_retired(&self, partition: PartitionId) {
         let storage = &self.storage;
-        let Some(gone) = storage.with_shelf(partition, |shelf| shelf.retired(below)) else { return };
-        for (sequence, bytes) in gone {
-            let retirement = storage.with_shelf(partition, |shelf| {
-                let reuse = bytes == shelf.file_bytes && shelf.free.len() < FREE_MAX;
-                retirement(shelf, sequence, reuse)
+        loop {
+            let next = storage.with_shelf(partition, |shelf| {
+                let (sequence, bytes, reuse) = shelf.begin_removal()?;
+                Some((bytes, retirement(shelf, sequence, reuse)))
             });
-            let Some(retirement) = retirement else { return storage.give_back(bytes) };
-            if let Err(error) = apply_all(&self.disk, &retirement.steps).await {
-                journal::note(Level::Warn, "log_file_not_removed", &error.to_string());
-            } else if let Some(free) = retirement.free {
-                storage.with_shelf(partition, |shelf| shelf.free.push((free, bytes)));
-                storage.freed.notify_waiters();
-            } else {
-                storage.give_back(bytes);
+            let Some((bytes, Retirement { steps, free })) = next.flatten() else { return };
+            let (applied, reused) = (apply_all(&self.disk, &steps).await, free.is_some());
+            let result = applied.as_ref().map(|()| free).map_err(|_| ());
+            // Of a topic that is deleted meanwhile the folder goes, with the room of all that was in it.
+            let Some(()) = storage.with_shelf(partition, |shelf| shelf.removal_done(result)) else { return };
+            match applied {
+                Err(error) => {
+                    return journal::note(Level::Warn, "log_file_not_removed", &error.to_string());
+                }
+                Ok(()) if reused => storage.freed.notify_waiters(),
+                Ok(()) => storage.give_back(bytes),
             }
         }
     }

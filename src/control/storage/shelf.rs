@@ -6,6 +6,8 @@
 //!    the shard has let go.
 //! 2. The segment that is written to is never in `closed`, so retention never takes it; nor does it take the newest of
 //!    the closed ones, which says where the log ends.
+//! 3. Files of retired segments go one after the other, the oldest first: one that cannot go keeps those behind it, as a
+//!    start takes a segment that is missing between two others for lost.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -58,6 +60,12 @@ pub(super) struct Shelf {
     pub free: Vec<(PathBuf, u64)>,
     /// The shard has been asked to let go of what is below.
     pub retiring: Option<u64>,
+    /// Segments that the shard has let go of and whose files are there yet, with their lengths, oldest first.
+    pub going: VecDeque<(u64, u64)>,
+    /// The first of them is on its way.
+    removing: bool,
+    /// The first of them could not go.
+    stuck: bool,
     /// Nothing below may go now: a backup copies it.
     pub held_from: Option<u64>,
     /// To be kept next.
@@ -87,6 +95,9 @@ impl Shelf {
             files: BTreeMap::new(),
             free: Vec::new(),
             retiring: None,
+            going: VecDeque::new(),
+            removing: false,
+            stuck: false,
             held_from: None,
             snapshot: None,
             saving: false,
@@ -96,7 +107,9 @@ impl Shelf {
 
     /// Bytes of all its files.
     pub(super) fn all_bytes(&self) -> u64 {
-        self.files.values().chain(self.free.iter().map(|(_, bytes)| bytes)).sum()
+        let unused =
+            self.free.iter().map(|(_, bytes)| bytes).chain(self.going.iter().map(|(_, bytes)| bytes));
+        self.files.values().chain(unused).sum()
     }
 
     pub(super) fn segment(&self, sequence: u64) -> PathBuf {
@@ -132,8 +145,8 @@ impl Shelf {
         below.filter(|below| self.retiring.is_none_or(|asked| asked < *below))
     }
 
-    /// The shard has let go of what is below: those segments, with their files' lengths.
-    pub(super) fn retired(&mut self, below: u64) -> Vec<(u64, u64)> {
+    /// The shard has let go of what is below: those files are to go.
+    pub(super) fn retired(&mut self, below: u64) {
         if self.retiring.is_some_and(|asked| asked <= below) {
             self.retiring = None;
         }
@@ -141,7 +154,26 @@ impl Shelf {
             self.closed.pop_front();
         }
         let kept = self.files.split_off(&below);
-        std::mem::replace(&mut self.files, kept).into_iter().collect()
+        self.going.extend(std::mem::replace(&mut self.files, kept));
+    }
+
+    /// The segment whose file is to go now, its length, and whether it is to be used again; [`Shelf::removal_done`] follows.
+    pub(super) fn begin_removal(&mut self) -> Option<(u64, u64, bool)> {
+        let &(sequence, bytes) = self.going.front().filter(|_| !self.removing)?;
+        self.removing = true;
+        // Of a rename that has failed nobody knows whether it is done; a removal may be done twice.
+        Some((sequence, bytes, bytes == self.file_bytes && self.free.len() < FREE_MAX && !self.stuck))
+    }
+
+    /// What became of that: its file waits under a name to be used again, is gone (`None`), or is there yet.
+    pub(super) fn removal_done(&mut self, result: Result<Option<PathBuf>, ()>) {
+        self.removing = false;
+        self.stuck = result.is_err();
+        if let Ok(free) = result
+            && let Some((_, bytes)) = self.going.pop_front()
+        {
+            self.free.extend(free.map(|free| (free, bytes)));
+        }
     }
 
     /// A free file of the right length, to be used again.

@@ -477,6 +477,29 @@ fn retention_takes_whole_segments_and_consumers_are_told_what_they_miss() {
     assert_eq!((consumer.records, consumer.missed), (300 - first.base.offset, first.base.offset));
 }
 
+/// The ring may hold more than the files do, and nothing in it begins where the oldest segment does.
+#[test]
+fn who_lags_behind_all_files_goes_on_where_the_ring_begins() {
+    let (mut rig, mut keeper, partition) = world(1, MIB, MIB / 4);
+    let sock = rig.settled_client(0);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Durable);
+    publish(&mut rig, &mut keeper, &mut producer, 20, 20_000);
+    let reader = rig.settled_client(0);
+    subscribe(&mut rig, &mut keeper, reader, Start::Earliest, 64 * 1024);
+    publish(&mut rig, &mut keeper, &mut producer, 280, 20_000);
+    let newest = keeper.closed.values().last().expect("some are closed").clone();
+    rig.command(Command::Log(LogCommand::Retire { partition, below: newest.sequence }));
+    keeper.run(&mut rig);
+    let mut consumer = Consumer::from(0);
+    drain(&mut rig, &mut keeper, reader, partition, &mut consumer);
+    assert_eq!(consumer.records + consumer.missed, 300);
+    assert!(
+        0 < consumer.missed && consumer.missed < newest.base.offset,
+        "it gets what the ring has: {}",
+        consumer.missed
+    );
+}
+
 #[test]
 fn a_roll_closes_the_segment_and_a_drain_leaves_nothing_unwritten() {
     let (mut rig, mut keeper, partition) = world(1, MIB, 4 * MIB);
