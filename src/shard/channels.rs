@@ -66,6 +66,8 @@ pub(super) struct Channel {
     pub demand: Demand,
     /// Every batch of the channel carries it.
     pub producer_id: u64,
+    /// What the partition knows it by, where that is this shard's; see [`ChannelTable::new_owner`].
+    pub owner: u64,
     /// As told in `opened`.
     pub partition_count: u32,
     pub level: AckLevel,
@@ -159,12 +161,22 @@ pub(super) struct ChannelTable {
     slots: Vec<Channel>,
     free: Vec<u32>,
     capacity: usize,
+    /// Owners so far.
+    owners: u64,
 }
 
 impl ChannelTable {
     pub(super) fn new(capacity: u32) -> Self {
         let capacity = capacity as usize;
-        ChannelTable { slots: Vec::with_capacity(capacity), free: Vec::with_capacity(capacity), capacity }
+        let (slots, free) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+        ChannelTable { slots, free, capacity, owners: 0 }
+    }
+
+    /// A name for whoever opens a producer on a partition of this shard, here or from another shard: no two have the same,
+    /// so what comes late from one that has gone is never taken for its successor's in the same places.
+    pub(super) fn new_owner(&mut self) -> u64 {
+        self.owners += 1;
+        self.owners
     }
 
     pub(super) fn open_count(&self) -> usize {
@@ -180,6 +192,7 @@ impl ChannelTable {
             used: 0,
             demand: Demand::default(),
             producer_id: 0,
+            owner: 0,
             partition_count: 0,
             level: AckLevel::Received,
             every_batches: 1,

@@ -156,7 +156,7 @@ impl<I: Io> Shard<I> {
         header: &FrameHeader,
         verified: Result<(), BatchRefused>,
     ) {
-        let owner = self.owner_key(id, handle);
+        let owner = self.channels[handle].owner;
         let result = self.store(slot, producer, owner, &[frame], Source::Local, header, verified);
         match result {
             Ok(point) if point.duplicate && mutation::on(Mutation::AckDuplicateEarly) => {

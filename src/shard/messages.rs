@@ -79,7 +79,7 @@ pub enum Message {
     /// More credit for a channel.
     RemoteCredit { to: ConnRef, channel: u32, partition: PartitionId, owner_slot: u32, grant: u64 },
     /// The channel is closed; what it was granted and has not used, on its way to it or there, is free again.
-    RemoteRelease { from: ConnRef, channel: u32, owner_slot: u32, partition: PartitionId },
+    RemoteRelease { owner_slot: u32, partition: PartitionId },
     /// A subscription to a partition of the receiving shard.
     RemoteSubscribe(Box<RemoteSubscribe>),
     /// The answer.

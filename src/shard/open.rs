@@ -62,7 +62,8 @@ impl<I: Io> Shard<I> {
     }
 
     fn open_local(&mut self, id: ConnId, request: u64, handle: u32, partition: PartitionId, open: &Open) {
-        let owner = self.owner_key(id, handle);
+        let owner = self.channels.new_owner();
+        self.channels[handle].owner = owner;
         let opened = match self.slot_of(partition) {
             Some(slot) => {
                 let partition = &mut self.topics[slot].partition;
@@ -126,7 +127,7 @@ impl<I: Io> Shard<I> {
         }
         let channel = &self.channels[handle];
         let (home, unused, demand) = (channel.home, channel.available(), channel.demand);
-        let owner = self.owner_key(id, handle);
+        let owner = channel.owner;
         match home {
             Home::Local { slot, producer } => {
                 if let Some(owned) = self.topics.get_mut(slot) {
@@ -138,8 +139,7 @@ impl<I: Io> Shard<I> {
                 }
             }
             Home::Remote { shard, partition, owner_slot } => {
-                let from = self.conn_ref(id);
-                let message = Message::RemoteRelease { from, channel: handle, owner_slot, partition };
+                let message = Message::RemoteRelease { owner_slot, partition };
                 self.send_surely(usize::from(shard.0), message);
             }
             // An answer that comes for a channel that is gone is released by its handler.

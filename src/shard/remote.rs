@@ -25,7 +25,6 @@ use super::messages::{
     BatchRefused, ConnRef, Message, RemoteAck, RemoteChannel, RemoteDeliver, RemoteSubscribe,
     RemoteSubscription,
 };
-use super::session::owner_key;
 use super::subscriptions::{Feed, Place, RemoteConsumer, Table};
 use super::topics::PartitionSlot;
 
@@ -36,6 +35,8 @@ pub(super) struct RemoteProducer {
     pub channel: u32,
     pub slot: PartitionSlot,
     producer: ProducerSlot,
+    /// What the partition knows it by.
+    owner: u64,
     /// What it acknowledges.
     level: AckLevel,
     pub used: bool,
@@ -54,6 +55,7 @@ fn vacant_producer() -> RemoteProducer {
         channel: NONE,
         slot: PartitionSlot(NONE),
         producer: ProducerSlot(NONE),
+        owner: 0,
         level: AckLevel::Received,
         used: false,
         granted: 0,
@@ -102,9 +104,7 @@ impl<I: Io> Shard<I> {
             Message::RemoteWhole { to, partition, subscriber, cut } => {
                 self.remote_whole(to, partition, subscriber, cut);
             }
-            Message::RemoteRelease { from, channel, owner_slot, partition } => {
-                self.remote_release(from, channel, owner_slot, partition);
-            }
+            Message::RemoteRelease { owner_slot, partition } => self.remote_release(owner_slot, partition),
             Message::RemoteSubscribe(ask) => self.remote_subscribe(*ask),
             Message::RemoteSubscribed { to, request, partition, result } => {
                 self.remote_subscribed(to, from, request, partition, result);
@@ -150,13 +150,14 @@ impl<I: Io> Shard<I> {
         level: AckLevel,
     ) -> Result<RemoteChannel, Code> {
         let slot = self.slot_of(partition).ok_or_else(|| self.topics.why_missing(partition))?;
-        let owner = owner_key(from.shard, from.generation, channel);
+        let owner = self.channels.new_owner();
         let opened = self.topics[slot].partition.open_producer(producer_id, connections, owner)?;
         let entry = RemoteProducer {
             to: from,
             channel,
             slot,
             producer: opened.slot,
+            owner,
             level,
             used: true,
             ..vacant_producer()
@@ -197,7 +198,7 @@ impl<I: Io> Shard<I> {
         let result = match self.remote_producer(owner_slot, partition) {
             None => Err(Code::NoSuchTopicNow.into()),
             Some((slot, producer)) => {
-                let owner = owner_key(from.shard, from.generation, channel);
+                let owner = self.remote_producers[owner_slot].owner;
                 let stored = self.store(slot, producer, owner, &[span], Source::Foreign, header, verified);
                 let account = &mut self.remote_producers[owner_slot];
                 account.granted -= u64::from(granted);
@@ -219,12 +220,12 @@ impl<I: Io> Shard<I> {
         );
     }
 
-    fn remote_release(&mut self, from: ConnRef, channel: u32, owner_slot: u32, partition: PartitionId) {
+    fn remote_release(&mut self, owner_slot: u32, partition: PartitionId) {
         let Some((slot, producer)) = self.remote_producer(owner_slot, partition) else { return };
         self.stop_waiting(slot, Waiter::Elsewhere(owner_slot));
         let account = self.remote_producers.remove(owner_slot, vacant_producer());
         let owned = &mut self.topics[slot];
-        owned.partition.close_producer(producer, owner_key(from.shard, from.generation, channel));
+        owned.partition.close_producer(producer, account.owner);
         owned.partition.ungrant(account.granted);
         owned.credit.closed(Waiter::Elsewhere(owner_slot), &account.demand);
     }
@@ -261,15 +262,15 @@ impl<I: Io> Shard<I> {
                 self.refuse(id, request, code, String::new());
             }
             // The connection went away meanwhile; the owner hears of it by the release it is sent here.
-            (None, Ok(opened)) => self.disown_channel(to, channel, &opened),
+            (None, Ok(opened)) => self.disown_channel(&opened),
             (None, Err(_)) => {}
         }
     }
 
     /// Undoes an open whose connection is gone.
-    fn disown_channel(&mut self, from: ConnRef, channel: u32, opened: &RemoteChannel) {
+    fn disown_channel(&mut self, opened: &RemoteChannel) {
         let (owner_slot, partition) = (opened.owner_slot, opened.partition);
-        let message = Message::RemoteRelease { from, channel, owner_slot, partition };
+        let message = Message::RemoteRelease { owner_slot, partition };
         if let Some(shard) = self.topics.owner(partition) {
             self.answer(shard, message);
         }

@@ -2,7 +2,7 @@
 
 use crate::access::Verb;
 use crate::buf::Span;
-use crate::ids::{ConnId, PartitionId, ShardId};
+use crate::ids::{ConnId, PartitionId};
 use crate::io::Io;
 use crate::lifecycle::State;
 use crate::limits::{
@@ -305,16 +305,6 @@ impl<I: Io> Shard<I> {
     pub(super) fn conn_ref(&self, id: ConnId) -> ConnRef {
         ConnRef { shard: self.id, conn: id, generation: self.conns[id].generation }
     }
-
-    /// What a partition knows a producer's channel by: where it is and which generation of the slot.
-    pub(super) fn owner_key(&self, id: ConnId, handle: u32) -> u64 {
-        owner_key(self.id, self.conns[id].generation, handle)
-    }
-}
-
-/// See [`Shard::owner_key`]; a channel's handle is unique in its shard while it is open.
-pub(super) fn owner_key(shard: ShardId, generation: u32, handle: u32) -> u64 {
-    (u64::from(shard.0) << 56) | (u64::from(generation & 0x00ff_ffff) << 32) | u64::from(handle)
 }
 
 /// The level at which a producer is acknowledged that asked for one, or for none; or why it may not have that one.

@@ -207,6 +207,41 @@ fn a_full_mesh_turns_batches_away_in_order() {
     rig.assert_nothing_leaked();
 }
 
+/// A connection goes while the partition's shard has yet to answer it, and its producer comes again on another, in the
+/// same places. What is undone of the first one is not the second one's.
+#[test]
+fn what_is_left_of_a_connection_undoes_nothing_of_the_next() {
+    let mut rig = Rig::with_shards(2);
+    rig.topic_on("t", TopicKind::Memory, Overflow::Block, MIB, &[(1, 0)]);
+    let (gone, sock) = (rig.settled_client(0), rig.settled_client(0));
+    let open = |connections| Open {
+        topic: "t".into(),
+        producer_id: 5,
+        connections,
+        ack_every_batches: 1,
+        ..Open::default()
+    };
+    rig.send(gone, &open(1).frame(1));
+    rig.tick_shard(0);
+    rig.shards[0].io.sockets().borrow_mut()[gone.index()].ended = true;
+    for _ in 0..4 {
+        rig.tick_shard(0);
+    }
+    rig.send(sock, &open(2).frame(1));
+    for _ in 0..4 {
+        rig.tick_shard(0);
+    }
+    rig.run();
+    let channel =
+        rig.heard(sock).iter().find(|(header, _)| header.kind == Kind::Opened).expect("it is").0.channel;
+    rig.send(sock, &batch_of(channel, 5, 1, 100));
+    rig.run();
+    let heard = rig.heard(sock);
+    assert_eq!((codes(&heard), acks(&heard).last().map(|ack| ack.0)), (Vec::new(), Some(1)));
+    rig.disconnect_all();
+    rig.assert_nothing_leaked();
+}
+
 /// A batch comes again before its answer has: the mesh turns the copy away, and then there is the answer. The client never
 /// sends it again.
 #[test]
