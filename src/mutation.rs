@@ -75,6 +75,9 @@ mutations! {
     CreditTwice "credit-twice" 0 "what a consumer grants counts twice",
     GapUntold "gap-untold" 0 "consumers are not told of records that they do not get",
     GapShort "gap-short" 0 "a gap is told one record shorter than it is",
+    CommitAhead "commit-ahead" 0 "who resumes begins a record behind what was committed",
+    ForgetCommit "forget-commit" 0 "a commit is confirmed and not kept",
+    CommitUnsaved "commit-unsaved" 2 "a commit is no reason to save",
     LoseTimer "lose-timer" 30 "of connections whose time comes at once one is forgotten",
     LoseAnswer "lose-answer" 5 "an answer to another shard is dropped where its ring is full",
 }

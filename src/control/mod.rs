@@ -27,6 +27,7 @@ use crate::limits::{CATALOGUE_SAVE_MS, MESH_RETRY_MS, PARTITIONS_MAX};
 use crate::log::Level;
 use crate::mesh::MeshEnd;
 use crate::metrics::CounterPage;
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::shard::messages::{Command, Message, Report};
 use crate::tls::Reloader;
@@ -360,7 +361,8 @@ impl Control {
             }
             Report::WantTopic { shard, name, partition } => self.wanted(shard, name, partition),
             Report::Committed { partition, name, offset } => {
-                if self.registry.borrow_mut().catalogue.commit(partition, &name, offset) {
+                let news = self.registry.borrow_mut().catalogue.commit(partition, &name, offset);
+                if news && !mutation::on(Mutation::CommitUnsaved) {
                     self.mark_dirty();
                 }
             }

@@ -597,7 +597,8 @@ impl Partition {
             return Err(Code::BadName);
         }
         let committed = if resume { self.committed.offset_of(name) } else { None };
-        let start = committed.map_or(start, Start::Offset);
+        let ahead = u64::from(mutation::on(Mutation::CommitAhead));
+        let start = committed.map_or(start, |offset| Start::Offset(offset + ahead));
         let behind = self.begin_behind(start);
         let ((boundary, asked), catchup) = match behind {
             Some((boundary, asked, catchup)) => ((boundary, asked), catchup),
@@ -696,7 +697,11 @@ impl Partition {
         if self.state == State::Deleted {
             return Err(Code::TopicDeleted);
         }
-        self.committed.set(name, offset.min(self.log_end_offset()))
+        let offset = offset.min(self.log_end_offset());
+        if mutation::on(Mutation::ForgetCommit) {
+            return Ok(offset);
+        }
+        self.committed.set(name, offset)
     }
 
     // ---- producers' credit ----

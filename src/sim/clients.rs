@@ -19,6 +19,7 @@ use super::secured::line::Line;
 use super::server::FRAME_BYTES_MAX;
 use super::world::EPOCH;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Nobody gives up within a run.
@@ -56,7 +57,10 @@ pub struct Consumer {
     begun: BTreeMap<u32, u64>,
     /// Behind the last record that was delivered.
     seen: BTreeMap<u32, u64>,
-    commits: bool,
+    /// Where each partition's last commit was asked for.
+    asked: BTreeMap<u32, u64>,
+    /// It commits, under this number's name.
+    commits: Option<usize>,
     /// It keeps what it is given, for the audit.
     pub kept: Option<BTreeMap<u32, Vec<(u64, Name)>>>,
     taken: u64,
@@ -74,6 +78,8 @@ pub struct Client {
     pub conn: Option<usize>,
     /// Its topic is deleted, and it has heard so.
     pub over: bool,
+    /// The application ends, and another takes its place.
+    pub leaves: bool,
     /// When its last connection began.
     pub connected_ns: u64,
     /// Reads nothing before this time.
@@ -96,7 +102,17 @@ impl Client {
             Role::Consumer(consumer) => consumer.core.connection(),
         };
         let line = Line::new(config, EPOCH.wall_ns / S);
-        Client { role, line, hurt: false, conn: None, over: false, connected_ns: 0, stalled_ns: 0, due_ns: 0 }
+        Client {
+            role,
+            line,
+            hurt: false,
+            conn: None,
+            over: false,
+            leaves: false,
+            connected_ns: 0,
+            stalled_ns: 0,
+            due_ns: 0,
+        }
     }
 
     /// One that publishes as planned, under a number of its own: first what another could not, `waiting`.
@@ -122,29 +138,40 @@ impl Client {
         Client::new(Role::Producer(Producer { core, topic, number, next: 0, waiting }))
     }
 
-    /// One that subscribes as planned.
-    pub fn consumer(plan: &Plan, of: &ConsumerPlan, seed: u64, tls: Option<Tls>) -> Client {
-        let start = if of.from_earliest { Start::Earliest } else { Start::Latest };
-        Client::subscriber(plan, of, start, (seed, tls), false)
+    /// One that subscribes as planned, with the name of its number where it commits; `resume`: where it has committed.
+    pub fn consumer(
+        plan: &Plan,
+        (number, of): (usize, &ConsumerPlan),
+        resume: bool,
+        by: (u64, Option<Tls>),
+    ) -> Client {
+        Client::subscriber(plan, of, (of.commits.then_some(number), resume), by, false)
     }
 
     /// One that reads all of a topic, for the audit.
     pub fn auditor(plan: &Plan, topic: usize, seed: u64, tls: Option<Tls>) -> Client {
-        let of = ConsumerPlan { topic, from_earliest: true, credit_bytes: 1 << 20, commits: false };
-        Client::subscriber(plan, &of, Start::Earliest, (seed, tls), true)
+        let of = ConsumerPlan {
+            topic,
+            from_earliest: true,
+            credit_bytes: 1 << 20,
+            commits: false,
+            resumes: false,
+        };
+        Client::subscriber(plan, &of, (None, false), (seed, tls), true)
     }
 
     fn subscriber(
         plan: &Plan,
         of: &ConsumerPlan,
-        start: Start,
+        (commits, resume): (Option<usize>, bool),
         (seed, tls): (u64, Option<Tls>),
         keeps: bool,
     ) -> Client {
         let config = ConsumerConfig {
             connection: connection("consumer", tls),
-            start,
-            name: if of.commits { format!("c{seed}") } else { String::new() },
+            start: if of.from_earliest { Start::Earliest } else { Start::Latest },
+            name: commits.map_or(String::new(), |number| format!("c{number}")),
+            resume,
             credit_bytes: of.credit_bytes,
             ..ConsumerConfig::new(plan.topics[of.topic].name.clone())
         };
@@ -156,7 +183,8 @@ impl Client {
             expected: BTreeMap::new(),
             begun: BTreeMap::new(),
             seen: BTreeMap::new(),
-            commits: of.commits,
+            asked: BTreeMap::new(),
+            commits,
             kept: keeps.then(BTreeMap::new),
             taken: 0,
         }))
@@ -229,7 +257,7 @@ impl Client {
     pub fn act(&mut self, oracle: &mut Oracle, now_ns: u64) {
         match &mut self.role {
             Role::Producer(producer) => producer.act(oracle, now_ns, self.hurt),
-            Role::Consumer(consumer) => consumer.act(oracle),
+            Role::Consumer(consumer) => consumer.act(oracle, now_ns),
         }
     }
 }
@@ -327,7 +355,7 @@ impl Producer {
 }
 
 impl Consumer {
-    fn act(&mut self, oracle: &mut Oracle) {
+    fn act(&mut self, oracle: &mut Oracle, now_ns: u64) {
         for (partition, received, granted) in self.core.credit() {
             // The frame that reaches the limit may go beyond it.
             let most = granted + u64::from(FRAME_BYTES_MAX);
@@ -353,8 +381,10 @@ impl Consumer {
                         self.taken += 1;
                     }
                     let next = delivery.next_offset();
-                    if self.commits && self.taken.is_multiple_of(7) {
+                    if let Some(number) = self.commits.filter(|_| self.taken.is_multiple_of(7)) {
                         self.core.commit(partition, next).expect("it has a name");
+                        self.asked.insert(partition, next);
+                        oracle.commits.asked(number, (self.topic, partition), next);
                     }
                 }
                 ConsumerEvent::Gap { partition, from, records, reason } => {
@@ -368,7 +398,8 @@ impl Consumer {
                     );
                     *next = from + records;
                 }
-                ConsumerEvent::Subscribed { partition, start_offset, .. } => {
+                ConsumerEvent::Subscribed { partition, start_offset, log_start_offset, log_end_offset } => {
+                    self.stands(oracle, partition, start_offset, log_start_offset..log_end_offset);
                     self.begun.insert(partition, start_offset);
                     let next = self.expected.entry(partition).or_insert(start_offset);
                     // What was appended and not visible may be gone; what was delivered only for a reason.
@@ -379,11 +410,33 @@ impl Consumer {
                     }
                     *next = start_offset.min(*next);
                 }
-                ConsumerEvent::NoSuchTopic
-                | ConsumerEvent::Committed { .. }
-                | ConsumerEvent::Connected
-                | ConsumerEvent::Disconnected { .. } => {}
+                ConsumerEvent::Committed { partition, offset } => {
+                    let number = self.commits.expect("who commits nothing is told of nothing");
+                    oracle.commits.confirmed(number, (self.topic, partition), offset, now_ns);
+                }
+                ConsumerEvent::Disconnected { .. } => {
+                    self.commits.iter().for_each(|number| oracle.commits.parted(*number));
+                }
+                ConsumerEvent::NoSuchTopic | ConsumerEvent::Connected => {}
             }
+        }
+    }
+
+    /// A subscription stands, of one who may have committed.
+    fn stands(&self, oracle: &mut Oracle, partition: u32, start: u64, log: Range<u64>) {
+        let Some(number) = self.commits else { return };
+        let place = (self.topic, partition);
+        if let Some(&asked) = self.asked.get(&partition) {
+            // The core asks again for what is not confirmed. Beyond the end, the end is kept, which may be this one.
+            if asked > log.end {
+                oracle.commits.asked(number, place, log.end);
+            }
+            oracle.commits.asked(number, place, asked);
+        }
+        let config = self.core.config();
+        if config.resume && !self.begun.contains_key(&partition) {
+            let otherwise = if config.start == Start::Earliest { log.start } else { log.end };
+            oracle.commits.resumed(number, place, (start, otherwise), log);
         }
     }
 

@@ -9,6 +9,7 @@ pub mod plan;
 pub mod random;
 
 mod clients;
+mod commits;
 mod executor;
 mod files;
 mod journal;

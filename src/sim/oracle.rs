@@ -13,10 +13,12 @@
 //! 6. What a consumer was given of a log is there at the end, if nothing has happened that its topic's durability is not
 //!    good for.
 //! 7. What was acknowledged at a level is there at the end if nothing has happened that the level is not good for.
+//! 8. A consumer that resumes begins where it has committed ([`Commits`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::commits::Commits;
 use crate::proto::header::{AckLevel, GapReason};
 use crate::topic::{Overflow, TopicKind};
 
@@ -79,6 +81,8 @@ pub struct Oracle {
     disk: Disk,
     /// Reads that have failed, and that no consumer was told of yet.
     unread: u64,
+    /// Offsets that consumers have committed.
+    pub commits: Commits,
     /// Records that consumers were given.
     pub delivered: u64,
     /// Records that were acknowledged.

@@ -59,6 +59,8 @@ pub struct ConsumerPlan {
     pub credit_bytes: u64,
     /// It commits what it has seen now and then, under a name of its own.
     pub commits: bool,
+    /// It resumes, and may end where its connection does, with another in its place.
+    pub resumes: bool,
 }
 
 /// How often what goes wrong, of a thousand chances each, and how long things take.
@@ -177,6 +179,7 @@ impl Plan {
                 from_earliest: random.chance(600),
                 credit_bytes: random.pick(&[4 * 1024, 64 * 1024, 1 << 20]),
                 commits: random.chance(400),
+                resumes: false,
             })
             .collect();
         let mesh = random.pick(&[8, 64, 256]);
@@ -207,11 +210,19 @@ impl Plan {
         if plan.secured.is_on() {
             plan.faults.secured = SecuredFaults::new(&mut extra);
         }
+        plan.let_resume(&mut Random::new(seed ^ 0xc0_3317));
         plan
     }
 }
 
 impl Plan {
+    /// Of consumers that commit, some resume.
+    fn let_resume(&mut self, random: &mut Random) {
+        for consumer in self.consumers.iter_mut().filter(|consumer| consumer.commits) {
+            consumer.resumes = random.chance(600);
+        }
+    }
+
     /// Topics that come and go, each with a producer and a consumer, in half of the plans.
     fn add_passing(&mut self, random: &mut Random) {
         self.drains = if random.chance(350) { 1 + random.index(4) } else { 0 };
@@ -225,6 +236,7 @@ impl Plan {
                 from_earliest: random.chance(600),
                 credit_bytes: random.pick(&[4 * 1024, 64 * 1024, 1 << 20]),
                 commits: random.chance(400),
+                resumes: false,
             });
             self.topics.extend(only);
         }

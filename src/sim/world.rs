@@ -11,6 +11,7 @@ mod ending;
 mod lives;
 mod operator;
 mod refusals;
+mod resuming;
 mod strangers;
 mod traffic;
 
@@ -140,6 +141,8 @@ pub struct World<'a> {
     /// What has happened.
     pub journal: Journal,
     calm: bool,
+    /// What is left to chance of applications that resume.
+    resuming: Random,
     /// Completions that shards were told.
     told: u64,
     /// Turns of each shard in a row that it was told nothing in, and did not want to rest behind.
@@ -184,6 +187,7 @@ impl<'a> World<'a> {
             secured: Secured::new(plan.secured.clone(), Random::new(seed ^ 0x715)),
             journal: Journal::new(printed),
             calm: false,
+            resuming: Random::new(seed ^ 0x4e5),
             told: 0,
             restless: vec![0; usize::from(plan.shards)],
             spell: (0, vec![0; usize::from(plan.shards)]),
@@ -220,7 +224,10 @@ impl<'a> World<'a> {
 
     fn new_consumer(&mut self, at: usize, of: &ConsumerPlan) -> Client {
         let tls = self.secured.client(at);
-        Client::consumer(&self.plan, of, self.random.number(), tls)
+        let seed = self.random.number();
+        self.oracle.commits.parted(at);
+        let resume = of.resumes && (self.calm || self.resuming.chance(800));
+        Client::consumer(&self.plan, (at, of), resume, (seed, tls))
     }
 
     /// Runs to the end: acts and faults, then calm, the audit, and the clients' going.
@@ -232,6 +239,7 @@ impl<'a> World<'a> {
         self.calm_down();
         let settled = self.run_until(self.now_ns + GRACE_NS, World::is_settled);
         assert!(settled, "nothing is in the way, and not everything comes through: {}", self.unsettled());
+        self.resume_all();
         self.audit();
         self.leave();
     }
@@ -531,6 +539,7 @@ impl<'a> World<'a> {
             Act::PauseShard { shard, ns } => {
                 self.shards[shard] = (u64::MAX, self.now_ns + ns);
                 self.paused_until_ns = self.paused_until_ns.max(self.now_ns + ns);
+                self.oracle.commits.disturbed(self.now_ns, self.paused_until_ns);
                 self.wake_shard(shard, self.now_ns);
             }
             Act::Jump { ms } => {

@@ -56,8 +56,8 @@ pub const MODULES: &[Module] = modules! {
     "sim::plan" uses ["proto", "sim::random", "topic"];
     "io::sim" uses ["buf", "ids", "io", "mutation", "proto", "sim::plan", "sim::random"];
     "control" uses [
-        "access", "buf", "commit_log", "config", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh", "metrics", "partition", "proto",
-        "shard", "time", "tls", "topic", "wire",
+        "access", "buf", "commit_log", "config", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh", "metrics", "mutation", "partition",
+        "proto", "shard", "time", "tls", "topic", "wire",
     ];
     "server" uses [
         "access", "buf", "commit_log", "config", "control", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh",

@@ -96,6 +96,9 @@ impl World<'_> {
         self.journal.note(self.now_ns, "control", &[next_ns.unwrap_or(0)]);
         for (step, well) in self.kept.files.borrow_mut().take_done() {
             self.journal.note(self.now_ns, "step", &[step, u64::from(well)]);
+            if !well {
+                self.oracle.commits.disturbed(self.now_ns, self.now_ns);
+            }
         }
         // What was to be read from a file that is not opened is lost to each who waits for it.
         for _ in 0..self.kept.files.borrow_mut().take_unopened() {
@@ -210,6 +213,7 @@ impl World<'_> {
             of.kind != TopicKind::Log || (power || fenced) && of.durability < AckLevel::Durable || lied
         };
         self.oracle.crashed(survives, forgotten);
+        self.oracle.commits.ended(self.now_ns, how == End::Drained { clean: true }, lied);
         for conn in 0..self.conns.len() {
             if let Some(client) = self.conns[conn].as_ref().filter(|conn| !conn.left).map(|conn| conn.client)
             {

@@ -118,7 +118,7 @@ impl World<'_> {
     }
 
     pub(super) fn step_client(&mut self, client: usize) {
-        if self.clients[client].over {
+        if self.clients[client].over || self.has_left(client) {
             return;
         }
         let now_ns = self.now_ns;
@@ -189,7 +189,7 @@ impl World<'_> {
     }
 
     /// The application ends with its core, and another takes its place.
-    fn start_again(&mut self, client: usize, after_ns: u64) {
+    pub(super) fn start_again(&mut self, client: usize, after_ns: u64) {
         self.hang_up(client);
         let producers = self.plan.producers.len();
         self.clients[client] = if client < producers {
@@ -345,6 +345,7 @@ impl World<'_> {
             self.conns[at] = None;
         }
         self.clients[client].core().disconnected(self.now_ns, why);
+        self.may_leave(client);
         self.wake_client(client, self.now_ns);
     }
 
