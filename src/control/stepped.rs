@@ -5,9 +5,11 @@
 //! woken control, and drops everything where the process ends.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -201,6 +203,12 @@ impl Stepped {
             paused: topic.paused,
         });
         listed.collect()
+    }
+
+    /// Of each partition of kind `log`: its folder, and the names there of its segments' files and of those that are free.
+    #[must_use]
+    pub fn folders(&self) -> BTreeMap<PathBuf, Vec<String>> {
+        self.control.storage.folders()
     }
 
     /// What works worse than it could, by its key, with a word for people.

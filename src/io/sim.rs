@@ -155,6 +155,12 @@ impl SimIo {
         self.late.len() + self.unsent.len()
     }
 
+    /// Lists of spans that are not free.
+    #[must_use]
+    pub fn lists_in_use(&self) -> usize {
+        self.lists.iter().flatten().count() + self.inner.lists_in_use()
+    }
+
     /// Bytes of the shared ring that the kernel can still fill, as a shard that has not been told everything sees it.
     #[must_use]
     pub fn shared_free_bytes(&self) -> u64 {

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::channels::{Channel, Home};
+use super::logs::FILES_KEPT;
 use crate::buf::SendMemory;
 use crate::ids::PartitionId;
 use crate::io::Io;
@@ -80,6 +81,41 @@ pub fn assert_nothing_leaked<I: Io>(shards: &[Shard<I>]) {
         assert!(shard.handshakes.is_empty() && shard.sealing.waits.is_empty(), "queues of {id}");
         let granted = shard.topics.slots().filter_map(|slot| shard.topics.get(slot));
         assert_eq!(granted.map(|owned| owned.partition.granted()).sum::<u64>(), 0, "credit of {id}");
+    }
+}
+
+/// The files that are `attached` to each shard are those of its logs' segments, of logs that control has, and none is in
+/// use or asked for: what must be when nobody reads and all is written.
+///
+/// # Panics
+/// When they are not.
+pub fn assert_files_at_rest<I: Io>(
+    shards: &[Shard<I>],
+    attached: impl Fn(&I) -> usize,
+    is_listed: impl Fn(PartitionId) -> bool,
+) {
+    for shard in shards {
+        let id = shard.id;
+        let mut known = 0;
+        for owned in shard.topics.slots().filter_map(|slot| shard.topics.get(slot)) {
+            let Some(log) = &owned.log else { continue };
+            let partition = owned.id;
+            assert!(is_listed(partition), "{id} has files of partition {partition}, which is not there");
+            assert!(log.opening.is_empty(), "files of {partition} are still opened: {:?}", log.opening);
+            assert_eq!(log.files.iter().map(|open| open.reads).sum::<u32>(), 0, "reads of {partition}");
+            let closed = log.files.iter().filter(|open| open.closed).count();
+            assert!(closed <= FILES_KEPT, "closed segments of {partition} that are open: {closed}");
+            // The one that is written to, and two ahead where it hurries. A fenced log has those, too, that it could not
+            // sync.
+            let written = log.files.len() - closed;
+            assert!(
+                written <= 3 || owned.partition.fenced().is_some(),
+                "{partition} writes to {written} files"
+            );
+            known += log.files.len();
+        }
+        assert_eq!(attached(&shard.io), known, "files of {id}");
+        assert!(shard.logs.readers.are_at_rest(), "reads of {id}: {:?}", shard.logs.readers);
     }
 }
 

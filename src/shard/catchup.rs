@@ -73,6 +73,12 @@ impl Readers {
         self.slots.iter().position(Option::is_none)
     }
 
+    /// Nobody reads, and nobody waits.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn are_at_rest(&self) -> bool {
+        self.queue.is_empty() && self.again.is_empty() && self.slots.iter().all(Option::is_none)
+    }
+
     /// Nobody reads or waits any more for a subscriber that goes.
     fn forget(&mut self, slot: PartitionSlot, subscriber: SubscriberId) {
         self.queue.retain(|&waiting| waiting != (slot, subscriber));

@@ -24,7 +24,7 @@ use super::messages::{LogCommand, LogReport, Report, SegmentFile, SegmentRefused
 use super::topics::PartitionSlot;
 
 /// Files of closed segments that stay open for the next reader, for each partition.
-const FILES_KEPT: usize = 4;
+pub(super) const FILES_KEPT: usize = 4;
 
 /// A segment's file.
 #[derive(Debug, Clone, Copy)]
@@ -344,6 +344,9 @@ impl<I: Io> Shard<I> {
     }
 
     pub(super) fn close_file(&mut self, file: FileHandle) {
+        if mutation::on(Mutation::LoseFile) {
+            return std::mem::forget(file);
+        }
         self.report(Report::Log(LogReport::Close { file }));
     }
 
@@ -397,6 +400,9 @@ impl<I: Io> Shard<I> {
         let Some(log) = self.topics[slot].log.take() else { return };
         self.logs.list.retain(|&listed| listed != slot);
         for open in log.files {
+            if mutation::on(Mutation::KeepFiles) {
+                continue;
+            }
             let file = self.io.detach_file(open.file);
             self.close_file(file);
         }

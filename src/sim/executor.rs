@@ -49,6 +49,8 @@ pub struct Executor {
     numbers: Cell<u64>,
     random: RefCell<Random>,
     rings: Vec<Arc<Mapping>>,
+    /// Files that control has opened, for itself or for shards, and not closed.
+    files_open: Cell<i64>,
 }
 
 impl Executor {
@@ -64,6 +66,7 @@ impl Executor {
             numbers: Cell::new(0),
             random: RefCell::new(random),
             rings,
+            files_open: Cell::new(0),
         })
     }
 
@@ -128,6 +131,16 @@ impl Executor {
             }
             drop(tasks);
         }
+    }
+
+    /// A file has been opened.
+    pub fn opened(&self) {
+        self.files_open.set(self.files_open.get() + 1);
+    }
+
+    /// Files that were opened and not closed.
+    pub fn files_open(&self) -> i64 {
+        self.files_open.get()
     }
 
     /// Rings that are lent.
@@ -218,5 +231,6 @@ impl Host for SimHost {
 
     fn close(&self, file: FileHandle) {
         drop(file);
+        self.0.files_open.set(self.0.files_open.get() - 1);
     }
 }

@@ -13,6 +13,7 @@ mod commits;
 mod executor;
 mod files;
 mod journal;
+mod leaks;
 mod net;
 mod oracle;
 mod secured;

@@ -5,6 +5,7 @@
 //! used by one life after the other, as it was left.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -426,6 +427,28 @@ impl Server {
     pub fn assert_rings_conserved(&self) {
         let of_topics: usize = self.control.topics().iter().map(|topic| topic.partitions.len()).sum();
         assert_eq!(self.executor.rings_in_use(), of_topics, "rings that are lent");
+    }
+
+    /// What has to do with files is at rest: those that shards have are logs' that are listed, and what control has opened is
+    /// closed, or theirs.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn assert_files_at_rest(&self) {
+        let topics = self.control.topics();
+        let is_listed = |id| topics.iter().flat_map(|topic| &topic.partitions).any(|of| of.id == id);
+        audit::assert_files_at_rest(&self.shards, |io| io.inner.files(), is_listed);
+        let attached: usize = self.shards.iter().map(|shard| shard.io.inner.files()).sum();
+        assert_eq!(
+            self.executor.files_open(),
+            i64::try_from(attached).expect("few"),
+            "files that are open, and those of the shards"
+        );
+    }
+
+    /// Of each log that control has: its folder, and the names there of its segments' files and of those that are free.
+    pub fn folders(&self) -> BTreeMap<PathBuf, Vec<String>> {
+        self.control.folders()
     }
 
     /// What works worse than it could, as control says.

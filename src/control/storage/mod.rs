@@ -166,6 +166,13 @@ impl Storage {
         self.with_shelf(PartitionId(partition), |shelf| (shelf.closed.len() as u64, shelf.all_bytes()))
     }
 
+    /// Of each partition: its folder, and the names there of its segments' files and of those that are free.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn folders(&self) -> BTreeMap<PathBuf, Vec<String>> {
+        let state = self.state.borrow();
+        state.shelves.values().map(|shelf| (shelf.folder.clone(), shelf.names().collect())).collect()
+    }
+
     fn folder(&self, partition: PartitionId) -> PathBuf {
         self.dir.join(partition_folder(partition))
     }
@@ -220,9 +227,20 @@ impl Control {
     }
 
     pub(super) fn tell_owner(&self, partition: PartitionId, command: LogCommand) {
-        let Some(shard) = self.storage.with_shelf(partition, |shelf| shelf.shard) else { return };
+        let Some(shard) = self.storage.with_shelf(partition, |shelf| shelf.shard) else {
+            return self.close_file_of(command);
+        };
         // A shard that takes no commands has other troubles, which are reported where they are seen.
         let _ = self.shards.borrow_mut().send(shard, Command::Log(command));
+    }
+
+    /// What a command brings is for nobody any more.
+    fn close_file_of(&self, command: LogCommand) {
+        match command {
+            LogCommand::Segment { result: Ok(SegmentFile { file, .. }), .. }
+            | LogCommand::Opened { result: Ok(file), .. } => self.host.close(file),
+            _ => {}
+        }
     }
 
     /// Makes a segment's file and sends it. What stands in the way is told once; then it is tried again and again.
@@ -277,6 +295,7 @@ impl Control {
             Ok(file) => {
                 if storage.with_shelf(partition, |shelf| shelf.files.insert(sequence, bytes)).is_none() {
                     // Deleted meanwhile, with its folder.
+                    self.host.close(file);
                     storage.give_back(bytes);
                     return None;
                 }

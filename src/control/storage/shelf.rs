@@ -105,6 +105,14 @@ impl Shelf {
         }
     }
 
+    /// Names of the files that are its segments, or wait to be such.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        let free = self.free.iter().filter_map(|(path, _)| path.file_name());
+        let free = free.map(|name| name.to_string_lossy().into_owned());
+        self.files.keys().map(|&sequence| LogFile::Segment(sequence).name()).chain(free)
+    }
+
     /// Bytes of all its files.
     pub(super) fn all_bytes(&self) -> u64 {
         let unused =

@@ -40,7 +40,9 @@ impl Control {
             match result {
                 Ok(file) => made.push(First { partition: id, sequence: FIRST_SEQUENCE, result: Ok(file) }),
                 Err(why) => {
-                    drop(made);
+                    for file in made.into_iter().filter_map(|first: First| first.result.ok()) {
+                        self.host.close(file.file);
+                    }
                     self.remove_logs(entry).await;
                     return Err(no_log(why));
                 }

@@ -10,6 +10,7 @@
 mod names;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,8 @@ pub struct FileSystem {
     /// The next sync of this directory fails.
     failing: Option<PathBuf>,
     ending: Ending,
+    /// Where steps of this life have failed.
+    failures: BTreeSet<PathBuf>,
 }
 
 /// The process may end within a start, which is one step to the rest of the world: from some piece on, none is done.
@@ -76,6 +79,7 @@ impl FileSystem {
             reads_left: None,
             failing: None,
             ending,
+            failures: BTreeSet::new(),
         };
         files.make_root();
         Rc::new(RefCell::new(files))
@@ -127,6 +131,7 @@ impl FileSystem {
 
     /// A start begins, in which a read may fail.
     pub fn begin_start(&mut self) {
+        self.failures.clear();
         let fails = self.random.chance(self.faults.disk_read_fails);
         self.reads_left = fails.then(|| self.random.below(30));
         let ending = &mut self.ending;
@@ -178,6 +183,11 @@ impl FileSystem {
     /// The names in a directory; none where there is no such directory.
     pub fn list(&self, path: &Path) -> Vec<String> {
         self.names.list(path).unwrap_or_default()
+    }
+
+    /// Where steps of this life of the server have failed.
+    pub fn failures(&self) -> &BTreeSet<PathBuf> {
+        &self.failures
     }
 
     /// Files that nothing leads to are no more.
@@ -365,7 +375,14 @@ impl SimFiles {
 
     async fn carry_out(&self, step: &Step, at_once: bool) -> io::Result<()> {
         let result = self.pieces(step, at_once).await;
-        self.files.borrow_mut().ended(&result);
+        let mut files = self.files.borrow_mut();
+        files.ended(&result);
+        if result.is_err() {
+            files.failures.insert(step.path().to_owned());
+            if let Step::Rename { from, .. } = step {
+                files.failures.insert(from.clone());
+            }
+        }
         result
     }
 
@@ -434,6 +451,7 @@ impl Volume for SimFiles {
             opened?;
             let file = files.names.file(&path)?;
             let disk = files.disk.borrow();
+            this.executor.opened();
             Ok(disk.open(file))
         })
     }

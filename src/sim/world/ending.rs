@@ -72,8 +72,13 @@ impl World<'_> {
             waits += &format!("{known:?} is looked at; ");
         }
         for (at, conn) in self.conns.iter().enumerate() {
-            if conn.as_ref().is_some_and(|conn| goes_on(conn, server)) {
-                waits += &format!("connection {at} goes on, and was left or changed on the way; ");
+            if let Some(conn) = conn.as_ref().filter(|conn| goes_on(conn, server)) {
+                let io = &server.shards[0].io.inner;
+                let (holder, peer) = (io.holder(conn.sock), io.peer(conn.sock));
+                let heard = (peer.inbound.len(), peer.outbound.len(), peer.ended, peer.reset, peer.finished);
+                waits += &format!(
+                    "connection {at} goes on, and was left or changed on the way (held by {holder:?}, {heard:?}); "
+                );
             }
         }
         for (number, client) in
@@ -123,7 +128,12 @@ impl World<'_> {
         server.assert_nobody_is_blamed(self.changed);
         for shard in &server.shards {
             assert_eq!(shard.io.untold(), 0, "completions that nobody has taken");
+            assert_eq!(shard.io.lists_in_use(), 0, "lists of spans that no send has");
         }
+        server.assert_files_at_rest();
+        let in_flight = self.kept.disk.borrow().in_flight();
+        assert!(in_flight.is_empty(), "operations on files: {in_flight:?}");
+        self.kept.assert_all_known(&server.folders());
     }
 }
 
