@@ -78,7 +78,7 @@ mutations! {
     CommitAhead "commit-ahead" 0 "who resumes begins a record behind what was committed",
     ForgetCommit "forget-commit" 0 "a commit is confirmed and not kept",
     CommitUnsaved "commit-unsaved" 2 "a commit is no reason to save",
-    KeepFiles "keep-files" 1 "the files of a deleted topic's logs stay open",
+    KeepFiles "keep-files" 37 "the files of a deleted topic's logs stay open",
     LoseFile "lose-file" 1 "a file that a shard lets go is not closed",
     LoseTimer "lose-timer" 30 "of connections whose time comes at once one is forgotten",
     LoseAnswer "lose-answer" 13 "an answer to another shard is dropped where its ring is full",

@@ -138,7 +138,7 @@ impl Control {
         let firsts = self.make_logs(&entry).await?;
         let begins = self.registry.borrow_mut().catalogue.begin_topic(index);
         if let Err(error) = self.save().await {
-            drop(firsts);
+            self.close_first(firsts);
             // The file may name the topic: its folders stay until another save says that it does not.
             self.undone.borrow_mut().push(entry);
             return Err(error);
@@ -152,6 +152,7 @@ impl Control {
                 Ok(asked)
             }
             Err(stuck) => {
+                self.close_first(firsts);
                 // Some shards may know it, so its regions stay taken; it is forgotten with the next start.
                 self.registry.borrow_mut().take_down(topic.id.0);
                 Err(stuck.into())

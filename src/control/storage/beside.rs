@@ -7,8 +7,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::super::files::replace;
+use super::super::files::{Files as _, Step, replace};
 use super::super::{Control, journal};
+use super::shelf::Shelf;
 use crate::commit_log::format::LogFile;
 use crate::commit_log::{LogPoint, SegmentInfo, Snapshot, index, snapshot};
 use crate::ids::PartitionId;
@@ -31,6 +32,11 @@ impl Control {
         let bytes = index::encode(partition, &info);
         if let Err(error) = replace(&self.disk, &path, bytes, None).await {
             journal::note(Level::Warn, NOT_WRITTEN, &error.to_string());
+        }
+        let has_gone = |shelf: &mut Shelf| !shelf.files.contains_key(&info.sequence);
+        if self.storage.with_shelf(partition, has_gone) == Some(true) {
+            // Retention has taken the segment while its index was written. A start would take that away, too.
+            let _ = self.disk.apply(&Step::Remove { path }).await;
         }
         self.retain(partition);
     }

@@ -259,6 +259,8 @@ fn settle<T: Tree>(
     for &sequence in &recovered.unused {
         let Some(bytes) = shelf.files.remove(&sequence) else { continue };
         let path = shelf.segment(sequence);
+        // There is one only where the disk has lost what was synced before.
+        apply(&Step::Remove { path: shelf.index(sequence) })?;
         if bytes == shelf.file_bytes && shelf.free.len() < FREE_MAX {
             let free = with_suffix(&path, FREE);
             apply(&Step::Rename { from: path, to: free.clone() })?;

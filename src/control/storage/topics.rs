@@ -40,9 +40,7 @@ impl Control {
             match result {
                 Ok(file) => made.push(First { partition: id, sequence: FIRST_SEQUENCE, result: Ok(file) }),
                 Err(why) => {
-                    for file in made.into_iter().filter_map(|first: First| first.result.ok()) {
-                        self.host.close(file.file);
-                    }
+                    self.close_first(made);
                     self.remove_logs(entry).await;
                     return Err(no_log(why));
                 }
@@ -119,6 +117,13 @@ impl Control {
                 let control = Rc::clone(self);
                 self.host.spawn(Box::pin(async move { control.want_segment(partition, sequence).await }));
             }
+        }
+    }
+
+    /// Nobody gets these files.
+    pub(in crate::control) fn close_first(&self, firsts: Vec<First>) {
+        for file in firsts.into_iter().filter_map(|first| first.result.ok()) {
+            self.host.close(file.file);
         }
     }
 

@@ -136,6 +136,26 @@ fn segments_are_made_opened_recycled_and_removed() {
 }
 
 #[test]
+fn the_index_of_a_segment_that_goes_meanwhile_goes_with_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let rig = Rig::start(directory.path(), logs(), 0);
+    assert_eq!(rig.call("POST", "/v1/topics", r#"{"name":"kept","kind":"log"}"#).0, 201);
+    rig.segment(1, 1).expect("the first is there with the topic");
+    let partition = FIRST;
+    for sequence in 2..=9 {
+        rig.log(1, LogReport::WantSegment { partition, sequence });
+        rig.segment(1, sequence).expect("there is room");
+    }
+    for sequence in 1..=8 {
+        rig.log(1, LogReport::Sealed { partition, info: info(sequence) });
+        rig.log(1, LogReport::Retired { partition, below: sequence + 1 });
+    }
+    assert_eq!(rig.stop(), exit::CLEAN);
+    let left = files(&folder(directory.path(), 1));
+    assert!(!left.iter().any(|name| name.contains(".idx")), "{left:?}");
+}
+
+#[test]
 fn what_has_no_room_is_refused_and_goes_on_when_there_is_some() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut config = logs();

@@ -52,6 +52,8 @@ pub struct FileSystem {
     ending: Ending,
     /// Where steps of this life have failed.
     failures: BTreeSet<PathBuf>,
+    /// What the log's directory had when this life began.
+    found: Vec<String>,
 }
 
 /// The process may end within a start, which is one step to the rest of the world: from some piece on, none is done.
@@ -80,6 +82,7 @@ impl FileSystem {
             failing: None,
             ending,
             failures: BTreeSet::new(),
+            found: Vec::new(),
         };
         files.make_root();
         Rc::new(RefCell::new(files))
@@ -132,6 +135,7 @@ impl FileSystem {
     /// A start begins, in which a read may fail.
     pub fn begin_start(&mut self) {
         self.failures.clear();
+        self.found = self.list(&Path::new(DATA).join("log"));
         let fails = self.random.chance(self.faults.disk_read_fails);
         self.reads_left = fails.then(|| self.random.below(30));
         let ending = &mut self.ending;
@@ -188,6 +192,11 @@ impl FileSystem {
     /// Where steps of this life of the server have failed.
     pub fn failures(&self) -> &BTreeSet<PathBuf> {
         &self.failures
+    }
+
+    /// Names in the log's directory when this life began.
+    pub fn found(&self) -> &[String] {
+        &self.found
     }
 
     /// Files that nothing leads to are no more.
