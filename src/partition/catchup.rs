@@ -8,6 +8,8 @@
 //! Invariants: a window belongs to one subscriber, and its memory stays until nothing of it is taken; a cursor behind the
 //! ring is inside a frame only while its window holds that frame.
 
+use std::collections::VecDeque;
+
 use super::durable::Durable;
 use super::log::{Boundary, HEADER_BYTES};
 use super::subscribers::Subscriber;
@@ -407,6 +409,12 @@ impl Partition {
         while segments.front().is_some_and(|info| info.sequence < below) {
             segments.pop_front();
         }
+    }
+
+    /// Closed and durable, oldest first, where this is a log.
+    #[must_use]
+    pub fn closed_segments(&self) -> Option<&VecDeque<SegmentInfo>> {
+        self.durable.as_ref().map(|durable| &durable.segments)
     }
 
     /// Where a subscription begins that starts before the ring, the offset it asked for, and what is looked for from

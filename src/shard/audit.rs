@@ -1,9 +1,12 @@
 //! What must hold of shards between any two ticks, and when no client is left: for worlds that are stepped.
 
+use std::collections::VecDeque;
+
 use super::Shard;
 use super::channels::{Channel, Home};
 use super::logs::FILES_KEPT;
 use crate::buf::SendMemory;
+use crate::commit_log::SegmentInfo;
 use crate::ids::PartitionId;
 use crate::io::Io;
 
@@ -17,6 +20,14 @@ impl<I: Io> Shard<I> {
     pub fn visible_end(&self, partition: PartitionId) -> u64 {
         let owned = self.topics.slot(partition).and_then(|slot| self.topics.get(slot));
         owned.map_or(0, |owned| owned.partition.visible().offset)
+    }
+
+    /// The closed segments of each log of this shard, oldest first.
+    pub fn closed_segments(&self) -> impl Iterator<Item = (PartitionId, &VecDeque<SegmentInfo>)> {
+        self.topics.slots().filter_map(|slot| {
+            let owned = self.topics.get(slot).filter(|owned| !owned.partition.is_deleted())?;
+            Some((owned.id, owned.partition.closed_segments()?))
+        })
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Outcome {
     pub acknowledged: u64,
     /// Records that consumers were given.
     pub delivered: u64,
+    /// Segments that retention has taken.
+    pub retired: u64,
     /// Virtual time that passed, ns.
     pub virtual_ns: u64,
 }

@@ -8,12 +8,14 @@
 //!    may be there twice, or the server lost what it had only received, does a number come again.
 //! 3. What an acknowledgement says lies at an offset is what is read there.
 //! 4. A consumer gets each offset once, in order, or is told of the gap.
-//! 5. A gap carries the reason that is true of its topic: the ring was full, what was in memory is gone, or recovery has
-//!    reported these very offsets as lost.
+//! 5. A gap carries the reason that is true of its topic: the ring was full, what was in memory is gone, recovery has
+//!    reported these very offsets as lost, or retention has taken them.
 //! 6. What a consumer was given of a log is there at the end, if nothing has happened that its topic's durability is not
 //!    good for.
 //! 7. What was acknowledged at a level is there at the end if nothing has happened that the level is not good for.
 //! 8. A consumer that resumes begins where it has committed ([`Commits`]).
+//!
+//! 5 to 7 hold of what retention has left: where it may take something of a log, nothing before its start is looked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -76,6 +78,8 @@ pub struct Oracle {
     excused: BTreeSet<(u32, Place, u64)>,
     /// Partitions that may have lost what consumers had seen.
     forgotten: BTreeSet<Place>,
+    /// Where a log has begun, at most, of which retention takes something.
+    starts: BTreeMap<Place, u64>,
     /// Offsets that recovery has reported as lost.
     lost: BTreeMap<Place, Vec<Range<u64>>>,
     disk: Disk,
@@ -178,9 +182,11 @@ impl Oracle {
     ) {
         let is_true = match reason {
             Some(GapReason::Overflow) => kind != TopicKind::Log && overflow == Overflow::DropOldest,
-            // What the ring no longer has. No log forgets anything here, but where a lying disk lost the front of one:
-            // nothing tells that from segments that were deleted.
-            Some(GapReason::Retention) => kind != TopicKind::Log || self.disk.syncs_lie,
+            // What the ring no longer has, and no log but where its retention has taken it. A lying disk may have lost
+            // the front of one: nothing tells that from segments that were deleted.
+            Some(GapReason::Retention) => {
+                kind != TopicKind::Log || self.disk.syncs_lie || offsets.end <= self.start(place)
+            }
             Some(GapReason::Restart) => kind != TopicKind::Log,
             Some(GapReason::Quarantined) => {
                 // Recovery takes a snapshot's word for what is before it: what a lying disk lost there is found by readers.
@@ -197,6 +203,17 @@ impl Oracle {
             is_true,
             "{place:?} {kind:?} {overflow:?}: {offsets:?} are missed, it is said, for {reason:?}"
         );
+    }
+
+    /// A log's retention has taken what is before this offset.
+    pub fn retired(&mut self, place: Place, before: u64) {
+        let start = self.starts.entry(place).or_default();
+        *start = before.max(*start);
+    }
+
+    /// What is before may have gone by retention.
+    fn start(&self, place: Place) -> u64 {
+        self.starts.get(&place).copied().unwrap_or(0)
     }
 
     /// Somebody has read a record.
@@ -219,6 +236,10 @@ impl Oracle {
 
     /// Everything a log's partition holds, in order of offsets, read by one who was given all of it.
     pub fn audit(&self, place: Place, records: &[(u64, Name)]) {
+        let mut first: BTreeMap<u32, u64> = BTreeMap::new();
+        for &(_, (producer, number)) in records {
+            first.entry(producer).or_insert(number);
+        }
         let mut last: BTreeMap<u32, u64> = BTreeMap::new();
         let mut there: BTreeSet<Name> = BTreeSet::new();
         for &(offset, (producer, number)) in records {
@@ -234,7 +255,7 @@ impl Oracle {
         }
         if let Some(known) = self.known.get(&place) {
             let at: BTreeMap<u64, Name> = records.iter().copied().collect();
-            for (offset, name) in &known.seen {
+            for (offset, name) in known.seen.range(self.start(place)..) {
                 let now = at.get(offset);
                 assert!(
                     now == Some(name)
@@ -243,11 +264,21 @@ impl Oracle {
                 );
             }
         }
+        let named = self.known.get(&place).map(|known| &known.named);
+        let offsets: BTreeMap<Name, u64> =
+            named.into_iter().flatten().map(|(&offset, &(name, _))| (name, offset)).collect();
         for ((producer, of), published) in self.published.iter().filter(|((_, of), _)| *of == place) {
             for (ticket, level) in &published.acked {
                 let number = published.tickets[usize::try_from(*ticket).expect("few")];
+                // Where it was is not always told: then what its producer published later is all there is.
+                let retired = match offsets.get(&(*producer, number)) {
+                    Some(offset) => *offset < self.start(place),
+                    None => self.start(place) > 0 && first.get(producer).is_none_or(|first| number < *first),
+                };
                 assert!(
-                    there.contains(&(*producer, number)) || self.excused.contains(&(*producer, *of, *ticket)),
+                    there.contains(&(*producer, number))
+                        || retired
+                        || self.excused.contains(&(*producer, *of, *ticket)),
                     "{place:?}: record {number} of producer {producer} was acknowledged as {level:?} and is lost"
                 );
             }

@@ -31,6 +31,33 @@ pub struct TopicPlan {
     pub durability: AckLevel,
     /// How many partitions it has.
     pub partitions: u32,
+    /// Of a log: what of it may go.
+    pub retention: Retention,
+}
+
+/// What of a log may go. Most keep all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// What is beyond so many segments' bytes; 0: nothing.
+    pub segments: u64,
+    /// What is older; 0: nothing.
+    pub ms: u64,
+}
+
+impl Retention {
+    /// Nothing is to go.
+    #[must_use]
+    pub fn keeps_all(&self) -> bool {
+        *self == Retention::default()
+    }
+
+    /// Two of five logs keep all.
+    fn new(random: &mut Random) -> Retention {
+        let (few, young) =
+            random.pick(&[(false, false), (false, false), (true, false), (false, true), (true, true)]);
+        let (segments, ms) = (random.range(2, 4), random.pick(&[500, 2_000, 5_000, 15_000]));
+        Retention { segments: if few { segments } else { 0 }, ms: if young { ms } else { 0 } }
+    }
 }
 
 /// A client that publishes.
@@ -211,6 +238,10 @@ impl Plan {
             plan.faults.secured = SecuredFaults::new(&mut extra);
         }
         plan.let_resume(&mut Random::new(seed ^ 0xc0_3317));
+        let random = &mut Random::new(seed ^ 0x4e7a);
+        for topic in plan.topics.iter_mut().filter(|topic| topic.kind == TopicKind::Log) {
+            topic.retention = Retention::new(random);
+        }
         plan
     }
 }
@@ -250,7 +281,8 @@ fn topic(random: &mut Random, number: u64) -> TopicPlan {
         _ => AckLevel::Received,
     };
     let partitions = u32::try_from(random.range(1, 3)).expect("few");
-    TopicPlan { name: format!("t{number}"), kind, overflow, durability, partitions }
+    let name = format!("t{number}");
+    TopicPlan { name, kind, overflow, durability, partitions, retention: Retention::default() }
 }
 
 fn producer(random: &mut Random, topics: &[TopicPlan]) -> ProducerPlan {

@@ -47,7 +47,7 @@ const FIRST_RING: u32 = 100;
 /// Bytes of each partition's ring.
 const RING_BYTES: usize = 256 * 1024;
 /// Bytes of a segment's file.
-const SEGMENT_BYTES: u64 = 256 * 1024;
+pub const SEGMENT_BYTES: u64 = 256 * 1024;
 /// More than any log gets.
 const RETENTION_BYTES: u64 = 1 << 40;
 /// How long the server may deliver what it has when it comes to its end.
@@ -506,8 +506,11 @@ fn config(plan: &Plan) -> Config {
 fn specification(topic: &TopicPlan) -> TopicSpec {
     let log = (topic.kind == TopicKind::Log).then_some(LogSettings {
         durability: topic.durability,
-        retention_bytes: RETENTION_BYTES,
-        retention_ms: 0,
+        retention_bytes: match topic.retention.segments {
+            0 => RETENTION_BYTES,
+            segments => segments * SEGMENT_BYTES,
+        },
+        retention_ms: topic.retention.ms,
         segment_bytes: SEGMENT_BYTES,
     });
     TopicSpec {

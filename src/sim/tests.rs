@@ -149,3 +149,24 @@ fn a_topic_that_could_not_be_deleted_is_there_after_the_next_start() {
     bench.kill_and_start();
     assert_eq!((bench.topics(), bench.folders()), (0, 0));
 }
+
+/// That retention takes something in the simulator does not go away unnoticed.
+#[test]
+fn segments_are_retired_in_one_of_a_few_seeds() {
+    let logs: Vec<_> = (0..100).flat_map(|seed| Plan::new(seed).topics).collect();
+    let taking = logs.iter().filter(|topic| !topic.retention.keeps_all());
+    let counts =
+        taking.map(|topic| (usize::from(topic.retention.segments > 0), usize::from(topic.retention.ms > 0)));
+    let (few, young) = counts.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    assert!(
+        few > 20 && young > 20,
+        "of {} topics {few} keep few segments, {young} what is young",
+        logs.len()
+    );
+    let mappings = Mappings::new();
+    let retired = |seed| match run_at_most(100_000, seed, &mappings) {
+        Ok(outcome) => outcome.map_or(0, |outcome| outcome.retired),
+        Err(failure) => panic!("seed {seed}: {failure:?}"),
+    };
+    assert!((0..20).any(|seed| retired(seed) > 0), "no segment is ever retired");
+}

@@ -12,6 +12,7 @@ mod lives;
 mod operator;
 mod refusals;
 mod resuming;
+mod retention;
 mod strangers;
 mod traffic;
 
@@ -36,6 +37,7 @@ use super::secured::Secured;
 use super::{Outcome, Overlong};
 use crashes::Awaited;
 use operator::Operator;
+use retention::Retained;
 use strangers::Known;
 
 use super::server::{Kept, Mappings, Server, Wish, shard_of};
@@ -134,6 +136,7 @@ pub struct World<'a> {
     /// Bytes of some client were changed on the way, and not in a secured connection.
     changed: bool,
     oracle: Oracle,
+    retained: Retained,
     secured: Secured,
     strangers: Vec<Option<Known>>,
     /// Some shard has not run until this time.
@@ -183,6 +186,7 @@ impl<'a> World<'a> {
             disk_full_ns: 0,
             incarnations: 0,
             changed: false,
+            retained: Retained::default(),
             oracle: Oracle::new(Disk { syncs_lie: plan.syncs_lie }),
             secured: Secured::new(plan.secured.clone(), Random::new(seed ^ 0x715)),
             journal: Journal::new(printed),
@@ -242,6 +246,7 @@ impl<'a> World<'a> {
         self.resume_all();
         self.audit();
         self.leave();
+        self.assert_retention_done();
     }
 
     /// What has come of it so far.
@@ -253,6 +258,7 @@ impl<'a> World<'a> {
             completions: self.told,
             acknowledged: self.oracle.acknowledged,
             delivered: self.oracle.delivered,
+            retired: self.retained.segments,
             virtual_ns: self.now_ns - EPOCH.mono_ns,
         }
     }
@@ -398,6 +404,8 @@ impl<'a> World<'a> {
             audit::assert_credit_conserved(&server.shards);
         }
         server.assert_buffers_conserved(shard);
+        self.look_at_logs(shard);
+        let Some(server) = &mut self.server else { return };
         let wakes = std::mem::take(&mut *server.wakes.borrow_mut());
         for at_ns in [again_ns].into_iter().chain(next_ns) {
             self.wake_shard(shard, at_ns.max(self.now_ns + cost_ns));
@@ -544,6 +552,7 @@ impl<'a> World<'a> {
             }
             Act::Jump { ms } => {
                 let ns = ms * i64::try_from(MS).expect("small");
+                self.note_wall();
                 self.wall_offset_ns = self.wall_offset_ns.saturating_add_signed(ns);
             }
             Act::PauseTopic { topic, paused } => self.wish(Wish::Pause(topic, paused), false),

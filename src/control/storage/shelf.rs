@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use crate::commit_log::format::LogFile;
 use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo, Snapshot, block_up};
 use crate::ids::ShardId;
+use crate::mutation::{self, Mutation};
 use crate::topic::LogSettings;
 
 /// Number of a partition's first segment.
@@ -140,8 +141,10 @@ impl Shelf {
         let mut below = None;
         for closed in self.closed.iter().take(self.closed.len().saturating_sub(1)) {
             let age_ns = now_ns.saturating_sub(closed.last_time_ns);
-            let old = self.settings.retention_ms > 0 && age_ns / 1_000_000 > self.settings.retention_ms;
-            if bytes <= self.settings.retention_bytes && !old {
+            let age_ms = age_ns / if mutation::on(Mutation::RetireYoung) { 100_000 } else { 1_000_000 };
+            let old = self.settings.retention_ms > 0 && age_ms > self.settings.retention_ms;
+            let taken = if mutation::on(Mutation::RetireOneMore) { closed.used_bytes() } else { 0 };
+            if bytes + taken <= self.settings.retention_bytes && !old {
                 break;
             }
             if self.held_from.is_some_and(|held| closed.sequence >= held) {

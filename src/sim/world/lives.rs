@@ -58,6 +58,7 @@ impl World<'_> {
             self.oracle.reported((topic, partition), offsets);
         }
         server.set_faults(&self.faults);
+        self.retained.begin();
         self.server = Some(server);
         self.control_ns = u64::MAX;
         self.wake_control(self.now_ns);
