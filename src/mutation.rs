@@ -41,11 +41,11 @@ macro_rules! mutations {
 }
 
 mutations! {
-    SkipRearm "skip-rearm" 35 "a receive that has found no buffer is not armed again",
+    SkipRearm "skip-rearm" 11 "a receive that has found no buffer is not armed again",
     LoseCancelled "lose-cancelled" 33 "what a receive has taken that is being cancelled never goes back to the kernel",
     FreeSlotEarly "free-slot-early" 1 "a connection's slot is freed while the kernel works on its socket",
     ReceiveUnheld "receive-unheld" 3 "receive memory goes back to the kernel while frames in it are needed",
-    FreeUnderSend "free-under-send" 2 "a log's ring is written again while it is sent from",
+    FreeUnderSend "free-under-send" 10 "a log's ring is written again while it is sent from",
     DropUnderSend "drop-under-send" 3 "a ring that drops its oldest records drops what is being sent",
     ShortSendWhole "short-send-whole" 1 "a send that got rid of a part counts as whole",
     ResumeBefore "resume-before" 2 "a send goes on a byte before the place where the one before it ended",
@@ -61,7 +61,7 @@ mutations! {
     AckDuplicateEarly "ack-duplicate-early" 1221 "a batch that comes again is acknowledged before the first is as safe as was asked",
     AckAhead "ack-ahead" 0 "acknowledgements stand for the batch behind those that were stored, too",
     ShowUnwritten "show-unwritten" 23 "consumers of a log get records before they are as safe as the topic asks",
-    SnapshotEarly "snapshot-early" 32 "a snapshot is kept before the log that it tells of is durable",
+    SnapshotEarly "snapshot-early" 1 "a snapshot is kept before the log that it tells of is durable",
     TakeTorn "take-torn" 22 "recovery takes a flush for whole of which a part was written",
     RecoverUnchecked "recover-unchecked" 53 "recovery takes frames whose body has another checksum",
     RecoverOneMore "recover-one-more" 1 "behind a recovery offsets go on one too high",
@@ -72,18 +72,20 @@ mutations! {
     TakeTwice "take-twice" 1 "a batch that was stored before is stored again",
     TakeAhead "take-ahead" 2 "a batch is taken before the one that comes before it",
     SkipHeaderChecksum "skip-header-checksum" 2 "frames whose header has another checksum are taken",
-    SkipBodyChecksum "skip-body-checksum" 7 "frames whose body has another checksum are taken",
+    SkipBodyChecksum "skip-body-checksum" 8 "frames whose body has another checksum are taken",
     LoseCredit "lose-credit" 0 "the credit of a connection that ends is not given back",
     CreditTwice "credit-twice" 0 "what a consumer grants counts twice",
     GapUntold "gap-untold" 2 "consumers are not told of records that they do not get",
     GapShort "gap-short" 0 "a gap is told one record shorter than it is",
     CommitAhead "commit-ahead" 0 "who resumes begins a record behind what was committed",
     ForgetCommit "forget-commit" 0 "a commit is confirmed and not kept",
-    CommitUnsaved "commit-unsaved" 2 "a commit is no reason to save",
+    CommitUnsaved "commit-unsaved" 63 "a commit is no reason to save",
+    KeepPlace "keep-place" 4 "a consumer goes on in a topic that was made again where it was in the one before",
+    IdsAgain "ids-again" 2 "a topic gets the partition ids of one that was deleted",
     KeepFiles "keep-files" 37 "the files of a deleted topic's logs stay open",
     LoseFile "lose-file" 1 "a file that a shard lets go is not closed",
-    LoseTimer "lose-timer" 30 "of connections whose time comes at once one is forgotten",
-    LoseAnswer "lose-answer" 13 "an answer to another shard is dropped where its ring is full",
+    LoseTimer "lose-timer" 9 "of connections whose time comes at once one is forgotten",
+    LoseAnswer "lose-answer" 5 "an answer to another shard is dropped where its ring is full",
 }
 
 #[cfg(uringest_sim)]

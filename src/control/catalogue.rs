@@ -20,6 +20,7 @@ use crate::limits::{
     LOG_RETENTION_BYTES_MAX, LOG_RING_BYTES_MIN, LOG_SEGMENT_BYTES_MAX, LOG_SEGMENT_BYTES_MIN,
     PARTITIONS_MAX, PARTITIONS_PER_TOPIC, RETENTION_BYTES_MIN, TOPICS_MAX,
 };
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::proto::control::topic_name_ok;
 use crate::topic::{LogSettings, Overflow, TopicKind};
@@ -276,8 +277,13 @@ impl Catalogue {
     fn entry(&mut self, spec: &TopicSpec, ring_bytes: u64, now_ns: u64) -> Result<TopicEntry, CreateRefused> {
         let exhausted = || CreateRefused::Full("The server has used up its topic or partition ids.".into());
         let next_topic_id = self.next_topic_id.checked_add(1).ok_or_else(exhausted)?;
-        let next_partition_id = self.next_partition_id.checked_add(spec.partitions).ok_or_else(exhausted)?;
-        let partitions = (self.next_partition_id..next_partition_id)
+        let mut first_id = self.next_partition_id;
+        if mutation::on(Mutation::IdsAgain) {
+            let ids = self.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.id);
+            first_id = ids.max().map_or(1, |last| last + 1);
+        }
+        let next_partition_id = first_id.checked_add(spec.partitions).ok_or_else(exhausted)?;
+        let partitions = (first_id..next_partition_id)
             .map(|id| PartitionEntry {
                 id,
                 reserved_offset: RESERVE_RECORDS,

@@ -112,6 +112,8 @@ pub fn of(plan: &Plan, seed: u64) -> Vec<Timed> {
     );
     let random = &mut Random::new(seed ^ 0x90e5);
     acts.extend(of_control(plan, random));
+    let again = of_names(plan, &acts, &mut Random::new(seed ^ 0xa6a1));
+    acts.extend(again);
     acts.sort_by_key(|timed| timed.at_ns);
     acts
 }
@@ -166,7 +168,7 @@ fn crash(random: &mut Random) -> Act {
 /// Topics come, and most of them go; the server is drained.
 fn of_control(plan: &Plan, random: &mut Random) -> Vec<Timed> {
     let mut acts = Vec::new();
-    for topic in plan.lasting..plan.topics.len() {
+    for topic in (plan.lasting..plan.topics.len()).filter(|topic| plan.topics[*topic].first == *topic) {
         let at_ns = random.below(plan.duration_ns);
         acts.push(Timed { at_ns, act: Act::Create { topic } });
         if random.chance(700) {
@@ -179,6 +181,27 @@ fn of_control(plan: &Plan, random: &mut Random) -> Vec<Timed> {
         acts.push(Timed { at_ns: random.below(plan.duration_ns), act });
     }
     acts
+}
+
+/// When a topic has gone another gets its name, most often soon, and goes, too.
+fn of_names(plan: &Plan, acts: &[Timed], random: &mut Random) -> Vec<Timed> {
+    let mut again: Vec<Timed> = Vec::new();
+    for (topic, of) in plan.topics.iter().enumerate().filter(|(topic, of)| of.first != *topic) {
+        let is_before = |timed: &&Timed| matches!(timed.act, Act::Delete { topic } if plan.topics[topic].first == of.first);
+        let Some(gone) = acts.iter().chain(&again).filter(is_before).map(|timed| timed.at_ns).max() else {
+            continue;
+        };
+        let left_ns = plan.duration_ns.saturating_sub(gone);
+        let soon_ns = random.pick(&[1, 20 * MS, S, left_ns]).min(left_ns).max(1);
+        let at_ns = gone + random.below(soon_ns);
+        again.push(Timed { at_ns, act: Act::Create { topic } });
+        let at_ns = at_ns + random.below(plan.duration_ns.saturating_sub(at_ns).max(1));
+        again.push(Timed { at_ns, act: Act::Delete { topic } });
+        if random.chance(300) {
+            again.pop();
+        }
+    }
+    again
 }
 
 fn of_tls(plan: &Plan, random: &mut Random) -> Act {

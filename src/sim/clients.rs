@@ -9,8 +9,9 @@ use crate::client::secured::Lost;
 use crate::io::Clock;
 use crate::proto::code::Code;
 use crate::proto::control::Start;
+use crate::proto::header::AckLevel;
 
-use crate::topic::{Overflow, TopicKind};
+use crate::topic::TopicKind;
 
 use super::oracle::{Name, Oracle, Place};
 use super::plan::{ConsumerPlan, Plan, ProducerPlan, S};
@@ -37,7 +38,7 @@ pub enum Role {
 pub struct Producer {
     /// The client's core.
     pub core: ProducerCore,
-    /// Index of its topic.
+    /// Index of the first topic of the name.
     topic: usize,
     number: u32,
     next: u64,
@@ -50,8 +51,8 @@ pub struct Consumer {
     /// The client's core.
     pub core: ConsumerCore,
     topic: usize,
-    /// What kind of topic that is.
-    of: (TopicKind, Overflow),
+    /// Of each partition, as its last subscription says: the server's id, and what that is.
+    places: BTreeMap<u32, (u32, Place)>,
     expected: BTreeMap<u32, u64>,
     /// Where the last subscription began.
     begun: BTreeMap<u32, u64>,
@@ -61,6 +62,8 @@ pub struct Consumer {
     asked: BTreeMap<u32, u64>,
     /// It commits, under this number's name.
     commits: Option<usize>,
+    /// It has gone over to a topic that was made again.
+    anew: bool,
     /// It keeps what it is given, for the audit.
     pub kept: Option<BTreeMap<u32, Vec<(u64, Name)>>>,
     taken: u64,
@@ -115,14 +118,19 @@ impl Client {
         }
     }
 
-    /// One that publishes as planned, under a number of its own: first what another could not, `waiting`.
+    /// One that publishes as planned, under a number of its own: first what another could not, `waiting`. `now`: which
+    /// topic has the name.
     pub fn producer(
         plan: &Plan,
-        (at, number): (usize, u32),
+        (at, number, now): (usize, u32, usize),
         (seed, tls): (u64, Option<Tls>),
         waiting: Vec<(u32, u32)>,
     ) -> Client {
         let ProducerPlan { topic, level, batch_bytes, inflight, ack_every } = plan.producers[at];
+        let level = match &plan.topics[now] {
+            of if of.kind == TopicKind::Log => level.max(of.durability),
+            _ => AckLevel::Received,
+        };
         let config = ProducerConfig {
             connection: connection("producer", tls),
             batch_bytes,
@@ -179,12 +187,13 @@ impl Client {
         Client::new(Role::Consumer(Consumer {
             core,
             topic: of.topic,
-            of: (plan.topics[of.topic].kind, plan.topics[of.topic].overflow),
+            places: BTreeMap::new(),
             expected: BTreeMap::new(),
             begun: BTreeMap::new(),
             seen: BTreeMap::new(),
             asked: BTreeMap::new(),
             commits,
+            anew: false,
             kept: keeps.then(BTreeMap::new),
             taken: 0,
         }))
@@ -198,7 +207,7 @@ impl Client {
         }
     }
 
-    /// The topic that it publishes to or reads.
+    /// The topic that it publishes to or reads: the first of the name.
     pub fn topic(&self) -> usize {
         match &self.role {
             Role::Producer(producer) => producer.topic,
@@ -331,12 +340,14 @@ impl Producer {
     fn hear(&mut self, oracle: &mut Oracle, event: ProducerEvent, hurt: bool) {
         let place = |partition| -> Place { (self.topic, partition) };
         match event {
-            ProducerEvent::Acked { partition, records, offset, level, .. } => {
+            ProducerEvent::Acked { partition, partition_id, records, offset, level, .. } => {
                 assert!(
                     Some(level) >= self.core.config().ack_level,
                     "an acknowledgement promises what was asked for, or more"
                 );
-                oracle.acked(self.number, place(partition), records, (offset, level));
+                let acked_in = oracle.place(partition_id);
+                assert_eq!(oracle.named(acked_in), place(partition), "it is its topic's, or of that name");
+                oracle.acked(self.number, acked_in, records, (offset, level));
             }
             ProducerEvent::Refused { code: Code::BadBodyChecksum, .. } if hurt => {}
             ProducerEvent::Refused { code: Code::SequenceTooOld, .. } if oracle.disk_lies() => {}
@@ -368,13 +379,14 @@ impl Consumer {
             match event {
                 ConsumerEvent::Batch(delivery) => {
                     let partition = delivery.partition();
+                    let place = self.place(partition);
                     let next = self.expected.entry(partition).or_insert(delivery.first_offset());
                     assert_eq!(*next, delivery.first_offset(), "each record once, in order, on {partition}");
                     *next = delivery.next_offset();
                     self.seen.insert(partition, *next);
                     for record in delivery.records() {
                         let name = name_of(record.payload);
-                        oracle.read((self.topic, partition), record.offset, name);
+                        oracle.read(place, record.offset, name);
                         if let Some(kept) = &mut self.kept {
                             kept.entry(partition).or_default().push((record.offset, name));
                         }
@@ -384,11 +396,11 @@ impl Consumer {
                     if let Some(number) = self.commits.filter(|_| self.taken.is_multiple_of(7)) {
                         self.core.commit(partition, next).expect("it has a name");
                         self.asked.insert(partition, next);
-                        oracle.commits.asked(number, (self.topic, partition), next);
+                        oracle.commits.asked(number, place, next);
                     }
                 }
                 ConsumerEvent::Gap { partition, from, records, reason } => {
-                    oracle.missed((self.topic, partition), from..from + records, reason, self.of);
+                    oracle.missed(self.place(partition), from..from + records, reason);
                     let next = self.expected.entry(partition).or_insert(from);
                     // What is gone before a subscription's start is told behind its start, with what went meanwhile.
                     let at_start = self.begun.get(&partition) == Some(&*next);
@@ -398,21 +410,35 @@ impl Consumer {
                     );
                     *next = from + records;
                 }
-                ConsumerEvent::Subscribed { partition, start_offset, log_start_offset, log_end_offset } => {
-                    self.stands(oracle, partition, start_offset, log_start_offset..log_end_offset);
+                ConsumerEvent::Subscribed {
+                    partition,
+                    partition_id,
+                    start_offset,
+                    log_start_offset,
+                    log_end_offset,
+                } => {
+                    let place = oracle.place(partition_id);
+                    assert_eq!(
+                        oracle.named(place),
+                        oracle.named((self.topic, partition)),
+                        "it has asked for it"
+                    );
+                    let log = log_start_offset..log_end_offset;
+                    self.begins(oracle, partition, (partition_id, place), (start_offset, &log));
+                    self.stands(oracle, partition, start_offset, log);
                     self.begun.insert(partition, start_offset);
                     let next = self.expected.entry(partition).or_insert(start_offset);
                     // What was appended and not visible may be gone; what was delivered only for a reason.
                     let seen = self.seen.get(&partition).copied().unwrap_or(0);
                     if start_offset < seen {
-                        oracle.rewound((self.topic, partition), seen);
+                        oracle.rewound(place, seen);
                         self.seen.insert(partition, start_offset);
                     }
                     *next = start_offset.min(*next);
                 }
                 ConsumerEvent::Committed { partition, offset } => {
                     let number = self.commits.expect("who commits nothing is told of nothing");
-                    oracle.commits.confirmed(number, (self.topic, partition), offset, now_ns);
+                    oracle.commits.confirmed(number, self.place(partition), offset, now_ns);
                 }
                 ConsumerEvent::Disconnected { .. } => {
                     self.commits.iter().for_each(|number| oracle.commits.parted(*number));
@@ -422,10 +448,43 @@ impl Consumer {
         }
     }
 
+    /// What a partition is, as it was last told.
+    fn place(&self, partition: u32) -> Place {
+        self.places[&partition].1
+    }
+
+    /// Whether its subscription of a partition is of this one.
+    pub fn reads(&self, partition: u32, id: u32) -> bool {
+        self.places.get(&partition).is_some_and(|(of, _)| *of == id)
+    }
+
+    /// A subscription stands in this place. Where another topic has got the name, nothing that was known of the one before
+    /// means anything, and all of it is to be read.
+    fn begins(
+        &mut self,
+        oracle: &Oracle,
+        partition: u32,
+        (id, place): (u32, Place),
+        (start, log): (u64, &Range<u64>),
+    ) {
+        let before = self.places.insert(partition, (id, place));
+        // Where the disk has forgotten it, the same topic is another.
+        if before.is_some_and(|(before, _)| before != id) {
+            assert!(
+                start == log.start || oracle.disk_lies(),
+                "{place:?} is made again, and read from {start} on: {log:?}"
+            );
+            for known in [&mut self.expected, &mut self.begun, &mut self.seen, &mut self.asked] {
+                known.remove(&partition);
+            }
+            self.anew = true;
+        }
+    }
+
     /// A subscription stands, of one who may have committed.
     fn stands(&self, oracle: &mut Oracle, partition: u32, start: u64, log: Range<u64>) {
         let Some(number) = self.commits else { return };
-        let place = (self.topic, partition);
+        let place = self.place(partition);
         if let Some(&asked) = self.asked.get(&partition) {
             // The core asks again for what is not confirmed. Beyond the end, the end is kept, which may be this one.
             if asked > log.end {
@@ -435,7 +494,8 @@ impl Consumer {
         }
         let config = self.core.config();
         if config.resume && !self.begun.contains_key(&partition) {
-            let otherwise = if config.start == Start::Earliest { log.start } else { log.end };
+            let earliest = config.start == Start::Earliest || self.anew;
+            let otherwise = if earliest { log.start } else { log.end };
             oracle.commits.resumed(number, place, (start, otherwise), log);
         }
     }

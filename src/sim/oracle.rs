@@ -14,6 +14,8 @@
 //!    good for.
 //! 7. What was acknowledged at a level is there at the end if nothing has happened that the level is not good for.
 //! 8. A consumer that resumes begins where it has committed ([`Commits`]).
+//! 9. A partition's id is never another's, also when its topic is deleted and its name used again: what was acknowledged
+//!    in the one topic is not in the other, and who reads the other reads all of it.
 //!
 //! 5 to 7 hold of what retention has left: where it may take something of a log, nothing before its start is looked for.
 
@@ -21,13 +23,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::commits::Commits;
+use super::plan::TopicPlan;
 use crate::proto::header::{AckLevel, GapReason};
 use crate::topic::{Overflow, TopicKind};
 
 /// A record's name: its producer and its number there.
 pub type Name = (u32, u64);
 
-/// A partition: the topic's index, and the number in it.
+/// A partition: the topic's index, and the number in it. Of what nobody knows yet which of several topics of a name it
+/// concerns: the index of the first of them.
 pub type Place = (usize, u32);
 
 /// What is known of one partition.
@@ -54,10 +58,15 @@ impl Known {
 /// What is known of one producer on one partition.
 #[derive(Debug, Default)]
 struct Published {
-    /// By ticket: the record's number.
-    tickets: Vec<u64>,
     /// Of the tickets that were acknowledged: at which level.
     acked: BTreeMap<u64, AckLevel>,
+}
+
+/// What one producer has taken for one partition, of whichever topic of the name.
+#[derive(Debug, Default)]
+struct Taken {
+    /// By ticket: the record's number.
+    tickets: Vec<u64>,
     /// Tickets from here on may have come twice, or may be missing, for reasons that were told.
     told_twice: bool,
 }
@@ -69,11 +78,25 @@ pub struct Disk {
     pub syncs_lie: bool,
 }
 
+/// What a topic is like.
+#[derive(Debug, Clone, Copy)]
+struct Like {
+    /// The first topic of its name.
+    first: usize,
+    kind: TopicKind,
+    overflow: Overflow,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Oracle {
+    topics: Vec<Like>,
+    /// By the server's id.
+    partitions: BTreeMap<u32, Place>,
     known: BTreeMap<Place, Known>,
     published: BTreeMap<(u32, Place), Published>,
+    /// By the first topic of the name.
+    taken: BTreeMap<(u32, Place), Taken>,
     /// Acknowledged tickets that a crash may have taken: what its level was not good for.
     excused: BTreeSet<(u32, Place, u64)>,
     /// Partitions that may have lost what consumers had seen.
@@ -94,16 +117,36 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Knows nothing yet.
-    pub fn new(disk: Disk) -> Oracle {
-        Oracle { disk, ..Oracle::default() }
+    /// Knows nothing yet but what the topics are like.
+    pub fn new(disk: Disk, topics: &[TopicPlan]) -> Oracle {
+        let like = |of: &TopicPlan| Like { first: of.first, kind: of.kind, overflow: of.overflow };
+        Oracle { disk, topics: topics.iter().map(like).collect(), ..Oracle::default() }
+    }
+
+    /// The server has a partition under this id.
+    pub fn partition_is(&mut self, id: u32, place: Place) {
+        let before = self.partitions.insert(id, place);
+        assert!(
+            before.is_none_or(|before| before == place) || self.disk.syncs_lie,
+            "partition id {id} is {place:?}'s, and was {before:?}'s"
+        );
+    }
+
+    /// The partition of this id.
+    pub fn place(&self, id: u32) -> Place {
+        *self.partitions.get(&id).unwrap_or_else(|| panic!("no partition has ever had the id {id}"))
+    }
+
+    /// The same partition of the first topic of the name.
+    pub fn named(&self, (topic, partition): Place) -> Place {
+        (self.topics[topic].first, partition)
     }
 
     /// A producer's record has got its ticket.
     pub fn took(&mut self, producer: u32, place: Place, ticket: u64, number: u64) {
-        let published = self.published.entry((producer, place)).or_default();
-        assert_eq!(published.tickets.len() as u64, ticket, "tickets of {producer} on {place:?} are in order");
-        published.tickets.push(number);
+        let taken = self.taken.entry((producer, self.named(place))).or_default();
+        assert_eq!(taken.tickets.len() as u64, ticket, "tickets of {producer} on {place:?} are in order");
+        taken.tickets.push(number);
     }
 
     /// A range of tickets is acknowledged, and where that was said the first one's offset.
@@ -114,15 +157,17 @@ impl Oracle {
         tickets: Range<u64>,
         (offset, level): (Option<u64>, AckLevel),
     ) {
+        let named = self.named(place);
         let published = self.published.entry((producer, place)).or_default();
         self.acknowledged += tickets.end - tickets.start;
         for ticket in tickets.clone() {
             published.acked.insert(ticket, level);
         }
+        let taken = &self.taken[&(producer, named)];
         let Some(first) = offset else { return };
         let known = self.known.entry(place).or_default();
         for (offset, ticket) in (first..).zip(tickets) {
-            let name = (producer, published.tickets[usize::try_from(ticket).expect("few")]);
+            let name = (producer, taken.tickets[usize::try_from(ticket).expect("few")]);
             let (before, _) = *known.named.entry(offset).or_insert((name, level));
             let read = known.seen.get(&offset).is_none_or(|read| *read == name);
             assert!(
@@ -134,7 +179,7 @@ impl Oracle {
 
     /// The client was told that what is unacknowledged may come twice.
     pub fn may_come_twice(&mut self, producer: u32, place: Place) {
-        self.published.entry((producer, place)).or_default().told_twice = true;
+        self.taken.entry((producer, self.named(place))).or_default().told_twice = true;
     }
 
     /// The process has ended without a word. `survives` says which levels of a topic's acknowledgements outlive that.
@@ -173,13 +218,8 @@ impl Oracle {
     }
 
     /// A consumer was told that it does not get these offsets.
-    pub fn missed(
-        &mut self,
-        place: Place,
-        offsets: Range<u64>,
-        reason: Option<GapReason>,
-        (kind, overflow): (TopicKind, Overflow),
-    ) {
+    pub fn missed(&mut self, place: Place, offsets: Range<u64>, reason: Option<GapReason>) {
+        let Like { kind, overflow, .. } = self.topics[place.0];
         let is_true = match reason {
             Some(GapReason::Overflow) => kind != TopicKind::Log && overflow == Overflow::DropOldest,
             // What the ring no longer has, and no log but where its retention has taken it. A lying disk may have lost
@@ -224,7 +264,10 @@ impl Oracle {
         assert_eq!(before, name, "{place:?} has the same record at offset {offset} for everybody");
         let named = known.named.get(&offset).is_none_or(|(named, _)| *named == name);
         assert!(named, "{place:?} {offset}: {name:?} is there, and another was acknowledged");
-        let told_twice = self.published.get(&(name.0, place)).is_some_and(|published| published.told_twice);
+        self.assert_of_this(place, offset, name);
+        let named = self.named(place);
+        let known = self.known.entry(place).or_default();
+        let told_twice = self.taken.get(&(name.0, named)).is_some_and(|taken| taken.told_twice);
         assert!(
             told_twice || known.is_in_order(offset, name),
             "{place:?} {offset}: record {} of producer {} is there twice or out of order",
@@ -232,6 +275,22 @@ impl Oracle {
             name.0
         );
         known.numbers.entry(name.0).or_default().insert(offset, name.1);
+    }
+
+    /// What was acknowledged in another topic of the name is in that one alone.
+    fn assert_of_this(&self, place: Place, offset: u64, (producer, number): Name) {
+        let named = self.named(place);
+        let others = (0..self.topics.len())
+            .filter(|other| *other != place.0 && self.topics[*other].first == named.0)
+            .filter_map(|other| Some((other, self.published.get(&(producer, (other, place.1)))?)));
+        for (other, published) in others {
+            let ticket = self.taken[&(producer, named)].tickets.binary_search(&number);
+            let acked = ticket.is_ok_and(|ticket| published.acked.contains_key(&(ticket as u64)));
+            assert!(
+                !acked,
+                "{place:?} {offset}: record {number} of producer {producer} was acknowledged in topic {other}"
+            );
+        }
     }
 
     /// Everything a log's partition holds, in order of offsets, read by one who was given all of it.
@@ -243,13 +302,13 @@ impl Oracle {
         let mut last: BTreeMap<u32, u64> = BTreeMap::new();
         let mut there: BTreeSet<Name> = BTreeSet::new();
         for &(offset, (producer, number)) in records {
-            let published = self.published.get(&(producer, place));
-            let published = published
-                .unwrap_or_else(|| panic!("{place:?} {offset}: nobody published {producer}/{number}"));
+            let taken = self.taken.get(&(producer, self.named(place)));
+            let taken =
+                taken.unwrap_or_else(|| panic!("{place:?} {offset}: nobody published {producer}/{number}"));
             let again = last.insert(producer, number).is_some_and(|last| last >= number);
             let fresh = there.insert((producer, number));
             assert!(
-                fresh && !again || published.told_twice,
+                fresh && !again || taken.told_twice,
                 "{place:?} {offset}: record {number} of producer {producer} is there twice or out of order"
             );
         }
@@ -268,8 +327,9 @@ impl Oracle {
         let offsets: BTreeMap<Name, u64> =
             named.into_iter().flatten().map(|(&offset, &(name, _))| (name, offset)).collect();
         for ((producer, of), published) in self.published.iter().filter(|((_, of), _)| *of == place) {
+            let taken = &self.taken[&(*producer, self.named(place))];
             for (ticket, level) in &published.acked {
-                let number = published.tickets[usize::try_from(*ticket).expect("few")];
+                let number = taken.tickets[usize::try_from(*ticket).expect("few")];
                 // Where it was is not always told: then what its producer published later is all there is.
                 let retired = match offsets.get(&(*producer, number)) {
                     Some(offset) => *offset < self.start(place),

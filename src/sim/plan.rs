@@ -23,6 +23,8 @@ pub const ACT_KINDS: usize = 10;
 pub struct TopicPlan {
     /// What clients call it.
     pub name: String,
+    /// Index of the first topic of that name: others come when the one before is deleted.
+    pub first: usize,
     /// Its kind.
     pub kind: TopicKind,
     /// What happens when the ring is full.
@@ -238,6 +240,7 @@ impl Plan {
             plan.faults.secured = SecuredFaults::new(&mut extra);
         }
         plan.let_resume(&mut Random::new(seed ^ 0xc0_3317));
+        plan.add_later(&mut Random::new(seed ^ 0xa6_a14));
         let random = &mut Random::new(seed ^ 0x4e7a);
         for topic in plan.topics.iter_mut().filter(|topic| topic.kind == TopicKind::Log) {
             topic.retention = Retention::new(random);
@@ -251,6 +254,19 @@ impl Plan {
     fn let_resume(&mut self, random: &mut Random) {
         for consumer in self.consumers.iter_mut().filter(|consumer| consumer.commits) {
             consumer.resumes = random.chance(600);
+        }
+    }
+
+    /// Names of topics that go are used again: by others, of any kind. Nothing holds of names where the disk forgets which
+    /// topics there are.
+    fn add_later(&mut self, random: &mut Random) {
+        let firsts = if self.syncs_lie { 0 } else { self.topics.len() };
+        for first in self.lasting..firsts {
+            let count = if random.chance(700) { random.range(1, 3) } else { 0 };
+            for _ in 0..count {
+                let name = self.topics[first].name.clone();
+                self.topics.push(TopicPlan { name, first, ..topic(random, 0) });
+            }
         }
     }
 
@@ -281,8 +297,9 @@ fn topic(random: &mut Random, number: u64) -> TopicPlan {
         _ => AckLevel::Received,
     };
     let partitions = u32::try_from(random.range(1, 3)).expect("few");
+    let first = usize::try_from(number).expect("few");
     let name = format!("t{number}");
-    TopicPlan { name, kind, overflow, durability, partitions, retention: Retention::default() }
+    TopicPlan { name, first, kind, overflow, durability, partitions, retention: Retention::default() }
 }
 
 fn producer(random: &mut Random, topics: &[TopicPlan]) -> ProducerPlan {

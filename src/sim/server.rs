@@ -61,7 +61,7 @@ const LEAST: Least = Least {
 };
 const CONTROL_BLOCKS_MAX: u32 = 512;
 const SHARDS_MAX: usize = 3;
-const RINGS: usize = 32;
+const RINGS: usize = 64;
 
 /// Bulk connections of a shard. One that speaks TLS needs two regions.
 const BULK_REGIONS: u16 = 2;
@@ -403,6 +403,11 @@ impl Server {
         self.control.listed()
     }
 
+    /// The topics that clients may have.
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        self.control.topics()
+    }
+
     /// A topic that clients may have.
     pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
         self.control.topics().into_iter().find(|topic| topic.name == name)
@@ -468,7 +473,7 @@ impl Server {
     /// Where what consumers get of a topic's partition ends; `None` where there is none.
     pub fn visible_end(&self, topic: &str, partition: u32) -> Option<(PartitionId, u64)> {
         let topic = self.topic(topic)?;
-        let of = &topic.partitions[partition as usize];
+        let of = topic.partitions.get(partition as usize)?;
         Some((of.id, self.shards[of.shard.index()].visible_end(of.id)))
     }
 

@@ -174,7 +174,7 @@ impl<'a> World<'a> {
             server: None,
             life: 0,
             control_ns: u64::MAX,
-            operator: Operator::new(plan.topics.len(), plan.lasting),
+            operator: Operator::new(&plan.topics, plan.lasting),
             failed_before: 0,
             lied: false,
             fence_seen: false,
@@ -187,7 +187,7 @@ impl<'a> World<'a> {
             incarnations: 0,
             changed: false,
             retained: Retained::default(),
-            oracle: Oracle::new(Disk { syncs_lie: plan.syncs_lie }),
+            oracle: Oracle::new(Disk { syncs_lie: plan.syncs_lie }, &plan.topics),
             secured: Secured::new(plan.secured.clone(), Random::new(seed ^ 0x715)),
             journal: Journal::new(printed),
             calm: false,
@@ -223,7 +223,8 @@ impl<'a> World<'a> {
     fn new_producer(&mut self, at: usize, waiting: Vec<(u32, u32)>) -> Client {
         self.incarnations += 1;
         let tls = self.secured.client(at);
-        Client::producer(&self.plan, (at, self.incarnations), (self.random.number(), tls), waiting)
+        let now = self.operator.current(self.plan.producers[at].topic);
+        Client::producer(&self.plan, (at, self.incarnations, now), (self.random.number(), tls), waiting)
     }
 
     fn new_consumer(&mut self, at: usize, of: &ConsumerPlan) -> Client {

@@ -63,7 +63,7 @@ pub const MODULES: &[Module] = modules! {
         "access", "buf", "commit_log", "config", "control", "ids", "io", "io::choice", "lifecycle", "limits", "log", "mesh",
         "metrics", "partition", "proto", "shard", "time", "tls", "topic", "wire",
     ];
-    "client::core" uses ["ids", "limits", "proto", "tls", "wire"];
+    "client::core" uses ["ids", "limits", "mutation", "proto", "tls", "wire"];
     "client" uses ["client::core", "ids", "limits", "log", "proto", "time", "tls", "wire"];
     "sim" uses [
         "access", "buf", "client", "client::core", "commit_log", "config", "control", "ids", "io", "io::sim", "limits", "log",

@@ -79,6 +79,8 @@ pub(crate) struct Channel {
     pub stage: Stage,
     /// The server's handle while open.
     pub handle: u32,
+    /// The server's id of the partition; of the last open.
+    pub partition_id: u32,
     pub credit_limit: u64,
     /// Frame bytes sent since it was opened, resends included.
     sent_bytes: u64,
@@ -107,6 +109,7 @@ impl Channel {
             producer_id,
             stage: Stage::Closed,
             handle: 0,
+            partition_id: 0,
             credit_limit: 0,
             sent_bytes: 0,
             batcher,

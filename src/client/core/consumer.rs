@@ -3,7 +3,8 @@
 //!
 //! Credit: for each partition, what the server may send is `credit_bytes` less what waits here, counted from
 //! the subscription's start; a new limit is sent once it is ahead of the old one by half of `credit_bytes`.
-//! After a cut the subscription goes on at the next offset not yet seen, so nothing comes twice.
+//! After a cut the subscription goes on at the next offset not yet seen, so nothing comes twice. Where another topic has the
+//! name by then, all of that one is read.
 
 use std::collections::VecDeque;
 
@@ -17,6 +18,7 @@ use crate::client::core::link::{Heard, Link, nanos};
 use crate::client::core::reader::Frame;
 use crate::client::core::verbs::{Core, Wish};
 use crate::limits::{BATCH_RECORDS_MAX, FRAME_BYTES_MAX_CEILING, PARTITIONS_PER_TOPIC};
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::proto::control::{Commit, Refusal, Start, Subscribe, Subscribed};
 use crate::proto::header::{GapReason, Kind};
@@ -47,6 +49,8 @@ pub enum ConsumerEvent {
     Subscribed {
         /// The topic's partition.
         partition: u32,
+        /// The server's id of it. Offsets of another id are another topic's, which had the name before.
+        partition_id: u32,
         /// Where it starts.
         start_offset: u64,
         /// The oldest offset kept.
@@ -78,6 +82,8 @@ enum Stage {
     Requested,
     Active,
     RetryAt(u64),
+    /// It is given up, and asked for again when the server has said so.
+    Leaving,
 }
 
 #[derive(Debug)]
@@ -90,6 +96,10 @@ struct Subscription {
     next_offset: Option<u64>,
     /// Nothing has come yet.
     fresh: bool,
+    /// It is of another topic than before, which had the name: all of this one is to be read.
+    anew: bool,
+    /// The application knows which topic's partition this is: what it commits is meant for it.
+    told: bool,
     /// Frame bytes received on this subscription.
     received_bytes: u64,
     /// Frame bytes of deliveries that wait for the application, of earlier connections too.
@@ -110,6 +120,8 @@ impl Subscription {
             id: 0,
             next_offset: None,
             fresh: true,
+            anew: false,
+            told: true,
             received_bytes: 0,
             waiting_bytes: 0,
             granted: 0,
@@ -163,9 +175,17 @@ impl ConsumerCore {
         if let ConsumerEvent::Batch(delivery) = &event {
             let bytes = delivery.frame_bytes() as u64;
             if let Some(index) = self.index_of_partition(delivery.partition()) {
-                self.subscriptions[index].waiting_bytes -= bytes;
+                // Of a topic that was there before it may be what a later one's partition never had.
+                let waiting = &mut self.subscriptions[index].waiting_bytes;
+                *waiting = waiting.saturating_sub(bytes);
                 self.replenish(index);
             }
+        }
+        if let ConsumerEvent::Subscribed { partition, partition_id, .. } = &event
+            && let Some(index) = self.index_of_partition(*partition)
+        {
+            let subscription = &mut self.subscriptions[index];
+            subscription.told |= subscription.id == *partition_id;
         }
         Some(event)
     }
@@ -199,8 +219,11 @@ impl ConsumerCore {
         let Some(index) = self.index_of_partition(partition) else {
             return Err(Error::BadConfig(format!("not subscribed to partition {partition}")));
         };
-        self.subscriptions[index].commit = Some(offset);
-        self.send_commit(index);
+        // What it has of a topic that is gone needs no commit.
+        if self.subscriptions[index].told {
+            self.subscriptions[index].commit = Some(offset);
+            self.send_commit(index);
+        }
         Ok(())
     }
 
@@ -249,10 +272,11 @@ impl ConsumerCore {
         subscription.stage = Stage::Requested;
         subscription.received_bytes = 0;
         subscription.granted = subscription.limit(self.config.credit_bytes);
+        let start = if subscription.anew { Start::Earliest } else { self.config.start };
         let subscribe = Subscribe {
             topic: self.config.topic.clone(),
             partition: subscription.partition,
-            start: subscription.next_offset.map_or(self.config.start, Start::Offset),
+            start: subscription.next_offset.map_or(start, Start::Offset),
             name: self.config.name.clone(),
             resume: self.config.resume && subscription.next_offset.is_none(),
             credit: subscription.granted,
@@ -261,7 +285,9 @@ impl ConsumerCore {
     }
 
     fn subscribe_idle(&mut self, now_ns: u64) {
-        for index in 0..self.subscriptions.len() {
+        // How many there are, the first one's answer says.
+        let known = if self.counted { self.subscriptions.len() } else { 1 };
+        for index in 0..known {
             match self.subscriptions[index].stage {
                 Stage::Idle => self.subscribe(index),
                 Stage::RetryAt(at) if at <= now_ns => self.subscribe(index),
@@ -284,6 +310,10 @@ impl ConsumerCore {
         if subscription.stage != Stage::Requested {
             return;
         }
+        let is_another = subscription.next_offset.is_some() && subscription.id != frame.header.channel;
+        if is_another && !mutation::on(Mutation::KeepPlace) {
+            return self.begin_anew(index, frame.header.channel);
+        }
         subscription.stage = Stage::Active;
         subscription.id = frame.header.channel;
         // It starts below only where the partition ends below: it began anew, and the old place means nothing.
@@ -293,6 +323,7 @@ impl ConsumerCore {
         subscription.next_offset = Some(next);
         self.events.push_back(ConsumerEvent::Subscribed {
             partition,
+            partition_id: frame.header.channel,
             start_offset: subscribed.start_offset,
             log_start_offset: subscribed.log_start_offset,
             log_end_offset: subscribed.log_end_offset,
@@ -307,11 +338,35 @@ impl ConsumerCore {
                 return self.link.fail(Error::Protocol { code: Code::BadControlBody, detail });
             }
             self.counted = true;
-            self.subscriptions.extend((1..count).map(Subscription::new));
+            let known = u32::try_from(self.subscriptions.len()).unwrap_or(u32::MAX);
+            let anew = self.subscriptions[index].anew;
+            let more = |partition| Subscription { anew, ..Subscription::new(partition) };
+            self.subscriptions.extend((known..count).map(more));
+            self.subscriptions.truncate(count as usize);
             self.subscribe_idle(now_ns);
         }
         if self.is_subscribed() {
             self.link.progress();
+        }
+    }
+
+    /// The partition is another topic's than before: the first was deleted while there was no connection, and one of its
+    /// name is there. What was known of the old one means nothing in it: neither place nor commits.
+    fn begin_anew(&mut self, index: usize, id: u32) {
+        let subscription = &mut self.subscriptions[index];
+        let Subscription { partition, waiting_bytes, .. } = *subscription;
+        let fresh = Subscription::new(partition);
+        *subscription =
+            Subscription { stage: Stage::Leaving, id, waiting_bytes, anew: true, told: false, ..fresh };
+        self.link.push(fields::unsubscribe(id));
+    }
+
+    fn on_unsubscribed(&mut self, frame: &Frame, now_ns: u64) {
+        let id = frame.header.channel;
+        let left = self.subscriptions.iter_mut().find(|of| of.stage == Stage::Leaving && of.id == id);
+        if let Some(subscription) = left {
+            subscription.stage = Stage::Idle;
+            self.subscribe_idle(now_ns);
         }
     }
 
@@ -369,6 +424,9 @@ impl ConsumerCore {
         let partition =
             u32::try_from(frame.header.sequence.saturating_sub(COMMIT_REQUESTS)).unwrap_or(u32::MAX);
         let Some(index) = self.index_of_partition(partition) else { return };
+        if self.subscriptions[index].stage != Stage::Active {
+            return;
+        }
         let offset = fields::committed_offset(&frame.header);
         self.subscriptions[index].committed = Some(offset);
         self.events.push_back(ConsumerEvent::Committed { partition, offset });
@@ -424,6 +482,8 @@ impl Core for ConsumerCore {
         for subscription in &mut self.subscriptions {
             subscription.stage = Stage::Idle;
         }
+        // The topic may be another when it is there again, with more partitions or fewer.
+        self.counted &= matches!(self.config.partitions, Partitions::Some(_));
         let why = self.link.disconnected(now_ns, why);
         self.events.push_back(ConsumerEvent::Disconnected { why });
     }
@@ -443,6 +503,7 @@ impl Core for ConsumerCore {
             Kind::Subscribed => self.on_subscribed(&frame, now_ns),
             Kind::Gap => self.on_gap(&frame),
             Kind::Committed => self.on_committed(&frame),
+            Kind::Unsubscribe => self.on_unsubscribed(&frame, now_ns),
             _ => {}
         }
     }
@@ -470,7 +531,7 @@ impl Core for ConsumerCore {
         let of = |subscription: &Subscription| match subscription.stage {
             Stage::RetryAt(at) => Some(at),
             Stage::Active => subscription.commit_again_ns,
-            Stage::Idle | Stage::Requested => None,
+            Stage::Idle | Stage::Requested | Stage::Leaving => None,
         };
         let retry = self.subscriptions.iter().filter_map(of).filter(|_| self.link.is_up());
         retry.chain(self.link.next_deadline()).min()

@@ -26,3 +26,8 @@ pub(crate) fn committed_offset(header: &FrameHeader) -> u64 {
 pub(crate) fn release(channel: u32) -> Vec<u8> {
     FrameHeader { channel, ..FrameHeader::new(Kind::Release) }.alone().to_vec()
 }
+
+/// An `unsubscribe` frame.
+pub(crate) fn unsubscribe(partition_id: u32) -> Vec<u8> {
+    FrameHeader { channel: partition_id, ..FrameHeader::new(Kind::Unsubscribe) }.alone().to_vec()
+}

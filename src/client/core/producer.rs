@@ -97,6 +97,8 @@ pub enum ProducerEvent {
     Acked {
         /// Where.
         partition: u32,
+        /// The server's id of it. Another one than before is another topic's, which was made when the first was deleted.
+        partition_id: u32,
         /// By their ticket's number.
         records: Range<u64>,
         /// The offset of the first; `None` where an acknowledgement covered several batches (it names the last
@@ -446,6 +448,7 @@ impl ProducerCore {
             return;
         }
         channel.opened(frame.header.channel, opened.credit);
+        channel.partition_id = opened.partition_id;
         let (expected, resume) = (opened.next_sequence, channel.resume_sequence());
         if (expected == 1 && resume > 1) || expected > channel.next_sequence() {
             // It has forgotten this producer, or knows another of the same id.
@@ -484,6 +487,7 @@ impl ProducerCore {
     fn acknowledge(&mut self, partition: u32, sequence: u64, header: Option<&FrameHeader>, _now_ns: u64) {
         let channel = &mut self.channels[partition as usize];
         let level = header.and_then(|header| AckLevel::from_flags(header.flags)).unwrap_or_default();
+        let partition_id = channel.partition_id;
         let mut any = false;
         for batch in channel.acknowledged(sequence) {
             self.queued_bytes -= batch.frame.len();
@@ -494,6 +498,7 @@ impl ProducerCore {
             let named = header.filter(|_| batch.sequence == sequence);
             self.events.push_back(ProducerEvent::Acked {
                 partition,
+                partition_id,
                 records: batch.first_record..batch.first_record + u64::from(batch.records),
                 offset: named.map(|header| header.offset),
                 duplicate: named.is_some_and(|header| header.flags & FLAG_DUPLICATE != 0),

@@ -54,10 +54,9 @@ impl World<'_> {
     /// Whether there is nothing more for a client to wait for; nor is there when its topic was never made, or is deleted
     /// and it has heard so. A producer hears it with its next batch: one that has none left hears nothing.
     fn is_settled_for(&self, client: &Client, server: &Server) -> bool {
-        let hears = matches!(client.role, Role::Consumer(_)) && self.operator.is_gone(client.topic());
-        client.over
-            || self.operator.is_absent(client.topic())
-            || settled(client, self.name(client), server) && !hears
+        let topic = self.operator.current(client.topic());
+        let hears = matches!(client.role, Role::Consumer(_)) && self.operator.is_gone(topic);
+        client.over || self.operator.is_absent(topic) || settled(client, self.name(client), server) && !hears
     }
 
     fn name(&self, client: &Client) -> &str {
@@ -151,7 +150,8 @@ fn settled(client: &Client, topic: &str, server: &Server) -> bool {
         Role::Producer(producer) => producer.is_idle(),
         Role::Consumer(consumer) => {
             let at_end = |(partition, next): (u32, u64)| {
-                server.visible_end(topic, partition).is_some_and(|(_, end)| next >= end)
+                let end = server.visible_end(topic, partition);
+                end.is_some_and(|(id, end)| next >= end && consumer.reads(partition, id.0))
             };
             consumer.core.is_subscribed() && consumer.core.positions().all(at_end)
         }

@@ -91,6 +91,13 @@ impl World<'_> {
         let Some(server) = &mut self.server else { return };
         let was_released = server.is_released();
         let next_ns = server.serve(clock);
+        for topic in server.topics() {
+            let named = self.plan.topics.iter().position(|of| of.name == topic.name);
+            let of = self.operator.current(named.expect("a topic of the plan"));
+            for (number, partition) in (0..).zip(&topic.partitions) {
+                self.oracle.partition_is(partition.id.0, (of, number));
+            }
+        }
         let wakes = std::mem::take(&mut *server.wakes.borrow_mut());
         let released = server.is_released() && !was_released;
         let (started, answers) = (server.take_started(), server.take_answers());
@@ -239,6 +246,9 @@ impl World<'_> {
     }
 
     fn partition(&self, topic: usize, partition: u32) -> Option<PartitionId> {
+        if self.operator.current(topic) != topic {
+            return None;
+        }
         let topic = self.server.as_ref()?.topic(&self.plan.topics[topic].name)?;
         Some(topic.partitions[partition as usize].id)
     }

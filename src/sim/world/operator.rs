@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::control::api::ApiError;
+use crate::sim::plan::TopicPlan;
 
 /// From one look at what has not come to be to the next.
 const AGAIN_NS: u64 = 300 * MS;
@@ -22,7 +23,7 @@ enum Standing {
 }
 
 /// Something that has to come to be.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Wanted {
     wish: Wish,
     /// It was asked for in this life of the server, and not answered.
@@ -32,6 +33,8 @@ struct Wanted {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Operator {
+    /// Of each topic the first of its name.
+    firsts: Vec<usize>,
     standings: Vec<Standing>,
     /// Topics that somebody has asked to pause.
     paused: Vec<bool>,
@@ -43,12 +46,39 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Of so many topics, the first of which are to be made at once.
-    pub(super) fn new(topics: usize, lasting: usize) -> Operator {
+    /// Of these topics, so many of which are to be made at once.
+    pub(super) fn new(topics: &[TopicPlan], lasting: usize) -> Operator {
         let wanted = (0..lasting).map(|topic| Wanted { wish: Wish::Create(topic), asked: false }).collect();
         let mut standings = vec![Standing::Wanted; lasting];
-        standings.resize(topics, Standing::Absent);
-        Operator { standings, paused: vec![false; topics], wanted, started: false, disk_was_full: false }
+        standings.resize(topics.len(), Standing::Absent);
+        Operator {
+            firsts: topics.iter().map(|topic| topic.first).collect(),
+            standings,
+            paused: vec![false; topics.len()],
+            wanted,
+            started: false,
+            disk_was_full: false,
+        }
+    }
+
+    /// Which of the topics of one's name was asked for last.
+    pub(super) fn current(&self, topic: usize) -> usize {
+        let first = self.firsts[topic];
+        let of_name = (first..self.firsts.len()).filter(|other| self.firsts[*other] == first);
+        of_name.rev().find(|other| !self.is_absent(*other)).unwrap_or(first)
+    }
+
+    /// The topic that had its name before.
+    fn before(&self, topic: usize) -> Option<usize> {
+        (0..topic).rev().find(|other| self.firsts[*other] == self.firsts[topic])
+    }
+
+    /// Topics of one's name that somebody who has asked since then may have to do with.
+    pub(super) fn met(&self, topic: usize, asked_ns: u64) -> impl Iterator<Item = usize> + '_ {
+        let current = self.current(topic);
+        let alone = matches!(self.standings[current], Standing::There { since_ns } if asked_ns > since_ns);
+        let first = if alone { current } else { self.firsts[topic] };
+        (first..=current).filter(move |other| self.firsts[*other] == self.firsts[topic])
     }
 
     /// Whether the server has said that it is gone.
@@ -84,7 +114,7 @@ impl Operator {
     /// Whether somebody who has asked since then may hear that there is no such topic; `lied`: so has the disk, and what
     /// it has forgotten is known when the server has started.
     pub(super) fn may_be_unknown(&self, topic: usize, asked_ns: u64, lied: bool) -> bool {
-        match self.standings[topic] {
+        match self.standings[self.current(topic)] {
             Standing::Absent | Standing::Wanted | Standing::Doomed | Standing::Gone => true,
             Standing::There { since_ns } => asked_ns <= since_ns || lied && !self.started,
         }
@@ -110,10 +140,18 @@ impl Operator {
 impl World<'_> {
     /// Something is to come to be: `surely`, as often as it has to be asked for, or once.
     pub(super) fn wish(&mut self, wish: Wish, surely: bool) {
-        if let Wish::Create(topic) = wish
-            && self.operator.is_absent(topic)
-        {
-            self.operator.standings[topic] = Standing::Wanted;
+        let topic = wish.topic();
+        match wish {
+            // The first of a name is there to be had as soon as somebody thinks of it.
+            Wish::Create(_) => match self.operator.before(topic) {
+                Some(before) if !self.operator.is_doomed(before) => return,
+                Some(_) => {}
+                None if self.operator.is_absent(topic) => self.operator.standings[topic] = Standing::Wanted,
+                None => {}
+            },
+            // Another has the name.
+            Wish::Pause(..) if self.operator.current(topic) != topic => return,
+            Wish::Delete(_) | Wish::Pause(..) => {}
         }
         if surely {
             self.operator.wanted.push(Wanted { wish, asked: false });
@@ -148,12 +186,32 @@ impl World<'_> {
             return;
         }
         for at in 0..self.operator.wanted.len() {
-            let Wanted { wish, asked } = &mut self.operator.wanted[at];
-            if !std::mem::replace(asked, true) {
-                let wish = *wish;
+            let &Wanted { wish, asked } = &self.operator.wanted[at];
+            if !asked && self.has_its_name(wish) {
+                self.operator.wanted[at].asked = true;
                 self.ask(wish);
             }
         }
+    }
+
+    /// A topic is made when the one that had its name before is gone; its clients hope again then.
+    fn has_its_name(&mut self, wish: Wish) -> bool {
+        let Wish::Create(topic) = wish else { return true };
+        let Some(before) = self.operator.before(topic) else { return true };
+        if !self.operator.is_gone(before) {
+            return false;
+        }
+        if self.operator.is_absent(topic) {
+            self.operator.standings[topic] = Standing::Wanted;
+            self.journal.note(self.now_ns, "again", &[topic as u64]);
+            for client in 0..self.clients.len() {
+                if self.clients[client].over && self.operator.current(self.clients[client].topic()) == topic {
+                    let after_ns = self.resuming.below(S);
+                    self.start_again(client, after_ns);
+                }
+            }
+        }
+        true
     }
 
     /// The server has started: every topic that was there is there, and none that has gone.
@@ -161,6 +219,9 @@ impl World<'_> {
         let Some(server) = &self.server else { return };
         let listed = server.listed();
         for topic in 0..self.plan.topics.len() {
+            if self.operator.current(topic) != topic {
+                continue;
+            }
             let name = &self.plan.topics[topic].name;
             let is_listed = listed.iter().any(|listed| listed.name == *name);
             let (standing, wish) = match self.operator.standings[topic] {
@@ -193,7 +254,10 @@ impl World<'_> {
             let standing = &mut self.operator.standings[wish.topic()];
             match wish {
                 Wish::Create(_) => *standing = Standing::There { since_ns: self.now_ns },
-                Wish::Delete(_) => *standing = Standing::Gone,
+                Wish::Delete(_) => {
+                    *standing = Standing::Gone;
+                    self.plan_at(self.now_ns, Due::Operator);
+                }
                 Wish::Pause(..) => {}
             }
         } else if let Some(at) = at {

@@ -18,23 +18,30 @@ impl World<'_> {
     fn may_be_refused(&self, client: usize, code: Code) -> bool {
         let client = &self.clients[client];
         let topic = client.topic();
-        let of = &self.plan.topics[topic];
+        let met: Vec<_> = self
+            .operator
+            .met(topic, client.connected_ns)
+            .map(|topic| (topic, &self.plan.topics[topic]))
+            .collect();
+        let of_a_log = met.iter().any(|(_, of)| of.kind == TopicKind::Log);
+        // What it goes by may be another topic's, which had the name before.
+        let is_later = self.operator.current(topic) != topic;
         let faults = &self.plan.faults;
         let draining = self.server.as_ref().is_some_and(Server::is_draining);
         match code {
             Code::ServerDraining | Code::Draining => draining,
             Code::UnknownTopic => self.operator.may_be_unknown(topic, client.connected_ns, self.lied),
-            Code::TopicDeleted | Code::NoSuchTopicNow => self.operator.is_doomed(topic),
-            Code::TopicPaused => self.operator.may_be_paused(topic),
-            Code::RingFull => of.overflow == Overflow::Reject,
+            Code::TopicDeleted | Code::NoSuchTopicNow => {
+                met.iter().any(|(topic, _)| self.operator.is_doomed(*topic))
+            }
+            Code::TopicPaused => met.iter().any(|(topic, _)| self.operator.may_be_paused(*topic)),
+            Code::RingFull => met.iter().any(|(_, of)| of.overflow == Overflow::Reject),
             Code::DiskFull => {
                 let failed = self.kept.files.borrow().failed() > 0;
-                of.kind == TopicKind::Log
-                    && (failed || self.operator.disk_was_full || faults.disk_no_space > 0)
+                of_a_log && (failed || self.operator.disk_was_full || faults.disk_no_space > 0)
             }
-            Code::PartitionFenced => {
-                of.kind == TopicKind::Log && (faults.disk_sync_fails > 0 || faults.disk_write_fails > 0)
-            }
+            Code::PartitionFenced => of_a_log && (faults.disk_sync_fails > 0 || faults.disk_write_fails > 0),
+            Code::UnknownPartition | Code::ImpossibleAckLevel => client.hurt || is_later,
             // Nobody has rules here, and there is room for all.
             Code::Unauthenticated
             | Code::NotAuthorized
@@ -42,9 +49,7 @@ impl World<'_> {
             | Code::TooManyTopics
             | Code::MemoryExhausted
             | Code::DeadlineExpired
-            | Code::UnknownPartition
             | Code::BadName
-            | Code::ImpossibleAckLevel
             | Code::TooManyCommittedNames => client.hurt,
             // The peer's own doing is looked at where the server counts it; the rest is what happens to anybody.
             _ => true,

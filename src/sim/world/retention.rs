@@ -10,8 +10,8 @@ use super::{MS, World};
 use crate::commit_log::{BLOCK_BYTES, SegmentInfo, block_up};
 use crate::ids::PartitionId;
 use crate::limits::LOG_RETENTION_LOOK_MS;
-use crate::sim::oracle::Place;
-use crate::sim::plan::{Retention, TopicPlan};
+use crate::sim::oracle::{Oracle, Place};
+use crate::sim::plan::Retention;
 use crate::sim::server::{SEGMENT_BYTES, Server};
 
 /// A closed segment.
@@ -84,7 +84,7 @@ impl World<'_> {
         let Some(server) = &self.server else { return };
         for (id, now) in server.shards[shard].closed_segments() {
             let Some((all, gone)) = self.retained.take(id, now) else { continue };
-            let Some(place) = place_of(&self.plan.topics, server, id) else { continue };
+            let Some(place) = place_of(&self.oracle, server, id) else { continue };
             let retention = self.plan.topics[place.0].retention;
             assert_may_go(retention, &all, gone, self.retained.wall_ns);
             self.oracle.retired(place, all[gone - 1].end);
@@ -98,7 +98,7 @@ impl World<'_> {
         self.run_until(self.now_ns + 2 * LOG_RETENTION_LOOK_MS * MS, |_| false);
         let server = self.server.as_ref().expect("nothing has stopped it");
         for (id, now) in server.shards.iter().flat_map(|shard| shard.closed_segments()) {
-            let Some(place) = place_of(&self.plan.topics, server, id) else { continue };
+            let Some(place) = place_of(&self.oracle, server, id) else { continue };
             let retention = self.plan.topics[place.0].retention;
             let bytes: u64 = now.iter().map(|info| Closed::of(info).bytes).sum();
             assert!(
@@ -122,11 +122,8 @@ fn assert_may_go(retention: Retention, all: &[Closed], gone: usize, wall_ns: u64
     }
 }
 
-/// The topic of the plan, and the partition's number in it.
-fn place_of(topics: &[TopicPlan], server: &Server, id: PartitionId) -> Option<Place> {
-    topics.iter().enumerate().find_map(|(at, of)| {
-        let topic = server.topic(&of.name)?;
-        let number = topic.partitions.iter().position(|of| of.id == id)?;
-        Some((at, u32::try_from(number).expect("few")))
-    })
+/// What a partition is; `None`: of a topic that is on its way out.
+fn place_of(oracle: &Oracle, server: &Server, id: PartitionId) -> Option<Place> {
+    let is_there = server.topics().iter().any(|topic| topic.partitions.iter().any(|of| of.id == id));
+    is_there.then(|| oracle.place(id.0))
 }

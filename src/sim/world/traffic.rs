@@ -154,7 +154,8 @@ impl World<'_> {
     fn let_act(&mut self, client: usize) {
         let (acknowledged, delivered) = (self.oracle.acknowledged, self.oracle.delivered);
         self.clients[client].act(&mut self.oracle, self.now_ns);
-        if self.plan.topics[self.clients[client].topic()].kind == TopicKind::Log {
+        let topic = self.operator.current(self.clients[client].topic());
+        if self.plan.topics[topic].kind == TopicKind::Log {
             if self.oracle.acknowledged > acknowledged {
                 self.moment(Moment::Acked);
             }
@@ -173,12 +174,18 @@ impl World<'_> {
                 code: Code::UnknownTopic | Code::TopicDeleted | Code::NoSuchTopicNow,
                 ..
             }) => {
-                self.clients[client].over = self.operator.is_gone(topic);
+                self.clients[client].over = self.operator.is_gone(self.operator.current(topic));
                 if self.clients[client].over {
                     self.journal.note(self.now_ns, "over", &[client as u64]);
                     return self.hang_up(client);
                 }
                 10 * MS + self.random.below(if topic < self.plan.lasting { 100 * MS } else { S })
+            }
+            // It was of another topic, which had the name before.
+            Some(Error::Refused { code: Code::UnknownPartition | Code::ImpossibleAckLevel, .. })
+                if self.operator.current(topic) != topic =>
+            {
+                10 * MS
             }
             failure => {
                 assert!(failure.is_none() || hurt, "no client gives up: {failure:?}");

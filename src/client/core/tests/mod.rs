@@ -453,8 +453,12 @@ fn an_idle_connection_is_kept_by_pings() {
 // --- the consumer ---
 
 fn filled(partitions: usize, records: usize) -> Model {
+    filled_with(Model::new(partitions), records)
+}
+
+fn filled_with(model: Model, records: usize) -> Model {
     let config = ProducerConfig { partitioner: Partitioner::KeyElseSticky, ..producer_config() };
-    let mut world = producer(config, Model::new(partitions));
+    let mut world = producer(config, model);
     send_numbers(&mut world, 0..records);
     assert!(all_acked(&mut world));
     world.model
@@ -606,6 +610,49 @@ fn a_name_resumes_where_it_committed() {
     let mut nameless = consumer(Start::Latest, 1, Model::new(1));
     nameless.settle();
     assert!(matches!(nameless.core.commit(0, 1), Err(Error::BadConfig(_))));
+}
+
+/// While nobody is connected a topic is deleted, and one of its name is made that has more to read than the first had, and
+/// more or fewer partitions: all of it is read, and what is committed of the first is not committed there.
+#[test]
+fn a_topic_that_was_made_again_is_read_from_its_beginning() {
+    for (before, after) in [(1, 1), (1, 3), (2, 1)] {
+        let config =
+            ConsumerConfig { name: "n".to_owned(), start: Start::Earliest, ..ConsumerConfig::new("t") };
+        let mut world = World::new(ConsumerCore::new(config, 9).expect("good"), filled(before, 40));
+        world.settle();
+        world.core.commit(0, 20).expect("it has a name");
+        world.cut("before the commit was sent");
+        world.model = filled_with(Model { ids_from: 500, ..Model::new(after) }, 100);
+        world.run_until(Duration::from_secs(10), |_| false);
+        let mut got = vec![Vec::new(); before.max(after)];
+        let (mut ids, mut first) = (std::collections::BTreeMap::new(), 0);
+        while let Some(event) = world.core.poll_event() {
+            match event {
+                ConsumerEvent::Subscribed { partition, partition_id, .. } => {
+                    ids.insert(partition, partition_id);
+                }
+                ConsumerEvent::Batch(delivery) if ids[&delivery.partition()] < 500 => {
+                    first += delivery.records().count();
+                    world.core.commit(delivery.partition(), 1).expect("it has a name");
+                }
+                ConsumerEvent::Batch(delivery) => {
+                    let of = &mut got[delivery.partition() as usize];
+                    of.extend(delivery.records().map(|record| record.payload.to_vec()));
+                }
+                ConsumerEvent::Gap { partition, from, records, .. } => {
+                    panic!("a gap of {records} at {from} on {partition}")
+                }
+                _ => {}
+            }
+            world.settle();
+        }
+        assert_eq!(first, 40, "what had come of the first is there");
+        let stored: Vec<_> = world.model.partitions.iter().map(model::Partition::payloads).collect();
+        assert_eq!(got[..after], stored[..], "{before} then {after}: {:?}", world.core.failure());
+        assert!(world.model.partitions.iter().all(|partition| partition.committed.is_empty()));
+        assert!(world.core.is_subscribed() && world.core.commits_settled());
+    }
 }
 
 #[test]

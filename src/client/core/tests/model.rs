@@ -68,6 +68,8 @@ pub struct Model {
     /// Of every channel.
     pub level: AckLevel,
     pub topic_exists: bool,
+    /// The first partition's id. Another one: the topic was deleted, and made again.
+    pub ids_from: u32,
     /// Frames of `publish`, for looking at resends.
     pub published: Vec<Vec<u8>>,
     pub overruns: u32,
@@ -84,6 +86,7 @@ impl Model {
             acks: true,
             level: AckLevel::Received,
             topic_exists: true,
+            ids_from: 100,
             published: Vec::new(),
             overruns: 0,
         }
@@ -193,6 +196,11 @@ impl Connection {
             Kind::Publish => self.publish(model, header, bytes),
             Kind::Release => self.channels[header.channel as usize] = None,
             Kind::Subscribe => self.subscribe(model, request, &Subscribe::decode(body).expect("a subscribe")),
+            Kind::Unsubscribe => {
+                self.subs.remove(&header.channel);
+                let answer = FrameHeader { channel: header.channel, ..FrameHeader::new(Kind::Unsubscribe) };
+                self.out.extend(answer.alone());
+            }
             Kind::Credit => {
                 let sub = self.subs.get_mut(&header.channel).expect("subscribed");
                 assert!(header.offset >= sub.limit, "a limit never goes down");
@@ -204,7 +212,7 @@ impl Connection {
                     self.refuse_for(Kind::Error, code, header.channel, request, model.retry_after_us);
                     return;
                 }
-                let partition = &mut model.partitions[header.channel as usize - 100];
+                let partition = &mut model.partitions[(header.channel - model.ids_from) as usize];
                 partition.committed.insert(commit.name, commit.offset);
                 let answer = FrameHeader {
                     sequence: request,
@@ -239,7 +247,7 @@ impl Connection {
         let producer = partition.producers.entry(open.producer_id).or_default();
         producer.expected = producer.expected.max(1);
         let opened = Opened {
-            partition_id: open.partition + 100,
+            partition_id: open.partition + model.ids_from,
             partition_count,
             next_sequence: producer.expected,
             credit: model.credit,
@@ -297,7 +305,7 @@ impl Connection {
         let offset = partition.end;
         producer.stored.insert(sequence, (header.body_checksum, offset));
         let mut stored = bytes.to_vec();
-        let id = u32::try_from(channel.partition).expect("few") + 100;
+        let id = u32::try_from(channel.partition).expect("few") + model.ids_from;
         stamp(&mut stored, id, offset, header.record_count, 1);
         partition.frames.push((offset, u64::from(header.record_count), stored));
         partition.end += u64::from(header.record_count);
@@ -341,7 +349,7 @@ impl Connection {
         let resumed = subscribe.resume.then(|| partition.committed.get(&subscribe.name).copied()).flatten();
         let asked = resumed.unwrap_or(asked).min(partition.end);
         let start = asked.max(partition.start);
-        let id = subscribe.partition + 100;
+        let id = subscribe.partition + model.ids_from;
         let subscribed = Subscribed {
             partition_count: u32::try_from(model.partitions.len()).expect("few"),
             shard: 0,
@@ -365,7 +373,7 @@ impl Connection {
 
     fn deliver(&mut self, model: &Model) {
         for (id, sub) in &mut self.subs {
-            for (offset, span, frame) in &model.partitions[*id as usize - 100].frames {
+            for (offset, span, frame) in &model.partitions[(*id - model.ids_from) as usize].frames {
                 if offset + span > sub.next && sub.sent < sub.limit {
                     self.out.extend(frame);
                     sub.sent += frame.len() as u64;
