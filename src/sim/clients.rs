@@ -418,11 +418,6 @@ impl Consumer {
                     log_end_offset,
                 } => {
                     let place = oracle.place(partition_id);
-                    assert_eq!(
-                        oracle.named(place),
-                        oracle.named((self.topic, partition)),
-                        "it has asked for it"
-                    );
                     let log = log_start_offset..log_end_offset;
                     self.begins(oracle, partition, (partition_id, place), (start_offset, &log));
                     self.stands(oracle, partition, start_offset, log);
@@ -467,6 +462,7 @@ impl Consumer {
         (id, place): (u32, Place),
         (start, log): (u64, &Range<u64>),
     ) {
+        assert_eq!(oracle.named(place), oracle.named((self.topic, partition)), "it has asked for it");
         let before = self.places.insert(partition, (id, place));
         // Where the disk has forgotten it, the same topic is another.
         if before.is_some_and(|(before, _)| before != id) {

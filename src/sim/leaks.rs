@@ -11,18 +11,19 @@ use super::server::Kept;
 use crate::commit_log::format::LogFile;
 
 impl Kept {
-    /// Each folder of a log is one that is listed, and each file in one is known. `lied`: the disk has, about its syncs.
+    /// Each folder of a log is one that is listed, and each file in one is known. `forgotten`: some may not be, as the disk has lied about its
+    /// syncs, or a process has ended between a topic's folders and the catalogue that names it.
     ///
     /// # Panics
     /// When one is not.
-    pub fn assert_all_known(&self, known: &BTreeMap<PathBuf, Vec<String>>, lied: bool) {
+    pub fn assert_all_known(&self, known: &BTreeMap<PathBuf, Vec<String>>, forgotten: bool) {
         let files = self.files.borrow();
         let failures = files.failures();
         let logs = Path::new(DATA).join("log");
         for name in files.list(&logs) {
             let folder = logs.join(&name);
-            // One whose topic the disk has forgotten stays for whoever can tell what it is.
-            let is_forgotten = lied && files.found().contains(&name);
+            // One whose topic the catalogue does not know stays for whoever can tell what it is.
+            let is_forgotten = forgotten && files.found().contains(&name);
             if !known.contains_key(&folder) && !is_forgotten {
                 assert!(
                     is_excused_folder(&logs, &name, failures),

@@ -111,4 +111,6 @@ pub struct Conn {
     pub tampers: [Tamper; 2],
     /// Something of the handshake was changed: nobody may be welcomed.
     pub spoilt: bool,
+    /// The server has said that it holds as many as it may.
+    pub turned_away: bool,
 }

@@ -59,6 +59,8 @@ const LEAST: Least = Least {
     segment_bytes: SEGMENT_BYTES,
     retention_bytes: SEGMENT_BYTES,
 };
+/// A connection on which nothing comes is let go after so long.
+pub const IDLE_MS: u64 = 20_000;
 const CONTROL_BLOCKS_MAX: u32 = 512;
 const SHARDS_MAX: usize = 3;
 const RINGS: usize = 64;
@@ -131,7 +133,7 @@ fn limits(kernel: &KernelPlan) -> ShardLimits {
         subscriptions: 64,
         handshake_timeout_ms: 5_000,
         frame_timeout_ms: 10_000,
-        idle_timeout_ms: 20_000,
+        idle_timeout_ms: IDLE_MS,
         bulk_regions: BULK_REGIONS,
         log_snapshot_bytes: 1 << 19,
     }

@@ -4,7 +4,10 @@ use super::*;
 use crate::client::core::Error;
 use crate::limits::HEADER_BYTES;
 use crate::proto::code::Code;
-use crate::sim::server::LISTENERS;
+use crate::sim::server::{IDLE_MS, LISTENERS};
+
+/// The server has let go of who has gone without a word by then.
+const SILENT_NS: u64 = 2 * IDLE_MS * MS;
 
 impl World<'_> {
     /// What a shard has sent goes on its way.
@@ -103,6 +106,7 @@ impl World<'_> {
             room,
             tampers: Default::default(),
             spoilt: false,
+            turned_away: false,
         };
         let free = self.conns.iter().position(Option::is_none);
         let at = free.unwrap_or_else(|| {
@@ -304,9 +308,14 @@ impl World<'_> {
         let lost = self.clients[client].read(&bytes, clock);
         for code in self.clients[client].line.take_refusals() {
             self.refused(client, code);
+            if let Some(conn) = &mut self.conns[at] {
+                conn.turned_away |= code == Code::TooManyConnections;
+            }
         }
         self.assert_taken(client, at, bytes.len(), lost.as_deref());
-        let calm = self.conns[at].as_ref().is_some_and(|conn| conn.calm);
+        // Those that went without a word before it was calm have their time.
+        let held = self.now_ns < EPOCH.mono_ns + self.plan.duration_ns + SILENT_NS;
+        let calm = self.conns[at].as_ref().is_some_and(|conn| conn.calm && !(conn.turned_away && held));
         assert!(
             !(over && calm),
             "the server ends client {client}'s connection, and nothing is in its way: {lost:?}"
