@@ -14,8 +14,6 @@ use crate::limits::{FRAME_BYTES_MAX_CEILING, HEADER_BYTES};
 use crate::proto::header::{FrameHeader, seal};
 use crate::wire::batch::rechannel;
 
-/// How long to wait for the answers to what was sent after a refused batch, before resending all the same.
-const ANSWERS_NS: u64 = 1_000_000_000;
 /// The first wait after a refusal that names none, doubled up to the second.
 const RETRY_NS: (u64, u64) = (1_000_000, 100_000_000);
 
@@ -56,19 +54,12 @@ pub(crate) enum Stage {
     RetryAt(u64),
 }
 
+/// What is to be sent again. It goes when everything from there on is answered: so no batch is ever on the way twice, and
+/// each answer says which frame it is to.
 #[derive(Debug)]
 struct Rewind {
     from: u64,
-    last_sent: u64,
-    answered: bool,
     not_before_ns: u64,
-    answers_by_ns: u64,
-}
-
-impl Rewind {
-    fn ready_at_ns(&self) -> u64 {
-        if self.answered { self.not_before_ns } else { self.not_before_ns.max(self.answers_by_ns) }
-    }
 }
 
 /// See the module.
@@ -90,9 +81,10 @@ pub(crate) struct Channel {
     pub queue: VecDeque<Batch>,
     next_sequence: u64,
     transmitted: usize,
+    /// Sequences of what was sent and is not answered, lowest first. They are not those of the `transmitted` first in the
+    /// queue: of these some may be refused, and others were sent before a rewind.
+    unanswered: VecDeque<u64>,
     rewind: Option<Rewind>,
-    /// Sent before a rewind that did not wait for its answer: until that comes something is in flight.
-    late: Option<u64>,
     refusals_in_a_row: u32,
     /// Records taken so far.
     pub records: u64,
@@ -117,8 +109,8 @@ impl Channel {
             queue: VecDeque::new(),
             next_sequence: 1,
             transmitted: 0,
+            unanswered: VecDeque::new(),
             rewind: None,
-            late: None,
             refusals_in_a_row: 0,
             records: 0,
             forgotten: false,
@@ -190,8 +182,8 @@ impl Channel {
     pub fn disconnected(&mut self) {
         self.stage = Stage::Closed;
         self.transmitted = 0;
+        self.unanswered.clear();
         self.rewind = None;
-        self.late = None;
     }
 
     /// The server opened the channel.
@@ -201,8 +193,8 @@ impl Channel {
         self.credit_limit = credit;
         self.sent_bytes = 0;
         self.transmitted = 0;
+        self.unanswered.clear();
         self.rewind = None;
-        self.late = None;
     }
 
     /// A new producer id: everything unacknowledged is numbered from 1.
@@ -210,6 +202,7 @@ impl Channel {
         self.producer_id = producer_id;
         self.forgotten = false;
         self.transmitted = 0;
+        self.unanswered.clear();
         self.rewind = None;
         self.queue.retain(|batch| !batch.refused);
         self.next_sequence = 1;
@@ -223,8 +216,7 @@ impl Channel {
     /// Whether a frame of this size may go now: within the credit, or alone.
     fn may_send(&self, frame_bytes: usize, inflight_max: usize) -> bool {
         let within_credit = self.sent_bytes + frame_bytes as u64 <= self.credit_limit;
-        let answered = self.late.is_none() && self.rewind.as_ref().is_none_or(|rewind| rewind.answered);
-        let alone = self.transmitted == 0 && answered;
+        let alone = self.unanswered.is_empty();
         self.transmitted < inflight_max && (within_credit || alone)
     }
 
@@ -234,14 +226,18 @@ impl Channel {
             && (self.flush || self.batcher.is_full() || now_ns >= self.batcher.since_ns() + linger_ns)
     }
 
+    /// Whether what is to be sent again may not be sent yet.
     fn is_rewinding(&self, now_ns: u64) -> bool {
-        self.rewind.as_ref().is_some_and(|rewind| now_ns < rewind.ready_at_ns())
+        self.rewind.as_ref().is_some_and(|rewind| now_ns < rewind.not_before_ns || self.awaits_from(rewind))
+    }
+
+    fn awaits_from(&self, rewind: &Rewind) -> bool {
+        self.unanswered.back().is_some_and(|last| *last >= rewind.from)
     }
 
     /// Something is on the way whose answer is still due.
     pub fn awaits_answers(&self) -> bool {
-        let sent = self.transmitted > 0 || self.late.is_some();
-        self.stage == Stage::Open && sent && self.rewind.is_none()
+        self.stage == Stage::Open && !self.unanswered.is_empty() && self.rewind.is_none()
     }
 
     pub fn is_refused_for_now(&self) -> bool {
@@ -263,9 +259,7 @@ impl Channel {
     pub fn next_frame(&mut self, inflight_max: usize, linger_ns: u64, now_ns: u64) -> Option<(Bytes, usize)> {
         let mut closed_bytes = 0;
         while self.has_output(inflight_max, linger_ns, now_ns) {
-            if let Some(rewind) = self.rewind.take().filter(|rewind| !rewind.answered) {
-                self.late = Some(rewind.last_sent);
-            }
+            self.rewind = None;
             if self.transmitted == self.queue.len() {
                 closed_bytes = self.close_batch();
             }
@@ -277,6 +271,7 @@ impl Channel {
             }
             addressed(&mut batch.frame, handle);
             self.sent_bytes += batch.frame.len() as u64;
+            self.unanswered.push_back(batch.sequence);
             return Some((batch.frame.clone(), closed_bytes));
         }
         None
@@ -294,7 +289,7 @@ impl Channel {
             let next = self.queue.get(self.transmitted);
             let may_go =
                 next.is_none_or(|next| next.refused || self.may_send(next.frame.len(), inflight_max));
-            return may_go.then(|| rewind.ready_at_ns());
+            return (may_go && !self.awaits_from(rewind)).then_some(rewind.not_before_ns);
         }
         let waits_for_time_only = self.transmitted == self.queue.len()
             && !self.batcher.is_empty()
@@ -302,16 +297,17 @@ impl Channel {
         waits_for_time_only.then(|| self.batcher.since_ns() + linger_ns)
     }
 
-    /// The server has answered `sequence`. It answers in the order in which it gets them.
-    pub fn answered(&mut self, sequence: u64) {
-        if self.late.is_some_and(|late| late <= sequence) {
-            self.late = None;
+    /// The server has refused `sequence`, for now or for good: this one is answered.
+    pub fn refused(&mut self, sequence: u64) {
+        if let Ok(at) = self.unanswered.binary_search(&sequence) {
+            self.unanswered.remove(at);
         }
     }
 
     /// Takes what is acknowledged up to and including `sequence` off the queue.
     pub fn acknowledged(&mut self, sequence: u64) -> impl Iterator<Item = Batch> + '_ {
-        self.answered(sequence);
+        let beyond = self.unanswered.partition_point(|sent| *sent <= sequence);
+        self.unanswered.drain(..beyond);
         self.refusals_in_a_row = 0;
         if self.rewind.as_ref().is_some_and(|rewind| rewind.from <= sequence) {
             self.rewind = None;
@@ -332,11 +328,9 @@ impl Channel {
         (index < self.queue.len()).then_some(index)
     }
 
-    /// Notes that `sequence` was answered; `true` if it comes after a batch that has to be resent anyway.
-    pub fn answered_while_rewinding(&mut self, sequence: u64) -> bool {
-        let Some(rewind) = &mut self.rewind else { return false };
-        rewind.answered |= sequence == rewind.last_sent;
-        sequence > rewind.from
+    /// Whether `sequence` comes after a batch that has to be resent anyway.
+    pub fn is_resent_anyway(&self, sequence: u64) -> bool {
+        self.rewind.as_ref().is_some_and(|rewind| sequence > rewind.from)
     }
 
     /// `sequence` was refused for now: it and what follows is sent again, after `wait_ns` (0: some back-off).
@@ -345,20 +339,10 @@ impl Channel {
         if index >= self.transmitted {
             return;
         }
-        let last_sent = match &self.rewind {
-            Some(rewind) => rewind.last_sent,
-            None => self.queue[self.transmitted - 1].sequence,
-        };
         let backoff_ns = (RETRY_NS.0 << self.refusals_in_a_row.min(10)).min(RETRY_NS.1);
         self.refusals_in_a_row += 1;
         let not_before_ns = now_ns + if wait_ns == 0 { backoff_ns } else { wait_ns };
-        self.rewind = Some(Rewind {
-            from: sequence,
-            last_sent,
-            answered: sequence == last_sent,
-            not_before_ns,
-            answers_by_ns: now_ns + ANSWERS_NS,
-        });
+        self.rewind = Some(Rewind { from: sequence, not_before_ns });
         self.transmitted = index;
     }
 }
@@ -411,30 +395,32 @@ mod tests {
         std::iter::from_fn(|| channel.next_frame(IN_FLIGHT, 0, now_ns)).count()
     }
 
+    const LATER: u64 = 3_600_000_000_000;
+
     #[test]
-    fn nothing_goes_beyond_the_credit_while_an_answer_is_late() {
-        let mut channel = channel(3, 2);
-        assert_eq!(sent(&mut channel, 0), 2);
+    fn nothing_is_sent_again_before_all_behind_it_is_answered() {
+        let mut channel = channel(3, 6);
+        assert_eq!(sent(&mut channel, 0), 3);
+        channel.refused(1);
         channel.rewind_to(1, 1_000, 0);
-        assert_eq!(sent(&mut channel, ANSWERS_NS / 2), 0, "it waits for the other answer");
-        assert_eq!(sent(&mut channel, ANSWERS_NS), 0, "what is not answered is in flight");
+        assert_eq!(sent(&mut channel, LATER), 0, "two answers are due, however late they are");
         assert_eq!(channel.next_deadline(IN_FLIGHT, 0), None, "and time alone does not change that");
-        channel.answered(2);
-        channel.answered_while_rewinding(2);
-        assert_eq!(sent(&mut channel, ANSWERS_NS), 1, "alone");
+        channel.refused(2);
+        channel.refused(3);
+        assert_eq!(channel.next_deadline(IN_FLIGHT, 0), Some(1_000));
+        assert_eq!(sent(&mut channel, 1_000), 3, "again");
+        assert!(channel.acknowledged(3).count() == 3 && !channel.awaits_answers());
     }
 
     #[test]
-    fn within_the_credit_it_goes_on_without_a_late_answer() {
-        let mut channel = channel(3, 3);
-        assert_eq!(sent(&mut channel, 0), 3);
-        channel.rewind_to(1, 1_000, 0);
-        channel.credit_limit += channel.credit_limit / 3;
-        assert_eq!(channel.next_deadline(IN_FLIGHT, 0), Some(ANSWERS_NS));
-        assert_eq!(sent(&mut channel, ANSWERS_NS), 1);
-        let _ = channel.acknowledged(1).count();
-        assert_eq!(sent(&mut channel, ANSWERS_NS), 0, "the third is not answered");
-        channel.answered(3);
-        assert_eq!(sent(&mut channel, ANSWERS_NS), 1, "alone");
+    fn only_a_frame_that_is_alone_goes_beyond_the_credit() {
+        let mut channel = channel(3, 2);
+        assert_eq!(sent(&mut channel, 0), 2);
+        channel.refused(2);
+        channel.rewind_to(2, 1_000, 0);
+        assert_eq!(sent(&mut channel, LATER), 0, "the first is not answered");
+        assert_eq!(channel.acknowledged(1).count(), 1);
+        assert_eq!(sent(&mut channel, LATER), 1, "alone");
+        assert_eq!(sent(&mut channel, LATER), 0, "the third would not be");
     }
 }

@@ -516,7 +516,7 @@ impl ProducerCore {
         let (handle, sequence) = (frame.header.channel, frame.header.sequence);
         let Some(partition) = self.partition_of_handle(handle) else { return };
         let channel = &mut self.channels[partition as usize];
-        channel.answered(sequence);
+        channel.refused(sequence);
         match refusal.code {
             Code::UnknownProducer => {
                 channel.forgotten = true;
@@ -526,13 +526,13 @@ impl ProducerCore {
                 self.link.fail(Error::Refused { code: refusal.code, detail: refusal.detail });
             }
             Code::OutOfSequence => {
-                if !channel.answered_while_rewinding(sequence) && !channel.is_refused_for_now() {
+                if !channel.is_resent_anyway(sequence) && !channel.is_refused_for_now() {
                     let oldest = channel.resume_sequence();
                     channel.rewind_to(oldest, 0, now_ns);
                 }
             }
             code if code.retryable() => {
-                if !channel.answered_while_rewinding(sequence) {
+                if !channel.is_resent_anyway(sequence) {
                     let detail = refusal.detail.clone();
                     self.events.push_back(ProducerEvent::Deferred { partition, code, detail });
                     channel.rewind_to(sequence, u64::from(refusal.retry_after_us) * 1000, now_ns);
@@ -541,7 +541,7 @@ impl ProducerCore {
                 }
             }
             code => {
-                if !channel.answered_while_rewinding(sequence) {
+                if !channel.is_resent_anyway(sequence) {
                     self.refuse(partition, sequence, code, refusal.detail);
                 }
             }
