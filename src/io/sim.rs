@@ -85,6 +85,8 @@ pub struct SimIo {
     pub inner: Scripted,
     shard: usize,
     shared: RegionId,
+    /// See `KernelPlan`.
+    pub single_shots: bool,
     faults: Faults,
     random: Random,
     late: BinaryHeap<Reverse<Late>>,
@@ -118,6 +120,7 @@ impl SimIo {
             inner,
             shard,
             shared,
+            single_shots: false,
             faults: Faults::default(),
             random,
             late: BinaryHeap::new(),
@@ -255,14 +258,19 @@ impl SimIo {
         self.inner.submit(Op::Send { sock, spans: inner }, token).expect("a scripted world takes everything");
     }
 
-    /// Receives that go on may end behind any report.
+    /// Receives that go on may end behind any report, and accepts, where the kernel knows no others.
     fn end_receives(&mut self, reaped: &mut [Completion]) {
         for at in 0..reaped.len() {
             let Completion { token, outcome, more } = reaped[at];
+            let receives = matches!(outcome, Outcome::Received { .. });
+            let accepts = matches!(outcome, Outcome::Accepted { .. });
             let last = more
-                && matches!(outcome, Outcome::Received { .. })
+                && (receives || accepts && self.single_shots)
                 && reaped[at + 1..].iter().all(|other| other.token != token);
-            if last && self.random.chance(self.faults.receives_end) && self.inner.disarm(token) {
+            if last
+                && (self.single_shots || self.random.chance(self.faults.receives_end))
+                && self.inner.disarm(token)
+            {
                 reaped[at].more = false;
             }
         }

@@ -2,6 +2,7 @@
 
 use super::plan::{ACT_KINDS, MS, Plan, S, US};
 use super::random::Random;
+use crate::limits::{FRAME_TIMEOUT_MS, IDLE_TIMEOUT_MS};
 
 /// How a connection ends that nobody has asked to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,8 +115,25 @@ pub fn of(plan: &Plan, seed: u64) -> Vec<Timed> {
     acts.extend(of_control(plan, random));
     let again = of_names(plan, &acts, &mut Random::new(seed ^ 0xa6a1));
     acts.extend(again);
+    lengthen(&mut acts, plan, &mut Random::new(seed ^ 0x10_46));
     acts.sort_by_key(|timed| timed.at_ns);
     acts
+}
+
+/// Some of what keeps clients and shards from going on lasts longer than anybody waits: peers are given up.
+fn lengthen(acts: &mut [Timed], plan: &Plan, random: &mut Random) {
+    let ms = |ms: u64| ms * MS;
+    for Timed { act, .. } in acts {
+        match act {
+            Act::Partition { ns, .. } | Act::Stall { ns, .. } if random.chance(plan.long) => {
+                *ns = random.below(ms(2 * IDLE_TIMEOUT_MS));
+            }
+            Act::PauseShard { ns, .. } if random.chance(plan.long) => {
+                *ns = random.below(ms(2 * FRAME_TIMEOUT_MS));
+            }
+            _ => {}
+        }
+    }
 }
 
 fn one(plan: &Plan, random: &mut Random) -> Act {

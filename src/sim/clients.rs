@@ -79,6 +79,8 @@ pub struct Client {
     pub hurt: bool,
     /// Its connection, by its index.
     pub conn: Option<usize>,
+    /// The server is gone, and it was not told: until this time it believes to be connected.
+    pub unheard_ns: Option<u64>,
     /// Its topic is deleted, and it has heard so.
     pub over: bool,
     /// The application ends, and another takes its place.
@@ -110,6 +112,7 @@ impl Client {
             line,
             hurt: false,
             conn: None,
+            unheard_ns: None,
             over: false,
             leaves: false,
             connected_ns: 0,

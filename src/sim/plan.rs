@@ -154,6 +154,8 @@ pub struct Plan {
     pub consumers: Vec<ConsumerPlan>,
     /// Until faults stop.
     pub duration_ns: u64,
+    /// Of a thousand partitions, pauses and clients that read nothing: so many are longer than any time-out.
+    pub long: u32,
     /// Things that are done in that time.
     pub acts: usize,
     /// Kinds of acts that this run knows, beside publishing.
@@ -179,6 +181,8 @@ pub struct KernelPlan {
     pub whole_buffers: bool,
     /// A buffer may come back with nothing in it where a stream ends.
     pub empty_buffers: bool,
+    /// No receive and no accept goes on behind what it reports, as kernels before 6.0 and 5.19, and epoll, have it.
+    pub single_shots: bool,
     /// Blocks for what the server has to say to all its connections.
     pub control_blocks: u32,
     /// Bytes of memory that logs are written from, and read into for consumers that lag.
@@ -222,6 +226,7 @@ impl Plan {
             producers,
             consumers,
             duration_ns: duration * S,
+            long: 0,
             acts: usize::try_from(random.range(50, 600)).expect("few"),
             acts_on: (0..ACT_KINDS).map(|_| random.chance(450)).collect(),
             faults: faults(random),
@@ -241,6 +246,9 @@ impl Plan {
         }
         plan.let_resume(&mut Random::new(seed ^ 0xc0_3317));
         plan.add_later(&mut Random::new(seed ^ 0xa6_a14));
+        let mut longer = Random::new(seed ^ 0x10_46e4);
+        plan.kernel.single_shots = longer.chance(200);
+        plan.long = if longer.chance(300) { longer.pick(&[100, 500]) } else { 0 };
         let random = &mut Random::new(seed ^ 0x4e7a);
         for topic in plan.topics.iter_mut().filter(|topic| topic.kind == TopicKind::Log) {
             topic.retention = Retention::new(random);
@@ -322,6 +330,7 @@ fn kernel(random: &mut Random) -> KernelPlan {
         buffers: random.pick(&[4, 4, 16]),
         whole_buffers: random.chance(300),
         empty_buffers: random.chance(300),
+        single_shots: false,
         control_blocks: random.pick(&[512, 512, 96]),
         log_memory_bytes: random.pick(&[1 << 20, 1 << 20, 512 * 1024]),
     }

@@ -554,6 +554,7 @@ fn shards(
         inner.share_disk(Rc::clone(&kept.disk));
         inner.now = clock;
         let mut io = SimIo::new(inner, number, shared, kept.random.fork(), Rc::clone(wakes));
+        io.single_shots = plan.kernel.single_shots;
         let all = &mappings.shards[..usize::from(count)];
         let buffers = buffers(number, plan.kernel.buffers, all, &mut io, tls.is_some());
         let handle = |of: usize| {

@@ -59,6 +59,13 @@ const SPELL_NS: u64 = 10 * S;
 /// half as many, even in one second.
 const SPELL_TURNS_MAX: u32 = 3_000_000;
 
+/// How a write fails for good: of the file system's medium, of one that has become read-only, for want of memory.
+const WRITES_FAIL: [IoError; 3] = [IoError::Os(libc::EIO), IoError::Os(libc::EROFS), IoError::NoMemory];
+/// How a sync does: room that was promised may be found wanting only then.
+const SYNCS_FAIL: [IoError; 3] = [IoError::Os(libc::EIO), IoError::NoSpace, IoError::Os(libc::EROFS)];
+/// How a read does: of the medium, of a file system that finds itself damaged, for want of memory.
+const READS_FAIL: [IoError; 3] = [IoError::Os(libc::EIO), IoError::Os(libc::EUCLEAN), IoError::NoMemory];
+
 /// Something that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
@@ -478,17 +485,17 @@ impl<'a> World<'a> {
                     let some = u32::try_from(random.range(1, u64::from(sectors) - 1)).expect("few");
                     disk.short_next(info.op, 512 * some);
                 } else if random.chance(faults.disk_write_fails) {
-                    disk.fail_next(info.op, IoError::Os(libc::EIO));
+                    disk.fail_next(info.op, random.pick(&WRITES_FAIL));
                 }
             }
             DiskOp::Sync if random.chance(faults.disk_sync_fails) => {
                 disk.failed_syncs_drop(random.chance(500));
                 moment = Some(Moment::SyncFailed);
-                disk.fail_next(info.op, IoError::Os(libc::EIO));
+                disk.fail_next(info.op, random.pick(&SYNCS_FAIL));
             }
             DiskOp::Read if random.chance(faults.disk_read_fails) => {
                 self.oracle.read_failed();
-                disk.fail_next(info.op, IoError::Os(libc::EIO));
+                disk.fail_next(info.op, random.pick(&READS_FAIL));
             }
             DiskOp::Read if random.chance(faults.disk_short) && sectors > 1 => {
                 let some = u32::try_from(random.range(1, u64::from(sectors) - 1)).expect("few");

@@ -40,6 +40,8 @@ pub struct Peer {
     pub ended: bool,
     /// The client is gone: sends and receives fail.
     pub reset: bool,
+    /// With this error, where it is not that the peer is gone.
+    pub reset_by: Option<IoError>,
     /// The server has shut its side down.
     pub finished: bool,
     /// The server has closed the socket.
@@ -59,6 +61,11 @@ impl Peer {
     /// What clients connect to.
     pub fn listener() -> Peer {
         Peer { listens: true, ..Peer::default() }
+    }
+
+    /// What comes of an operation on a socket that was reset.
+    fn failed(&self) -> Outcome {
+        Outcome::Failed(self.reset_by.unwrap_or(IoError::PeerGone))
     }
 }
 
@@ -318,7 +325,7 @@ impl Scripted {
         loop {
             let mut peer = self.own(sock);
             let ended = if peer.reset {
-                Some(Outcome::Failed(IoError::PeerGone))
+                Some(peer.failed())
             } else if peer.inbound.is_empty() {
                 if !peer.ended {
                     return;
@@ -382,7 +389,7 @@ impl Scripted {
     fn read(&mut self, sock: SockId, into: Span) -> Outcome {
         let mut peer = self.own(sock);
         if peer.reset {
-            return Outcome::Failed(IoError::PeerGone);
+            return peer.failed();
         }
         let take = peer.inbound.len().min(into.bytes as usize).min(peer.receive_max);
         if take == 0 {
@@ -400,7 +407,7 @@ impl Scripted {
         let spans = self.lists[list.0 as usize].clone().expect("a sent list was filled");
         assert!(!self.own(sock).finished, "nothing is sent behind the end that was said");
         if self.own(sock).reset {
-            return Outcome::Failed(IoError::PeerGone);
+            return self.own(sock).failed();
         }
         let mut sent = 0;
         for span in spans {

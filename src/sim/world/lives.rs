@@ -225,6 +225,11 @@ impl World<'_> {
         for conn in 0..self.conns.len() {
             if let Some(client) = self.conns[conn].as_ref().filter(|conn| !conn.left).map(|conn| conn.client)
             {
+                // A host without power says nothing.
+                if power && self.random.chance(500) {
+                    let until_ns = self.now_ns + down_ns + self.random.below(2 * S);
+                    self.clients[client].unheard_ns = Some(until_ns);
+                }
                 self.let_go(client, "the server went");
             }
         }

@@ -9,6 +9,9 @@ use crate::sim::server::{IDLE_MS, LISTENERS};
 /// The server has let go of who has gone without a word by then.
 const SILENT_NS: u64 = 2 * IDLE_MS * MS;
 
+/// How operations on a connection may fail that is of no use any more: `None` is how nearly all do.
+const RESETS: [Option<IoError>; 4] = [None, None, Some(IoError::NoMemory), Some(IoError::Os(libc::EIO))];
+
 impl World<'_> {
     /// What a shard has sent goes on its way.
     pub(super) fn carry_down(&mut self, shard: usize) {
@@ -122,7 +125,7 @@ impl World<'_> {
     }
 
     pub(super) fn step_client(&mut self, client: usize) {
-        if self.clients[client].over || self.has_left(client) {
+        if self.clients[client].over || self.is_unheard(client) || self.has_left(client) {
             return;
         }
         let now_ns = self.now_ns;
@@ -360,9 +363,38 @@ impl World<'_> {
         if closed(self) {
             self.conns[at] = None;
         }
+        if self.clients[client].unheard_ns.is_none() {
+            self.hears_the_end(client, why);
+        }
+        self.wake_client(client, self.now_ns);
+    }
+
+    fn hears_the_end(&mut self, client: usize, why: &str) {
         self.clients[client].core().disconnected(self.now_ns, why);
         self.may_leave(client);
-        self.wake_client(client, self.now_ns);
+    }
+
+    /// A client that was not told of the server's end talks to nobody, until that has been long enough for it, or the host
+    /// is back and answers that it knows of no connection; whether it does.
+    fn is_unheard(&mut self, client: usize) -> bool {
+        let now_ns = self.now_ns;
+        let clock = self.clock();
+        let Some(until_ns) = self.clients[client].unheard_ns else { return false };
+        self.clients[client].core().expire(now_ns);
+        // A socket takes what nobody receives, up to its memory.
+        drop(self.clients[client].write(clock));
+        self.let_act(client);
+        let core = self.clients[client].core();
+        let gives_up = !matches!(core.wish(), Wants::Run | Wants::Wait);
+        if now_ns < until_ns && !gives_up {
+            let next_ns = core.next_deadline().unwrap_or(u64::MAX);
+            self.wake_client(client, next_ns.max(now_ns + US).min(until_ns));
+            return true;
+        }
+        self.clients[client].unheard_ns = None;
+        self.journal.note(now_ns, "unheard", &[client as u64, u64::from(gives_up)]);
+        self.hears_the_end(client, "the server's host knows of no connection");
+        false
     }
 
     pub(super) fn end_towards_server(&mut self, at: usize, cut: Cut) {
@@ -370,7 +402,10 @@ impl World<'_> {
         let sock = conn.sock;
         let mut peer = server.shards[0].io.inner.peer(sock);
         match cut {
-            Cut::Reset => peer.reset = true,
+            Cut::Reset => {
+                peer.reset = true;
+                peer.reset_by = self.random.pick(&RESETS);
+            }
             Cut::HalfOpen => {}
             Cut::MidFrame | Cut::End => {
                 let unsent = conn.up.drain();
