@@ -95,6 +95,12 @@ impl Remembered {
     }
 }
 
+/// What is known of a sequence that was used up before the log was recovered.
+const fn too_old(sequence: u64) -> ProducerEntry {
+    let refused = Some(Code::SequenceTooOld);
+    ProducerEntry { sequence, body_checksum: 0, offset: 0, records: 0, append_time_ns: 0, refused }
+}
+
 const WINDOW: usize = DEDUP_WINDOW as usize;
 
 #[derive(Debug)]
@@ -270,7 +276,13 @@ impl Producers {
             .map(|(&producer_id, producer)| {
                 let next = producer.next_sequence;
                 let first = next.saturating_sub(u64::from(DEDUP_WINDOW)).max(1);
-                let entries = (first..next).filter_map(|sequence| producer.state_of(sequence)).collect();
+                let window = (first..next).map(|sequence| (sequence, producer.state_of(sequence)));
+                // What was skipped behind a recovery lies between others, and a snapshot has no holes: it is answered as
+                // ever when it is kept as refused.
+                let entries = window
+                    .skip_while(|(_, known)| known.is_none())
+                    .map(|(sequence, known)| known.unwrap_or_else(|| too_old(sequence)))
+                    .collect();
                 ProducerState { producer_id, next_sequence: next, entries }
             })
             .collect()

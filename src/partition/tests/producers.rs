@@ -247,3 +247,35 @@ fn a_recovered_producer_may_skip_once_and_never_past_what_was_refused_for_now() 
     assert_eq!(producers.admit(slot, ME, 4, 0), REFUSED(Code::SequenceTooOld));
     assert_eq!(producers.admit(slot, ME, 6, 0), Admission::New);
 }
+
+/// A snapshot tells each sequence up to the next one: one with a hole would be taken for damaged by the next start.
+#[test]
+fn what_a_recovered_producer_skips_leaves_no_hole_in_a_snapshot() {
+    use crate::commit_log::{ProducerEntry, ProducerState};
+    use crate::partition::Appended;
+    use crate::partition::producers::{Producers, Remembered};
+    let entry = ProducerEntry {
+        sequence: 4,
+        body_checksum: 44,
+        offset: 3,
+        records: 1,
+        append_time_ns: 1,
+        refused: None,
+    };
+    let mut producers = Producers::default();
+    producers.recover(&[ProducerState { producer_id: 7, next_sequence: 5, entries: vec![entry] }]);
+    let slot = producers.open(7, 0, ME).expect("a place").slot;
+    assert_eq!(producers.admit(slot, ME, 8, 0), Admission::New);
+    producers.accepted(slot, 8, Remembered::accepted(88, Appended { offset: 4, append_time_ns: 2 }, 2));
+    for _ in 0..2 {
+        let states = producers.states();
+        let told: Vec<_> = states[0].entries.iter().map(|entry| entry.sequence).collect();
+        assert_eq!((told, states[0].next_sequence), (vec![4, 5, 6, 7, 8], 9));
+        producers = Producers::default();
+        producers.recover(&states);
+        let slot = producers.open(7, 0, ME).expect("a place").slot;
+        assert!(matches!(producers.admit(slot, ME, 4, 44), Admission::Duplicate { offset: 3, .. }));
+        assert_eq!(producers.admit(slot, ME, 6, 0), REFUSED(Code::SequenceTooOld));
+        assert!(matches!(producers.admit(slot, ME, 8, 88), Admission::Duplicate { offset: 4, .. }));
+    }
+}
