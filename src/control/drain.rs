@@ -18,7 +18,7 @@ pub mod exit {
     pub const CLEAN: u8 = 0;
     /// A shard could not go on.
     pub const FAILED: u8 = 1;
-    /// The deadline came before everything was delivered, or the catalogue could not be saved.
+    /// The deadline came before everything was delivered and written, or the catalogue could not be saved.
     pub const LEFTOVER: u8 = 5;
 }
 
@@ -29,17 +29,20 @@ const GRACE: Duration = Duration::from_millis(1_000);
 #[derive(Debug, Default)]
 pub(super) struct Drain {
     drained: u64,
+    /// Drained with something of a log that is not on the disk.
+    unsettled: u64,
     ended: u64,
     failed: u64,
     leftover: u64,
 }
 
 impl Drain {
-    pub(super) fn drained(&mut self, shard: ShardId, leftover: u64) {
+    pub(super) fn drained(&mut self, shard: ShardId, leftover: u64, settled: bool) {
         if self.drained & (1 << shard.index()) == 0 {
             self.leftover = self.leftover.saturating_add(leftover);
         }
         self.drained |= 1 << shard.index();
+        self.unsettled |= u64::from(!settled) << shard.index();
     }
 
     pub(super) fn ended(&mut self, shard: ShardId, in_order: bool) {
@@ -111,9 +114,12 @@ impl Control {
         if drain.failed != 0 || failed_before {
             return exit::FAILED;
         }
-        if drain.leftover > 0 || silent > 0 {
-            let detail =
-                format!("{} records were not delivered, {silent} shards did not answer", drain.leftover);
+        let unsettled = drain.unsettled.count_ones();
+        if drain.leftover > 0 || silent > 0 || unsettled > 0 {
+            let detail = format!(
+                "{} records were not delivered, {silent} shards did not answer, logs of {unsettled} shards are not written",
+                drain.leftover
+            );
             journal::note(Level::Warn, "drain_incomplete", &detail);
             return exit::LEFTOVER;
         }

@@ -367,8 +367,8 @@ impl Control {
                 }
             }
             Report::LogEnds { shard: _, ends } => self.ended_at(&ends),
-            Report::Drained { shard, leftover } => {
-                self.drain.borrow_mut().drained(shard, leftover);
+            Report::Drained { shard, leftover, settled } => {
+                self.drain.borrow_mut().drained(shard, leftover, settled);
                 self.progress.notify_one();
             }
             Report::Event { shard, event, detail } => {

@@ -62,6 +62,7 @@ pub struct Stepped {
     ended: mpsc::UnboundedSender<ShardEnd>,
     ending: Rc<RefCell<Option<mpsc::UnboundedReceiver<ShardEnd>>>>,
     lost: Vec<Lost>,
+    found: Vec<&'static str>,
 }
 
 /// A topic of the catalogue.
@@ -85,7 +86,7 @@ impl Stepped {
         let data = DataDir::of_one(&config.data);
         let mut catalogue = data.load_from(&disk, least).map_err(|error| error.to_string())?;
         let opened = super::storage::start::open_in(tree, &config, &mut catalogue);
-        let (mut opened, lost) = opened.map_err(|error| error.to_string())?;
+        let (mut opened, lost, found) = opened.map_err(|error| error.to_string())?;
         let maps = |count, bytes| Ok::<_, String>(rings(count, bytes));
         let registry = Registry::begin(catalogue, (config.shards, first_region), &mut opened.logs, maps)?;
         let (ended, ending) = mpsc::unbounded_channel();
@@ -112,7 +113,13 @@ impl Stepped {
             admin_address: nowhere,
             stop: Arc::new(Notify::new()),
         });
-        Ok(Stepped { control, ended, ending: Rc::new(RefCell::new(Some(ending))), lost })
+        Ok(Stepped { control, ended, ending: Rc::new(RefCell::new(Some(ending))), lost, found })
+    }
+
+    /// What recovery has found in the logs that a server which ends in good order does not leave.
+    #[must_use]
+    pub fn found(&self) -> &[&'static str] {
+        &self.found
     }
 
     /// Offsets that recovery has told to be lost.

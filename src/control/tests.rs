@@ -147,7 +147,7 @@ impl Fake {
                 assert!(deadline_ns > host::monotonic_ns());
                 let ends = self.ends.iter().map(|(id, end)| (*id, *end)).collect();
                 self.report(Report::LogEnds { shard, ends });
-                self.report(Report::Drained { shard, leftover: self.leftover });
+                self.report(Report::Drained { shard, leftover: self.leftover, settled: true });
             }
             Command::Stop => unreachable!("handled by the caller"),
         }

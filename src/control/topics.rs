@@ -11,7 +11,7 @@ use super::catalogue::{CreateRefused, Created, TopicEntry, TopicSpec};
 use super::host::{beside, within};
 use super::registry::description;
 use super::shards::{Answer, ShardStuck};
-use super::storage::First;
+use super::storage::{Busy, First};
 use super::{Control, journal};
 use crate::config::{Config, LogWishes, TopicConfig};
 use crate::ids::{PartitionId, ShardId, TopicId};
@@ -211,6 +211,8 @@ impl Control {
         journal::note(Level::Info, "topic_deleted", name);
         // The memory is given back when the last shard has answered, also when nobody waits for it any more.
         let control = Rc::clone(self);
+        // A server that comes to its end meanwhile leaves no folder that is nobody's.
+        let busy = is_log.then(|| Busy::new(self));
         let freed = beside(&*self.host, async move {
             if asked.await.is_ok()
                 && let Some(topic) = down
@@ -218,6 +220,7 @@ impl Control {
                 control.registry.borrow_mut().free(&topic);
                 control.remove_logs(&entry).await;
             }
+            drop(busy);
         });
         let limit = Duration::from_millis(SHARD_ANSWER_TIMEOUT_MS);
         if within(&*self.host, limit, freed).await.is_none() {

@@ -130,6 +130,19 @@ pub fn assert_files_at_rest<I: Io>(
     }
 }
 
+/// What must be of shards that have ended with nothing left: no word is unsaid, and what the logs took is written.
+///
+/// # Panics
+/// When something is left.
+pub fn assert_all_said_and_written<I: Io>(shards: &[Shard<I>]) {
+    for shard in shards {
+        let id = shard.id;
+        assert!(shard.backlog.iter().all(|backlog| backlog.is_empty()), "messages of {id}");
+        assert!(shard.logs_settled(), "{id} has ended with something of a log to write");
+        assert_eq!(shard.undelivered(), 0, "{id} has ended with records to deliver");
+    }
+}
+
 /// Whether a shard has had its last turn.
 pub fn is_stopping<I: Io>(shard: &Shard<I>) -> bool {
     shard.stopping

@@ -302,8 +302,8 @@ impl<I: Io> Shard<I> {
         {
             self.drained = true;
             self.report_log_ends();
-            let shard = self.id;
-            self.report(Report::Drained { shard, leftover });
+            let (shard, settled) = (self.id, self.logs_settled());
+            self.report(Report::Drained { shard, leftover, settled });
         }
     }
 
@@ -350,7 +350,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Records that current subscribers have yet to get.
-    fn undelivered(&self) -> u64 {
+    pub(super) fn undelivered(&self) -> u64 {
         self.topics
             .slots()
             .filter_map(|slot| self.topics.get(slot))

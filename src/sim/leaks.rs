@@ -11,20 +11,18 @@ use super::server::Kept;
 use crate::commit_log::format::LogFile;
 
 impl Kept {
-    /// Each folder of a log is one that is listed, and each file in one is known. `forgotten`: some may not be, as the disk has lied about its
-    /// syncs, or a process has ended between a topic's folders and the catalogue that names it.
+    /// Each folder of a log is one that is listed, and each file in one is known.
     ///
     /// # Panics
     /// When one is not.
-    pub fn assert_all_known(&self, known: &BTreeMap<PathBuf, Vec<String>>, forgotten: bool) {
+    pub fn assert_all_known(&self, known: &BTreeMap<PathBuf, Vec<String>>) {
         let files = self.files.borrow();
         let failures = files.failures();
         let logs = Path::new(DATA).join("log");
         for name in files.list(&logs) {
             let folder = logs.join(&name);
-            // One whose topic the catalogue does not know stays for whoever can tell what it is.
-            let is_forgotten = forgotten && files.found().contains(&name);
-            if !known.contains_key(&folder) && !is_forgotten {
+            // One that was there before, and that the catalogue does not name, is left to whoever can tell what it is.
+            if !known.contains_key(&folder) && !files.foreign().contains(&folder) {
                 assert!(
                     is_excused_folder(&logs, &name, failures),
                     "{name} is nobody's, and nothing has failed there"

@@ -427,6 +427,22 @@ impl Server {
         self.control.lost().iter().map(|lost| named(lost).expect("a partition of the catalogue")).collect()
     }
 
+    /// What recovery has found in the logs that a server which ends in good order does not leave.
+    pub fn found(&self) -> &[&'static str] {
+        self.control.found()
+    }
+
+    /// It has ended in good order, and says that all is well: every shard has had its last turn, said all it had to say,
+    /// and written all it took.
+    ///
+    /// # Panics
+    /// When it has not.
+    pub fn assert_ended_cleanly(&self) {
+        assert!(self.stopped.iter().all(|&stopped| stopped), "shards that ended: {:?}", self.stopped);
+        audit::assert_all_said_and_written(&self.shards);
+        self.assert_rings_conserved();
+    }
+
     /// Each ring that is lent is some topic's.
     ///
     /// # Panics

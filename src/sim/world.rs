@@ -126,6 +126,10 @@ pub struct World<'a> {
     lied: bool,
     /// When the server was asked to drain, and how long it is down then.
     drain: (u64, u64),
+    /// The life before this one ended with nothing left.
+    ended_cleanly: bool,
+    /// What recovery found in the logs when this life began.
+    found: Vec<&'static str>,
     /// The operator knows that a partition is fenced.
     fence_seen: bool,
     /// When each shard is due, and before when it does not run.
@@ -184,6 +188,8 @@ impl<'a> World<'a> {
             operator: Operator::new(&plan.topics, plan.lasting),
             failed_before: 0,
             lied: false,
+            ended_cleanly: false,
+            found: Vec::new(),
             fence_seen: false,
             drain: (0, 0),
             kept,

@@ -89,10 +89,10 @@ struct State {
 }
 
 /// Counts as work while it lives.
-struct Busy(Rc<Control>);
+pub(super) struct Busy(Rc<Control>);
 
 impl Busy {
-    fn new(control: &Rc<Control>) -> Busy {
+    pub(super) fn new(control: &Rc<Control>) -> Busy {
         let busy = &control.storage.busy;
         busy.set(busy.get() + 1);
         Busy(Rc::clone(control))

@@ -182,18 +182,22 @@ fn one(
     take_up(&OnDisk, id, shelf, recovered)
 }
 
-/// One log, in some world; and the offsets of it that are lost.
+/// Offsets that are lost, and names of findings.
+pub(super) type Told = (Vec<Range<u64>>, Vec<&'static str>);
+
+/// One log, in some world; the offsets of it that are lost, and the names of what was found.
 pub(super) fn recover_in<T: Tree>(
     tree: &T,
     id: PartitionId,
     shelf: &mut Shelf,
-) -> Result<(RecoveredLog, Vec<Range<u64>>), LogError> {
+) -> Result<(RecoveredLog, Told), LogError> {
     let request = Request { partition: id, use_snapshots: true };
     let store = store_of(tree, shelf);
     let recovered = recover(&store, request, &mut vec![0; BUFFER_BYTES_MIN], &mut |_, _| ());
     let recovered = recovered.map_err(|source| LogError::Recovery { path: shelf.folder.clone(), source })?;
     let lost = recovered.findings.iter().filter_map(Finding::lost).collect();
-    Ok((take_up(tree, id, shelf, recovered)?, lost))
+    let found = recovered.findings.iter().map(Finding::name).collect();
+    Ok((take_up(tree, id, shelf, recovered)?, (lost, found)))
 }
 
 fn store_of<T: Tree>(tree: &T, shelf: &Shelf) -> T::Store {

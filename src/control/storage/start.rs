@@ -193,25 +193,27 @@ pub(crate) fn open_storage(
 }
 
 /// The same in a world in which nobody else can have the directory, and no other version can have written it; and the
-/// offsets that are lost.
+/// offsets that are lost, and the names of what was found.
 #[cfg_attr(not(any(test, uringest_sim)), expect(dead_code))] // elsewhere no world is stepped
 pub(in crate::control) fn open_in<T: Tree>(
     tree: &T,
     config: &Config,
     catalogue: &mut Catalogue,
-) -> Result<(Opened, Vec<Lost>), LogError> {
+) -> Result<(Opened, Vec<Lost>, Vec<&'static str>), LogError> {
     let dir = config.log_dir();
     let made = tree.apply(&Step::MakeDir { path: dir.clone() });
     made.map_err(failed("make", &dir))?;
     let mut shelves = shelves(tree, config, &dir, catalogue)?;
     let mut logs = HashMap::new();
-    let mut all_lost = Vec::new();
+    let (mut all_lost, mut all_found) = (Vec::new(), Vec::new());
     for (&id, shelf) in &mut shelves {
-        let (log, lost) = recover_in(tree, id, shelf)?;
+        let (log, (lost, found)) = recover_in(tree, id, shelf)?;
+        all_found.extend(found);
         logs.insert(id, log);
         all_lost.extend(lost.into_iter().map(|offsets| (id, offsets)));
     }
-    Ok((Opened { storage: Storage::new(config, shelves), logs_count: logs.len(), logs }, all_lost))
+    let storage = Storage::new(config, shelves);
+    Ok((Opened { storage, logs_count: logs.len(), logs }, all_lost, all_found))
 }
 
 impl Storage {

@@ -13,7 +13,7 @@ use crate::metrics::Counter;
 use crate::proto::code::Code;
 use crate::proto::control::{Open, Start, Subscribe, Subscribed};
 use crate::proto::header::{AckLevel, FrameHeader, Kind};
-use crate::shard::messages::{Command, LogCommand};
+use crate::shard::messages::{Command, LogCommand, Report};
 
 const MIB: u64 = 1024 * 1024;
 const LEVELS: [AckLevel; 3] = [AckLevel::Received, AckLevel::Written, AckLevel::Durable];
@@ -517,6 +517,33 @@ fn a_roll_closes_the_segment_and_a_drain_leaves_nothing_unwritten() {
     let (_, snapshot) = keeper.snapshots.last().expect("the last word");
     assert_eq!((snapshot.at.offset, snapshot.producers.len()), (20, 1));
     assert_eq!(snapshot.producers[0].next_sequence, 21);
+}
+
+/// Everybody has been given everything, and the disk has not: that is no clean end.
+#[test]
+fn a_drain_says_what_the_disk_has_not_taken_in_its_time() {
+    for settled in [false, true] {
+        let (mut rig, mut keeper, _) = world(1, MIB, 4 * MIB);
+        let sock = rig.settled_client(0);
+        let mut producer = producer(&mut rig, sock, 1, AckLevel::Received);
+        keeper.disk.borrow_mut().hold(true);
+        publish(&mut rig, &mut keeper, &mut producer, 3, 1_000);
+        let deadline_ns = rig.shards[0].io.now.mono_ns + 1_000_000_000;
+        rig.command(Command::Drain { deadline_ns });
+        keeper.run(&mut rig);
+        if settled {
+            keeper.disk.borrow_mut().hold(false);
+            while !keeper.disk.borrow().in_flight().is_empty() {
+                complete_oldest(&mut rig, &mut keeper);
+            }
+        }
+        pass_seconds(&mut rig, &mut keeper, 2);
+        let said = rig.reports.iter().find_map(|report| match report {
+            Report::Drained { leftover, settled, .. } => Some((*leftover, *settled)),
+            _ => None,
+        });
+        assert_eq!(said, Some((0, settled)));
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@
 mod names;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -52,8 +52,8 @@ pub struct FileSystem {
     ending: Ending,
     /// Where steps of this life have failed.
     failures: BTreeSet<PathBuf>,
-    /// What the log's directory had when this life began.
-    found: Vec<String>,
+    /// Of the log's directory when this life began: what nobody knew. It stays.
+    foreign: BTreeSet<PathBuf>,
 }
 
 /// The process may end within a start, which is one step to the rest of the world: from some piece on, none is done.
@@ -82,7 +82,7 @@ impl FileSystem {
             failing: None,
             ending,
             failures: BTreeSet::new(),
-            found: Vec::new(),
+            foreign: BTreeSet::new(),
         };
         files.make_root();
         Rc::new(RefCell::new(files))
@@ -135,7 +135,6 @@ impl FileSystem {
     /// A start begins, in which a read may fail.
     pub fn begin_start(&mut self) {
         self.failures.clear();
-        self.found = self.list(&Path::new(DATA).join("log"));
         let fails = self.random.chance(self.faults.disk_read_fails);
         self.reads_left = fails.then(|| self.random.below(30));
         let ending = &mut self.ending;
@@ -194,9 +193,16 @@ impl FileSystem {
         &self.failures
     }
 
-    /// Names in the log's directory when this life began.
-    pub fn found(&self) -> &[String] {
-        &self.found
+    /// A life has begun that knows of these folders of the log, and no others.
+    pub fn knows(&mut self, known: &BTreeMap<PathBuf, Vec<String>>) {
+        let logs = Path::new(DATA).join("log");
+        let folders = self.list(&logs).into_iter().map(|name| logs.join(name));
+        self.foreign = folders.filter(|folder| !known.contains_key(folder)).collect();
+    }
+
+    /// Folders of the log that nobody knew when this life began: each start says so, and leaves them.
+    pub fn foreign(&self) -> &BTreeSet<PathBuf> {
+        &self.foreign
     }
 
     /// Files that nothing leads to are no more.

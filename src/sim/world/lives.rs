@@ -53,6 +53,13 @@ impl World<'_> {
             lost.is_empty() || self.plan.syncs_lie,
             "recovery reports what was durable as lost, on a disk that keeps it: {lost:?}"
         );
+        if std::mem::take(&mut self.ended_cleanly) {
+            // A snapshot that was no good already, and that no other has taken the place of, stays.
+            let news: Vec<_> = server.found().iter().filter(|found| !self.found.contains(found)).collect();
+            assert!(news.is_empty(), "behind a clean end a start finds {news:?}");
+        }
+        self.found = server.found().to_vec();
+        self.kept.files.borrow_mut().knows(&server.folders());
         for (topic, partition, offsets) in lost {
             let topic = self.plan.topics.iter().position(|of| of.name == topic).expect("a topic of the plan");
             self.oracle.reported((topic, partition), offsets);
@@ -167,8 +174,37 @@ impl World<'_> {
         assert!(matches!(status, exit::CLEAN | exit::LEFTOVER), "no shard has failed: exit status {status}");
         if let Some(server) = self.server.take() {
             server.assert_nobody_is_blamed(self.changed);
+            if status == exit::CLEAN {
+                self.assert_clean(&server);
+            } else {
+                assert!(
+                    self.may_leave_some(&server),
+                    "a drain leaves something, and nothing kept it from its end"
+                );
+            }
         }
         self.ended(End::Drained { clean: status == exit::CLEAN }, self.drain.1);
+    }
+
+    /// A server that says it has ended with nothing left leaves nothing: no operation on a file, no file that is half
+    /// made or nobody's, and nothing for the next start to find.
+    fn assert_clean(&mut self, server: &Server) {
+        server.assert_ended_cleanly();
+        let in_flight = self.kept.disk.borrow().in_flight();
+        assert!(in_flight.is_empty(), "operations on files: {in_flight:?}");
+        self.kept.assert_all_known(&server.folders());
+        let failed = self.kept.files.borrow().failed() > self.failed_before;
+        self.ended_cleanly = !failed && !self.kept.is_fenced() && !self.plan.syncs_lie;
+    }
+
+    /// Whether something kept a drain from its end: a disk that failed, a shard that did not run, or a client that reads
+    /// nothing, cannot be reached, or has gone without a word.
+    fn may_leave_some(&self, server: &Server) -> bool {
+        let (began_ns, _) = self.drain;
+        let failed = self.kept.files.borrow().failed() > self.failed_before || self.kept.is_fenced();
+        let stalled = self.clients.iter().any(|client| client.stalled_ns > began_ns);
+        let apart = |conn: &Conn| conn.parted_ns > began_ns || conn.left && ending::goes_on(conn, server);
+        failed || stalled || self.paused_until_ns > began_ns || self.conns.iter().flatten().any(apart)
     }
 
     /// An operator who hears of a fenced partition starts the server again.

@@ -43,8 +43,6 @@ pub(super) struct Operator {
     started: bool,
     /// There was no room on the disk once.
     pub disk_was_full: bool,
-    /// A process has ended while a topic was to be made: its folders may be there, and the catalogue without it.
-    pub cut_short: bool,
 }
 
 impl Operator {
@@ -60,7 +58,6 @@ impl Operator {
             wanted,
             started: false,
             disk_was_full: false,
-            cut_short: false,
         }
     }
 
@@ -130,7 +127,6 @@ impl Operator {
 
     /// The server has gone, and what it was asked with it.
     pub(super) fn forget_asked(&mut self) {
-        self.cut_short |= self.standings.contains(&Standing::Wanted);
         self.started = false;
         self.wanted.iter_mut().for_each(|wanted| wanted.asked = false);
     }
