@@ -61,6 +61,12 @@ const LEAST: Least = Least {
 };
 /// A connection on which nothing comes is let go after so long.
 pub const IDLE_MS: u64 = 20_000;
+/// One that says no whole hello, likewise,
+pub const HANDSHAKE_MS: u64 = 5_000;
+/// and one in the middle of a frame.
+pub const FRAME_MS: u64 = 10_000;
+/// Connections that the server holds at most.
+pub const CONNECTIONS: u32 = 64;
 const CONTROL_BLOCKS_MAX: u32 = 512;
 const SHARDS_MAX: usize = 3;
 const RINGS: usize = 64;
@@ -128,11 +134,11 @@ fn limits(kernel: &KernelPlan) -> ShardLimits {
         log_read_bytes: kernel.log_memory_bytes,
         frame_bytes_max: FRAME_BYTES_MAX,
         record_bytes_max: 32 * 1024,
-        connections: 64,
+        connections: CONNECTIONS,
         channels: 64,
         subscriptions: 64,
-        handshake_timeout_ms: 5_000,
-        frame_timeout_ms: 10_000,
+        handshake_timeout_ms: HANDSHAKE_MS,
+        frame_timeout_ms: FRAME_MS,
         idle_timeout_ms: IDLE_MS,
         bulk_regions: BULK_REGIONS,
         log_snapshot_bytes: 1 << 19,
@@ -555,7 +561,7 @@ fn shards(
     (ends, wakes, counters): (Vec<MeshEnd<Message>>, &Wakes, &[Arc<CounterPage>]),
 ) -> Vec<Shard<SimIo>> {
     let count = plan.shards;
-    let census = Arc::new(Census::new(64, 0));
+    let census = Arc::new(Census::new(CONNECTIONS, 0));
     let sockets: Sockets = Rc::new(RefCell::new(LISTENERS.map(|_| Peer::listener()).into()));
     let mut shards = Vec::new();
     for (number, mesh) in ends.into_iter().enumerate() {

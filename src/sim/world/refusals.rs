@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::proto::code::Code;
+use crate::sim::server::{CONNECTIONS, FRAME_MS, HANDSHAKE_MS, IDLE_MS};
 use crate::topic::Overflow;
 
 impl World<'_> {
@@ -28,6 +29,7 @@ impl World<'_> {
         let is_later = self.operator.current(topic) != topic;
         let faults = &self.plan.faults;
         let draining = self.server.as_ref().is_some_and(Server::is_draining);
+        let lasts = |ms: u64| self.now_ns >= client.connected_ns + ms * MS;
         match code {
             Code::ServerDraining | Code::Draining => draining,
             Code::UnknownTopic => self.operator.may_be_unknown(topic, client.connected_ns, self.lied),
@@ -42,17 +44,27 @@ impl World<'_> {
             }
             Code::PartitionFenced => of_a_log && (faults.disk_sync_fails > 0 || faults.disk_write_fails > 0),
             Code::UnknownPartition | Code::ImpossibleAckLevel => client.hurt || is_later,
-            // Nobody has rules here, and there is room for all.
-            Code::Unauthenticated
-            | Code::NotAuthorized
-            | Code::TooManyFromAddress
-            | Code::TooManyTopics
-            | Code::MemoryExhausted
-            | Code::DeadlineExpired
-            | Code::BadName
-            | Code::TooManyCommittedNames => client.hurt,
-            // The peer's own doing is looked at where the server counts it; the rest is what happens to anybody.
-            _ => true,
+            Code::HandshakeTimeout => lasts(HANDSHAKE_MS),
+            Code::FrameTimeout => lasts(FRAME_MS),
+            Code::IdleTimeout => lasts(IDLE_MS),
+            Code::TooManyConnections => {
+                let open = self.conns.iter().flatten().count() + self.strangers.iter().flatten().count();
+                open >= CONNECTIONS as usize
+            }
+            // Saturation, and what becomes of batches and producers where connections or lives end.
+            Code::StraddleExhausted
+            | Code::PeerNotReading
+            | Code::TooManyProducers
+            | Code::TooManyChannels
+            | Code::TooManySubscriptions
+            | Code::Unavailable
+            | Code::SequenceTooOld
+            | Code::UnknownProducer
+            | Code::ProducerFenced
+            | Code::OutOfSequence
+            | Code::BackPressure => true,
+            // Nobody breaks the protocol here, nobody has rules, and there is room for all.
+            _ => client.hurt,
         }
     }
 }
