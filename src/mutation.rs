@@ -41,11 +41,11 @@ macro_rules! mutations {
 }
 
 mutations! {
-    SkipRearm "skip-rearm" 11 "a receive that has found no buffer is not armed again",
+    SkipRearm "skip-rearm" 19 "a receive that has found no buffer is not armed again",
     LoseCancelled "lose-cancelled" 33 "what a receive has taken that is being cancelled never goes back to the kernel",
     FreeSlotEarly "free-slot-early" 1 "a connection's slot is freed while the kernel works on its socket",
     ReceiveUnheld "receive-unheld" 3 "receive memory goes back to the kernel while frames in it are needed",
-    FreeUnderSend "free-under-send" 10 "a log's ring is written again while it is sent from",
+    FreeUnderSend "free-under-send" 23 "a log's ring is written again while it is sent from",
     DropUnderSend "drop-under-send" 3 "a ring that drops its oldest records drops what is being sent",
     ShortSendWhole "short-send-whole" 1 "a send that got rid of a part counts as whole",
     ResumeBefore "resume-before" 2 "a send goes on a byte before the place where the one before it ended",
@@ -85,6 +85,8 @@ mutations! {
     KeepFiles "keep-files" 37 "the files of a deleted topic's logs stay open",
     LoseFile "lose-file" 1 "a file that a shard lets go is not closed",
     LoseTimer "lose-timer" 9 "of connections whose time comes at once one is forgotten",
+    ListTwice "list-twice" 7 "a connection is listed again to have its receive armed although it is",
+    KeepListed "keep-listed" 56 "a producer that goes stays in the queue of those that wait for credit",
     LoseAnswer "lose-answer" 16 "an answer to another shard is dropped where its ring is full",
 }
 

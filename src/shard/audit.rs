@@ -1,14 +1,20 @@
 //! What must hold of shards between any two ticks, and when no client is left: for worlds that are stepped.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 
 use super::Shard;
+use super::catchup::OPENINGS_MAX;
 use super::channels::{Channel, Home};
+use super::credit::Waiter;
 use super::logs::FILES_KEPT;
+use super::session::WAITING_MAX;
+use super::topics::{Owned, PartitionSlot};
 use crate::buf::SendMemory;
 use crate::commit_log::SegmentInfo;
-use crate::ids::PartitionId;
+use crate::ids::{ConnId, PartitionId, SubscriberId};
 use crate::io::Io;
+use crate::limits::{LOG_ACKS_WAITING_MAX, LOG_WRITES_IN_FLIGHT, TOPICS_MAX};
 
 impl<I: Io> Shard<I> {
     /// Bytes of the shared ring that this shard takes to be the kernel's.
@@ -65,6 +71,86 @@ pub fn assert_credit_conserved<I: Io>(shards: &[Shard<I>]) {
     }
 }
 
+/// Every list of a shard is within its bound between two ticks: an entry of a table is in each once at most, so a list is
+/// never longer than its table, however long what it waits for takes.
+///
+/// # Panics
+/// When one is not.
+pub fn assert_within_bounds<I: Io>(shard: &Shard<I>) {
+    let id = shard.id;
+    let conns = shard.conns.slots();
+    let index = |&ConnId(conn): &ConnId| conn as usize;
+    assert_listed_once("connections to receive from", id, conns, shard.rearm.iter().map(index));
+    assert_listed_once("bulk connections to read", id, conns, shard.bulk_ready.iter().map(index));
+    assert_listed_once("connections to send to", id, conns, shard.dirty_conns.iter().map(index));
+    assert_listed_once("handshakes", id, conns, shard.handshakes.iter().map(index));
+    assert_listed_once("waits for send memory", id, conns, shard.sealing.waits.iter().map(index));
+    // These are worked off before a tick ends.
+    let left = (shard.departing.len(), shard.doomed.len(), shard.expired.len(), shard.ack_list.len());
+    assert_eq!(left, (0, 0, 0, 0), "departures, closings, timers and acknowledgements of {id} that are left");
+    let subscriptions = shard.subscriptions.slots();
+    let credit = shard.credit_list.iter().map(|&index| index as usize);
+    assert_listed_once("subscriptions with credit to pass on", id, subscriptions, credit);
+
+    let partitions = shard.topics.slots().count();
+    let index = |&PartitionSlot(slot): &PartitionSlot| slot as usize;
+    assert_listed_once("partitions with news", id, partitions, shard.dirty_partitions.iter().map(index));
+    assert_listed_once("partitions without credit", id, partitions, shard.starving.iter().map(index));
+    assert_listed_once("partitions that pin", id, partitions, shard.pinning.iter().map(index));
+    assert_listed_once("logs with work", id, partitions, shard.logs.list.iter().map(index));
+    // Control has a topic until the last shard has let go of it, and no more topics than this.
+    let removals = shard.removals.iter().map(|removal| removal.topic.id.0 as usize);
+    assert!(removals.len() <= TOPICS_MAX as usize, "removals of {id}: {}", removals.len());
+    assert_listed_once("topics to remove", id, usize::MAX, removals);
+    let waiting = shard.waiting_for_topic.len();
+    assert!(waiting <= WAITING_MAX, "requests of {id} that wait for a topic: {waiting}");
+
+    // Subscribers are in two tables.
+    let subscribers = subscriptions + shard.remote_consumers.slots();
+    let readers = shard.logs.readers.waiting().map(|(slot, SubscriberId(subscriber))| {
+        assert!(shard.topics.get(slot).is_some(), "{slot:?} of {id}, which is read, is there");
+        (slot.0 as usize) << 32 | subscriber as usize
+    });
+    let readers: Vec<usize> = readers.collect();
+    assert!(readers.len() <= subscribers, "reads of {id} that wait: {}", readers.len());
+    assert_listed_once("reads", id, usize::MAX, readers.into_iter());
+    for owned in shard.topics.slots().filter_map(|slot| shard.topics.get(slot)) {
+        assert_partition_within_bounds(shard, owned);
+    }
+}
+
+fn assert_partition_within_bounds<I: Io>(shard: &Shard<I>, owned: &Owned) {
+    let partition = owned.id;
+    let (here, elsewhere) = (shard.channels.slots(), shard.remote_producers.slots());
+    let waiting = owned.credit.waiting().map(|waiter| match waiter {
+        Waiter::Here(handle) => handle as usize,
+        Waiter::Elsewhere(owner_slot) => here + owner_slot as usize,
+    });
+    assert_listed_once("producers that wait for credit", partition, here + elsewhere, waiting);
+    let Some(log) = &owned.log else { return };
+    assert!(log.acks.len() <= LOG_ACKS_WAITING_MAX, "batches of {partition} wait: {}", log.acks.len());
+    assert!(log.no_room.len() <= LOG_WRITES_IN_FLIGHT, "writes of {partition} wait: {:?}", log.no_room);
+    assert!(log.opening.len() <= OPENINGS_MAX, "files of {partition} to open: {:?}", log.opening);
+}
+
+/// Each entry of a list is of a table with so many slots, and is in it once.
+fn assert_listed_once(
+    what: &str,
+    of: impl Display,
+    slots: usize,
+    list: impl ExactSizeIterator<Item = usize>,
+) {
+    if list.len() == 0 {
+        return;
+    }
+    assert!(list.len() <= slots, "{what} of {of}: {} for {slots}", list.len());
+    let mut sorted: Vec<usize> = list.collect();
+    sorted.sort_unstable();
+    let twice = sorted.windows(2).find(|pair| pair[0] == pair[1]);
+    assert_eq!(twice, None, "{what} of {of} are listed once");
+    assert!(sorted.last().is_some_and(|&last| last < slots), "{what} of {of}: {sorted:?} of {slots}");
+}
+
 /// What must be back at rest when no client is connected.
 ///
 /// # Panics
@@ -90,6 +176,8 @@ pub fn assert_nothing_leaked<I: Io>(shards: &[Shard<I>]) {
         let sealed = shard.sealing.memory.as_ref().map_or(0, SendMemory::in_use_bytes);
         assert_eq!(sealed, 0, "send memory of {id}");
         assert!(shard.handshakes.is_empty() && shard.sealing.waits.is_empty(), "queues of {id}");
+        assert!(shard.credit_list.is_empty() && shard.starving.is_empty(), "waits for credit of {id}");
+        assert!(shard.dirty_conns.is_empty() && shard.bulk_ready.is_empty(), "connections to serve of {id}");
         let granted = shard.topics.slots().filter_map(|slot| shard.topics.get(slot));
         assert_eq!(granted.map(|owned| owned.partition.granted()).sum::<u64>(), 0, "credit of {id}");
     }

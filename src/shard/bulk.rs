@@ -55,7 +55,7 @@ impl<I: Io> Shard<I> {
         let Some(region) = self.take_regions(id) else {
             self.promoted -= 1;
             self.conns[id].receive = Receive::Off;
-            return self.rearm.push_back(id);
+            return self.rearm_later(id);
         };
         let frames = self.frames_region(id, region);
         self.move_to_region(id, self.first_layer(id), region);
@@ -134,7 +134,7 @@ impl<I: Io> Shard<I> {
     fn demoted(&mut self, id: ConnId, region: BulkId) {
         if !self.conns[id].is_live() {
             self.give_region(id, region);
-            return self.rearm.push_back(id);
+            return self.rearm_later(id);
         }
         let frames = self.frames_region(id, region);
         let moved = self.move_to_own_block(id, self.first_layer(id), region)
@@ -145,7 +145,7 @@ impl<I: Io> Shard<I> {
         }
         self.arm_timer(id);
         self.counters.add(Counter::Demotions, 1);
-        self.rearm.push_back(id);
+        self.rearm_later(id);
         self.open_what_waited(id);
     }
 
@@ -171,7 +171,7 @@ impl<I: Io> Shard<I> {
                 } else {
                     self.promoted -= 1;
                     self.conns[id].receive = Receive::Off;
-                    self.rearm.push_back(id);
+                    self.rearm_later(id);
                 }
             }
             Receive::Demoting(region) if !conn.readable_armed && self.bulk_reading != Some(id) => {

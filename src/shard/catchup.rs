@@ -25,7 +25,7 @@ use super::subscriptions::Place;
 use super::topics::PartitionSlot;
 
 /// Files of one partition open for reading at once; who needs another waits.
-const OPENINGS_MAX: usize = 8;
+pub(super) const OPENINGS_MAX: usize = 8;
 /// `BLOCK_BYTES`, as a length of what is read.
 #[allow(clippy::cast_possible_truncation)] // 4096
 const BLOCK: u32 = BLOCK_BYTES as u32;
@@ -71,6 +71,12 @@ impl Readers {
 
     fn free(&self) -> Option<usize> {
         self.slots.iter().position(Option::is_none)
+    }
+
+    /// Who waits for a reader, or to be read for again.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (PartitionSlot, SubscriberId)> {
+        self.queue.iter().chain(&self.again).copied()
     }
 
     /// Nobody reads, and nobody waits.

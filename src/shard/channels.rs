@@ -179,6 +179,12 @@ impl ChannelTable {
         self.owners
     }
 
+    /// Slots that have been used.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn open_count(&self) -> usize {
         self.slots.len() - self.free.len()
     }

@@ -68,7 +68,7 @@ impl<I: Io> Shard<I> {
         self.arm_timer(id);
         self.return_loans(id);
         if off {
-            self.rearm.push_back(id);
+            self.rearm_later(id);
         }
         self.mark_dirty(id);
     }
@@ -147,6 +147,7 @@ impl<I: Io> Shard<I> {
 
     /// Gives the slot back; the socket is closed or in other hands.
     pub(super) fn leave_table(&mut self, id: ConnId) {
+        self.leave_queues(id);
         self.give_block(id);
         let conn = &mut self.conns[id];
         conn.outbox.clear(&mut self.blocks);

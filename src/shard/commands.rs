@@ -24,7 +24,7 @@ use super::topics::{Owned, PartitionSlot};
 /// A topic on its way out: its memory is free once nothing refers to it.
 pub(super) struct Removal {
     ticket: u64,
-    topic: std::sync::Arc<Topic>,
+    pub topic: std::sync::Arc<Topic>,
 }
 
 impl<I: Io> Shard<I> {

@@ -123,6 +123,8 @@ pub(super) struct Conn {
     pub visit_bytes: u32,
     /// Bulk: in the queue of connections to visit.
     pub queued: bool,
+    /// In the list of connections whose receive has to be armed again.
+    pub rearming: bool,
     pub received_ns: u64,
     /// What the connection's timer is set to.
     pub timer_ns: u64,
@@ -210,6 +212,12 @@ impl ConnTable {
         }
     }
 
+    /// Slots that have been used.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }
@@ -238,6 +246,9 @@ impl ConnTable {
             peer,
             received_ns: now_ns,
             pending: std::mem::take(&mut conn.pending),
+            // Whoever had the slot may have left it in these lists: it is in them once.
+            queued: conn.queued,
+            rearming: conn.rearming,
             ..vacant()
         };
         self.open += 1;
@@ -316,6 +327,7 @@ fn vacant() -> Conn {
         read_bytes: 0,
         visit_bytes: 0,
         queued: false,
+        rearming: false,
         received_ns: 0,
         timer_ns: u64::MAX,
         frame_bytes_seen: 0,

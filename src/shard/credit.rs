@@ -17,6 +17,7 @@ use crate::ids::ConnId;
 use crate::io::Io;
 use crate::limits::{CREDIT_LEAST_BYTES, CREDIT_STARTER_BYTES};
 use crate::metrics::Counter;
+use crate::mutation::{self, Mutation};
 use crate::proto::header::{FrameHeader, Kind};
 
 use super::Shard;
@@ -88,9 +89,15 @@ impl CreditQueue {
     /// A channel was closed.
     pub(super) fn closed(&mut self, waiter: Waiter, demand: &Demand) {
         self.channels -= 1;
-        if demand.waits {
+        if demand.waits && !mutation::on(Mutation::KeepListed) {
             self.waiting.retain(|&waiting| waiting != waiter);
         }
+    }
+
+    /// Who waits.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn waiting(&self) -> impl ExactSizeIterator<Item = Waiter> {
+        self.waiting.iter().copied()
     }
 
     /// The topic is gone, and with it what channels of this shard could wait for.

@@ -71,6 +71,12 @@ impl LogAcks {
         self.written.len() + self.durable.len() >= LOG_ACKS_WAITING_MAX
     }
 
+    /// Batches that wait.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn len(&self) -> usize {
+        self.written.len() + self.durable.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.written.is_empty() && self.durable.is_empty()
     }

@@ -48,7 +48,7 @@ pub(super) struct OwnedLog {
     sync_due: bool,
     sync_began_ns: u64,
     /// Writes that found no room on the disk.
-    no_room: Vec<u32>,
+    pub no_room: Vec<u32>,
     /// `Roll`s that wait until what they closed is durable.
     rolling: Vec<Rolling>,
     /// Segments below this one are to go.
@@ -78,7 +78,7 @@ pub(super) struct Logs {
     pub blocks: SendMemory,
     pub readers: Readers,
     /// Partitions with something to write, to sync or to tell.
-    list: Vec<PartitionSlot>,
+    pub list: Vec<PartitionSlot>,
 }
 
 impl Logs {

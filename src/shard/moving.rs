@@ -96,6 +96,7 @@ impl<I: Io> Shard<I> {
         let sealed = self.conns[id].secured.as_ref()?.unsent;
         let unsent = sealed.map_or(Vec::new(), |unsent| self.buffers.memory.bytes(unsent.rest).to_vec());
         self.give_block(id);
+        self.leave_queues(id);
         let mut secured = self.conns[id].secured.take()?;
         let pending = std::mem::take(&mut secured.pending);
         let (session, tenant) = secured.hand_over();

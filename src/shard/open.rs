@@ -461,7 +461,11 @@ impl<I: Io> Shard<I> {
             }
             self.subscriptions[at].next = next;
         }
-        self.subscriptions.remove(index, Subscription::vacant());
+        let removed = self.subscriptions.remove(index, Subscription::vacant());
+        // The next one in the slot is listed for itself.
+        if removed.credit_listed {
+            self.credit_list.retain(|&listed| listed != index);
+        }
         self.counters.set(Counter::SubscriptionsOpen, self.subscriptions.len() as u64);
     }
 }

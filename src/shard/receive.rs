@@ -83,7 +83,7 @@ impl<I: Io> Shard<I> {
         let forgotten =
             mutation::on(Mutation::SkipRearm) && completion.outcome == Outcome::Failed(IoError::NoBuffers);
         if !completion.more && self.conns[id].receive == Receive::Off && !forgotten {
-            self.rearm.push_back(id);
+            self.rearm_later(id);
         }
     }
 
@@ -321,6 +321,15 @@ impl<I: Io> Shard<I> {
         self.buffers.receive.shared_pressure() || self.buffers.receive.opened_pressure()
     }
 
+    /// The connection's receive is armed again when the tick ends, or when the ring has room.
+    pub(super) fn rearm_later(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id];
+        if !conn.rearming || mutation::on(Mutation::ListTwice) {
+            conn.rearming = true;
+            self.rearm.push_back(id);
+        }
+    }
+
     /// Arms receives that have ended. Those that found no buffer come before those that used them up.
     pub(super) fn rearm_receives(&mut self) {
         if self.rearm.is_empty() {
@@ -332,7 +341,8 @@ impl<I: Io> Shard<I> {
         }
         for _ in 0..self.rearm.len() {
             let Some(id) = self.rearm.pop_front() else { break };
-            let conn = &self.conns[id];
+            let conn = &mut self.conns[id];
+            conn.rearming = false;
             let wanted = matches!(conn.phase, Phase::Greeting | Phase::Open | Phase::Lingering);
             if wanted && conn.receive == Receive::Off {
                 self.counters.add(Counter::ReceiveRearms, 1);

@@ -147,15 +147,12 @@ impl<I: Io> Shard<I> {
         }
         for _ in 0..WOKEN_PER_TICK {
             let Some(id) = self.sealing.waits.pop_front() else { return };
-            // The slot may have changed hands since.
-            let secured = self.conns[id].secured.as_mut().filter(|secured| secured.waits_for_block);
-            if let Some(secured) = secured {
-                secured.waits_for_block = false;
-                if !self.conns[id].blocked {
-                    self.set_blocked(id, false);
-                }
-                self.mark_dirty(id);
+            // Who goes leaves the queue.
+            self.conns[id].secured.as_mut().expect(SECURED).waits_for_block = false;
+            if !self.conns[id].blocked {
+                self.set_blocked(id, false);
             }
+            self.mark_dirty(id);
         }
         self.busy |= !self.sealing.waits.is_empty();
     }

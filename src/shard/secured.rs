@@ -178,15 +178,24 @@ impl<I: Io> Shard<I> {
         false
     }
 
+    /// The connection waits for nothing any more: whoever has its slot next does for itself.
+    pub(super) fn leave_queues(&mut self, id: ConnId) {
+        let Some(secured) = &mut self.conns[id].secured else { return };
+        if std::mem::take(&mut secured.queued) {
+            self.handshakes.retain(|&queued| queued != id);
+        }
+        if std::mem::take(&mut secured.waits_for_block) {
+            self.sealing.waits.retain(|&waiting| waiting != id);
+        }
+    }
+
     /// Goes on with the handshakes whose turn it is.
     pub(super) fn shake_hands(&mut self) {
         let (mut left, began_ns) = (HANDSHAKES_PER_TICK, self.clock.mono_ns);
         while left > 0 {
             let Some(id) = self.handshakes.pop_front() else { return };
-            // The slot may have changed hands since; then the new connection is in the queue again, or has no need.
-            let Some(secured) = self.conns[id].secured.as_mut().filter(|secured| secured.queued) else {
-                continue;
-            };
+            // Who goes leaves the queue.
+            let secured = self.conns[id].secured.as_mut().expect("a connection with records");
             (secured.queued, secured.turn, secured.begun) = (false, true, true);
             if self.conns[id].is_live() {
                 self.take_kept(id, Layer::Records);

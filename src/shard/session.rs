@@ -58,7 +58,7 @@ pub(super) struct WaitingRequest {
 }
 
 /// Requests of one shard that may wait for control at once.
-const WAITING_MAX: usize = 4096;
+pub(super) const WAITING_MAX: usize = 4096;
 
 impl<I: Io> Shard<I> {
     /// Acts on a frame that is not a batch.

@@ -54,6 +54,12 @@ impl<T> Table<T> {
         Table { slots: Vec::new(), free: Vec::new(), capacity: capacity as usize }
     }
 
+    /// Slots that have been used.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

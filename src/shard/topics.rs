@@ -175,6 +175,7 @@ impl TopicTable {
         self.slots.get_mut(slot.0 as usize)?.as_mut()
     }
 
+    /// Slots of partitions, in use or not.
     pub(super) fn slots(&self) -> impl Iterator<Item = PartitionSlot> + use<> {
         let count = u32::try_from(self.slots.len()).expect("partitions are bounded");
         (0..count).map(PartitionSlot)

@@ -418,6 +418,7 @@ impl<'a> World<'a> {
             audit::assert_credit_conserved(&server.shards);
         }
         server.assert_buffers_conserved(shard);
+        audit::assert_within_bounds(&server.shards[shard]);
         self.look_at_logs(shard);
         let Some(server) = &mut self.server else { return };
         let wakes = std::mem::take(&mut *server.wakes.borrow_mut());
