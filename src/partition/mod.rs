@@ -477,8 +477,8 @@ impl Partition {
         }
         match self.overflow {
             Overflow::Block => Err(Code::BackPressure),
-            Overflow::Reject => Err(Code::RingFull),
-            Overflow::DropOldest => {
+            Overflow::Reject if !mutation::on(Mutation::RejectDrops) => Err(Code::RingFull),
+            Overflow::Reject | Overflow::DropOldest => {
                 let start = self.log.eviction_boundary(&buffers.memory, target, self.log.end().position);
                 self.skip_laggards(buffers, start)?;
                 self.counters.dropped_records += start.offset - slowest.offset;

@@ -253,6 +253,7 @@ impl Plan {
         for topic in plan.topics.iter_mut().filter(|topic| topic.kind == TopicKind::Log) {
             topic.retention = Retention::new(random);
         }
+        plan.let_reject(&mut Random::new(seed ^ 0x4e1ec7));
         plan
     }
 }
@@ -274,6 +275,20 @@ impl Plan {
             for _ in 0..count {
                 let name = self.topics[first].name.clone();
                 self.topics.push(TopicPlan { name, first, ..topic(random, 0) });
+            }
+        }
+    }
+
+    /// Some topics that are kept in memory refuse what there is no room for. Logs may say what they like of that: they
+    /// hold their producers back.
+    fn let_reject(&mut self, random: &mut Random) {
+        for topic in &mut self.topics {
+            let others: &[Overflow] = match topic.kind {
+                TopicKind::Log => &[Overflow::Reject, Overflow::DropOldest],
+                TopicKind::Memory | TopicKind::Live => &[Overflow::Reject],
+            };
+            if random.chance(350) {
+                topic.overflow = random.pick(others);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::proto::code::Code;
+use crate::sim::plan::TopicPlan;
 use crate::sim::server::{CONNECTIONS, FRAME_MS, HANDSHAKE_MS, IDLE_MS};
 use crate::topic::Overflow;
 
@@ -37,7 +38,7 @@ impl World<'_> {
                 met.iter().any(|(topic, _)| self.operator.is_doomed(*topic))
             }
             Code::TopicPaused => met.iter().any(|(topic, _)| self.operator.may_be_paused(*topic)),
-            Code::RingFull => met.iter().any(|(_, of)| of.overflow == Overflow::Reject),
+            Code::RingFull => self.may_be_full(&met),
             Code::DiskFull => {
                 let failed = self.kept.files.borrow().failed() > 0;
                 of_a_log && (failed || self.operator.disk_was_full || faults.disk_no_space > 0)
@@ -66,5 +67,13 @@ impl World<'_> {
             // Nobody breaks the protocol here, nobody has rules, and there is room for all.
             _ => client.hurt,
         }
+    }
+
+    /// A ring is full of what somebody has yet to receive: there is a consumer, and no log goes by its ring.
+    fn may_be_full(&self, met: &[(usize, &TopicPlan)]) -> bool {
+        met.iter().any(|(_, of)| {
+            let is_read = self.plan.consumers.iter().any(|consumer| consumer.topic == of.first);
+            of.kind != TopicKind::Log && of.overflow == Overflow::Reject && is_read
+        })
     }
 }
