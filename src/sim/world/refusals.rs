@@ -45,6 +45,10 @@ impl World<'_> {
             }
             Code::PartitionFenced => of_a_log && (faults.disk_sync_fails > 0 || faults.disk_write_fails > 0),
             Code::UnknownPartition | Code::ImpossibleAckLevel => client.hurt || is_later,
+            // A word about a subscription may cross that of its end.
+            Code::NotSubscribed => {
+                client.hurt || is_later || met.iter().any(|(topic, _)| self.operator.is_doomed(*topic))
+            }
             Code::HandshakeTimeout => lasts(HANDSHAKE_MS),
             Code::FrameTimeout => lasts(FRAME_MS),
             Code::IdleTimeout => lasts(IDLE_MS),
