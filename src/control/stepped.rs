@@ -218,6 +218,12 @@ impl Stepped {
         self.control.storage.folders()
     }
 
+    /// Files of segments that are on their way out.
+    #[must_use]
+    pub fn going(&self) -> Vec<PathBuf> {
+        self.control.storage.going()
+    }
+
     /// What works worse than it could, by its key, with a word for people.
     #[must_use]
     pub fn degraded(&self) -> Vec<(&'static str, String)> {

@@ -480,6 +480,11 @@ impl Server {
         self.control.folders()
     }
 
+    /// Files of segments that are on their way out.
+    pub fn going(&self) -> Vec<PathBuf> {
+        self.control.going()
+    }
+
     /// What works worse than it could, as control says.
     pub fn degraded(&self) -> Vec<(&'static str, String)> {
         self.control.degraded()

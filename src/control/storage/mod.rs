@@ -173,6 +173,14 @@ impl Storage {
         state.shelves.values().map(|shelf| (shelf.folder.clone(), shelf.names().collect())).collect()
     }
 
+    /// Segments that are on their way out, by their files' paths.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn going(&self) -> Vec<PathBuf> {
+        let state = self.state.borrow();
+        let of = |shelf: &Shelf| shelf.going().collect::<Vec<_>>();
+        state.shelves.values().flat_map(of).collect()
+    }
+
     fn folder(&self, partition: PartitionId) -> PathBuf {
         self.dir.join(partition_folder(partition))
     }

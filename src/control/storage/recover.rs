@@ -268,6 +268,8 @@ fn settle<T: Tree>(
         if bytes == shelf.file_bytes && shelf.free.len() < FREE_MAX {
             let free = with_suffix(&path, FREE);
             apply(&Step::Rename { from: path, to: free.clone() })?;
+            // One that waits under this name already, since it could not be used again, is replaced.
+            shelf.free.retain(|(before, _)| *before != free);
             shelf.free.push((free, bytes));
         } else {
             apply(&Step::Remove { path })?;

@@ -114,6 +114,12 @@ impl Shelf {
         self.files.keys().map(|&sequence| LogFile::Segment(sequence).name()).chain(free)
     }
 
+    /// Segments that are on their way out: their files may be there, or be free.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn going(&self) -> impl Iterator<Item = PathBuf> {
+        self.going.iter().map(|&(sequence, _)| self.segment(sequence))
+    }
+
     /// Bytes of all its files.
     pub(super) fn all_bytes(&self) -> u64 {
         let unused =
