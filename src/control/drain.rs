@@ -114,10 +114,11 @@ impl Control {
         if drain.failed != 0 || failed_before {
             return exit::FAILED;
         }
+        let unended = (drain.drained & !drain.ended).count_ones();
         let unsettled = drain.unsettled.count_ones();
-        if drain.leftover > 0 || silent > 0 || unsettled > 0 {
+        if drain.leftover > 0 || silent + unended + unsettled > 0 {
             let detail = format!(
-                "{} records were not delivered, {silent} shards did not answer, logs of {unsettled} shards are not written",
+                "{} records were not delivered, {silent} shards did not answer, {unended} shards did not end, logs of {unsettled} shards are not written",
                 drain.leftover
             );
             journal::note(Level::Warn, "drain_incomplete", &detail);

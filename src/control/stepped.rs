@@ -218,10 +218,10 @@ impl Stepped {
         self.control.storage.folders()
     }
 
-    /// Files of segments that are on their way out.
+    /// Files of segments that are on their way in or out.
     #[must_use]
-    pub fn going(&self) -> Vec<PathBuf> {
-        self.control.storage.going()
+    pub fn moving(&self) -> Vec<PathBuf> {
+        self.control.storage.moving()
     }
 
     /// What works worse than it could, by its key, with a word for people.

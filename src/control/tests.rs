@@ -33,6 +33,8 @@ enum Poke {
     Report(Report),
     /// Say nothing more to commands.
     Mute,
+    /// Say all there is to say, and do not end.
+    Stay,
     /// End with an error.
     Fail,
 }
@@ -61,6 +63,7 @@ struct Fake {
     ends: BTreeMap<PartitionId, u64>,
     leftover: u64,
     mute: bool,
+    stays: bool,
 }
 
 impl Fake {
@@ -69,6 +72,10 @@ impl Fake {
             while let Some((_from, message)) = self.mesh.receive() {
                 let Message::Command(command) = message else { panic!("control sends commands") };
                 if matches!(*command, Command::Stop) {
+                    if self.stays {
+                        // Until the test has ended.
+                        let _ = self.pokes.recv();
+                    }
                     return Ok(());
                 }
                 // What the test did before it caused the command comes first.
@@ -96,6 +103,7 @@ impl Fake {
                     self.report(report);
                 }
                 Poke::Mute => self.mute = true,
+                Poke::Stay => self.stays = true,
                 Poke::Fail => {
                     return Err(IoFatal { doing: "a test", source: std::io::ErrorKind::Other.into() });
                 }
@@ -233,6 +241,7 @@ impl Rig {
                 ends: BTreeMap::new(),
                 leftover: if id.0 == 0 { leftover } else { 0 },
                 mute: false,
+                stays: false,
             };
             let ended = ended_sender.clone();
             std::thread::spawn(move || {
@@ -526,6 +535,9 @@ fn a_drain_says_what_was_left() {
     let rig = Rig::start(directory.path(), small(), 0);
     rig.poke(2, Poke::Mute);
     assert_eq!(rig.stop(), exit::LEFTOVER, "a silent shard is not clean");
+    let rig = Rig::start(directory.path(), small(), 0);
+    rig.poke(1, Poke::Stay);
+    assert_eq!(rig.stop(), exit::LEFTOVER, "nor is one that does not end");
 }
 
 #[test]

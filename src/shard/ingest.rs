@@ -185,6 +185,10 @@ impl<I: Io> Shard<I> {
         let state = self.state;
         let owned = &mut self.topics[slot];
         let sequence = header.sequence;
+        // Another shard's channel ends only when that shard hears of it, too.
+        if owned.partition.is_deleted() {
+            return Err(Code::NoSuchTopicNow.into());
+        }
         if let Some(reason) = owned.partition.fenced() {
             return Err(BatchRefused {
                 code: Code::PartitionFenced,

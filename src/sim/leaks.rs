@@ -11,12 +11,12 @@ use super::server::Kept;
 use crate::commit_log::format::LogFile;
 
 impl Kept {
-    /// Each folder of a log is one that is listed, and each file in one is known; those of segments that are `going` may
+    /// Each folder of a log is one that is listed, and each file in one is known; those of segments that are `moving` may
     /// be there.
     ///
     /// # Panics
     /// When one is not.
-    pub fn assert_all_known(&self, known: &BTreeMap<PathBuf, Vec<String>>, going: &[PathBuf]) {
+    pub fn assert_all_known(&self, known: &BTreeMap<PathBuf, Vec<String>>, moving: &[PathBuf]) {
         let files = self.files.borrow();
         let failures = files.failures();
         let logs = Path::new(DATA).join("log");
@@ -38,7 +38,7 @@ impl Kept {
             for name in there.iter().filter(|name| !is_known(name, names)) {
                 let path = folder.join(name);
                 assert!(
-                    failures.iter().chain(going).any(|other| is_beside(other, &path)),
+                    failures.iter().chain(moving).any(|other| is_beside(other, &path)),
                     "{} is no file of its log, which knows of {names:?}",
                     path.display()
                 );

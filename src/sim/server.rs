@@ -480,9 +480,9 @@ impl Server {
         self.control.folders()
     }
 
-    /// Files of segments that are on their way out.
-    pub fn going(&self) -> Vec<PathBuf> {
-        self.control.going()
+    /// Files of segments that are on their way in or out.
+    pub fn moving(&self) -> Vec<PathBuf> {
+        self.control.moving()
     }
 
     /// What works worse than it could, as control says.

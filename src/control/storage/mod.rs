@@ -173,11 +173,11 @@ impl Storage {
         state.shelves.values().map(|shelf| (shelf.folder.clone(), shelf.names().collect())).collect()
     }
 
-    /// Segments that are on their way out, by their files' paths.
+    /// Segments' files that are on their way in or out, by their paths.
     #[cfg(any(test, uringest_sim))]
-    pub(super) fn going(&self) -> Vec<PathBuf> {
+    pub(super) fn moving(&self) -> Vec<PathBuf> {
         let state = self.state.borrow();
-        let of = |shelf: &Shelf| shelf.going().collect::<Vec<_>>();
+        let of = |shelf: &Shelf| shelf.moving().collect::<Vec<_>>();
         state.shelves.values().flat_map(of).collect()
     }
 
@@ -292,16 +292,18 @@ impl Control {
             folder: shelf.folder.clone(),
             sequence,
             bytes: shelf.file_bytes,
-            recycled: shelf.take_free(),
+            recycled: shelf.begin_making(sequence),
         })?;
         let (bytes, recycled) = (wanted.bytes, wanted.recycled.is_some());
+        let done = |is_made| storage.with_shelf(partition, |shelf| shelf.making_done(sequence, is_made));
         if !recycled && let Err(why) = storage.reserve(bytes) {
+            done(false);
             return Some(Err(why));
         }
         let making = Making { direct: storage.direct, zeroed };
         match make(&self.disk, &wanted, making).await {
             Ok(file) => {
-                if storage.with_shelf(partition, |shelf| shelf.files.insert(sequence, bytes)).is_none() {
+                if done(true).is_none() {
                     // Deleted meanwhile, with its folder.
                     self.host.close(file);
                     storage.give_back(bytes);
@@ -310,6 +312,7 @@ impl Control {
                 Some(self.segment_file(file, bytes))
             }
             Err(error) => {
+                done(false);
                 storage.unreserve(bytes);
                 Some(Err(refused(&error)))
             }

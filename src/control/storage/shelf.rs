@@ -57,6 +57,8 @@ pub(super) struct Shelf {
     pub closed: VecDeque<Closed>,
     /// Length of each segment's file, by sequence, whether it is closed, written to, or waits for its turn.
     pub files: BTreeMap<u64, u64>,
+    /// Segments whose files are being made, with the free file that each is made of.
+    making: BTreeMap<u64, Option<PathBuf>>,
     /// Files that nobody uses, with their lengths.
     pub free: Vec<(PathBuf, u64)>,
     /// The shard has been asked to let go of what is below.
@@ -94,6 +96,7 @@ impl Shelf {
             file_bytes,
             closed: VecDeque::new(),
             files: BTreeMap::new(),
+            making: BTreeMap::new(),
             free: Vec::new(),
             retiring: None,
             going: VecDeque::new(),
@@ -114,10 +117,12 @@ impl Shelf {
         self.files.keys().map(|&sequence| LogFile::Segment(sequence).name()).chain(free)
     }
 
-    /// Segments that are on their way out: their files may be there, or be free.
+    /// Segments that are on their way in or out, and free files that are made into such: each may be there, under its
+    /// own name or another's.
     #[cfg(any(test, uringest_sim))]
-    pub(super) fn going(&self) -> impl Iterator<Item = PathBuf> {
-        self.going.iter().map(|&(sequence, _)| self.segment(sequence))
+    pub(super) fn moving(&self) -> impl Iterator<Item = PathBuf> {
+        let sequences = self.making.keys().chain(self.going.iter().map(|(sequence, _)| sequence));
+        sequences.map(|&sequence| self.segment(sequence)).chain(self.making.values().flatten().cloned())
     }
 
     /// Bytes of all its files.
@@ -193,9 +198,20 @@ impl Shelf {
         }
     }
 
-    /// A free file of the right length, to be used again.
-    pub(super) fn take_free(&mut self) -> Option<PathBuf> {
-        let at = self.free.iter().position(|(_, bytes)| *bytes == self.file_bytes)?;
-        Some(self.free.swap_remove(at).0)
+    /// The file of a segment is to be made, of a free file of the right length where there is one;
+    /// [`Shelf::making_done`] follows.
+    pub(super) fn begin_making(&mut self, sequence: u64) -> Option<PathBuf> {
+        let at = self.free.iter().position(|(_, bytes)| *bytes == self.file_bytes);
+        let recycled = at.map(|at| self.free.swap_remove(at).0);
+        self.making.insert(sequence, recycled.clone());
+        recycled
+    }
+
+    /// The file of a segment is there, or could not be made.
+    pub(super) fn making_done(&mut self, sequence: u64, is_made: bool) {
+        self.making.remove(&sequence);
+        if is_made {
+            self.files.insert(sequence, self.file_bytes);
+        }
     }
 }

@@ -186,6 +186,11 @@ fn only_files_of_the_right_length_are_used_again() {
     let mut shelf = shelf(1, 0);
     shelf.free = vec![("/a".into(), BYTES as u64 / 2), ("/b".into(), BYTES as u64)];
     assert_eq!(shelf.free.len(), FREE_MAX);
-    assert_eq!(shelf.take_free(), Some(PathBuf::from("/b")));
-    assert_eq!(shelf.take_free(), None);
+    assert_eq!(shelf.begin_making(7), Some(PathBuf::from("/b")));
+    assert_eq!(shelf.begin_making(8), None);
+    let moving: Vec<_> = shelf.moving().collect();
+    assert_eq!(moving, [shelf.segment(7), shelf.segment(8), PathBuf::from("/b")]);
+    shelf.making_done(7, true);
+    shelf.making_done(8, false);
+    assert_eq!((shelf.moving().count(), shelf.files.len()), (0, 1));
 }

@@ -547,6 +547,28 @@ fn a_drain_says_what_the_disk_has_not_taken_in_its_time() {
 }
 
 #[test]
+fn a_batch_that_crosses_the_end_of_its_topic_is_told_of_it() {
+    let mut rig = Rig::with_shards(2);
+    let mut keeper = Keeper::new(&rig, 4 * MIB);
+    let topic = keeper.topic(&mut rig, "log", MIB, AckLevel::Received, &[1]);
+    keeper.run(&mut rig);
+    let sock = rig.settled_client(0);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Durable);
+    // The owner hears first. The client's shard has yet to, and passes the batch on.
+    rig.command_to(1, Command::RemoveTopic { ticket: 9, topic: topic.id });
+    rig.tick_shard(1);
+    producer.step(&mut rig, 300);
+    rig.run();
+    listen(&mut rig, std::slice::from_mut(&mut producer));
+    assert_eq!((producer.accepted, producer.last_code), (0, Some(Code::NoSuchTopicNow)));
+    rig.command_to(0, Command::RemoveTopic { ticket: 9, topic: topic.id });
+    rig.send(sock, &header_only(Kind::Release, producer.channel));
+    keeper.run(&mut rig);
+    rig.disconnect_all();
+    rig.assert_nothing_leaked();
+}
+
+#[test]
 fn a_topic_that_goes_takes_nobody_along_who_waits_for_its_disk() {
     for shards in [1, 2] {
         let mut rig = Rig::with_shards(shards);

@@ -462,7 +462,10 @@ impl Volume for SimFiles {
             let mut files = this.files.borrow_mut();
             let opened = files.naming();
             files.ended(&opened);
-            files.unopened += u32::from(opened.is_err());
+            if opened.is_err() {
+                files.unopened += 1;
+                files.failures.insert(path.clone());
+            }
             opened?;
             let file = files.names.file(&path)?;
             let disk = files.disk.borrow();

@@ -194,7 +194,7 @@ impl World<'_> {
         server.assert_ended_cleanly();
         let in_flight = self.kept.disk.borrow().in_flight();
         assert!(in_flight.is_empty(), "operations on files: {in_flight:?}");
-        self.kept.assert_all_known(&server.folders(), &server.going());
+        self.kept.assert_all_known(&server.folders(), &server.moving());
         let failed = self.kept.files.borrow().failed() > self.failed_before;
         self.ended_cleanly = !failed && !self.kept.is_fenced() && !self.plan.syncs_lie;
     }
