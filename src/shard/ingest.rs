@@ -274,6 +274,7 @@ const fn retry_after_us(code: Code) -> u32 {
     match code {
         // These end when somebody does something about them.
         Code::DiskFull | Code::PartitionFenced => 1_000_000,
+        Code::TopicPaused => 100_000,
         code if code.retryable() => 1_000,
         _ => 0,
     }

@@ -349,6 +349,12 @@ impl SimDisk {
         self.files.keys().copied()
     }
 
+    /// Whether there is this file.
+    #[must_use]
+    pub fn has(&self, file: u64) -> bool {
+        self.files.contains_key(&file)
+    }
+
     /// What a reader of the whole file sees.
     #[must_use]
     pub fn contents(&self, file: u64) -> Vec<u8> {

@@ -259,7 +259,7 @@ impl FileSystem {
         self.write_at(file, 0, bytes, room)
     }
 
-    /// Where there is room, or no more is needed.
+    /// Where there is room, or no more is needed. A file that has lost its name is written to for nobody.
     fn write_at(&mut self, file: u64, at: u64, bytes: &[u8], room: io::Result<()>) -> io::Result<()> {
         let is_over = self.ending.left == Some(0);
         let ends = self.goes_on();
@@ -268,7 +268,10 @@ impl FileSystem {
         }
         let failure = ends.and(room).and_then(|()| self.chance(self.faults.disk_write_fails, libc::EIO));
         let written = if failure.is_err() { self.random.index(bytes.len() + 1) } else { bytes.len() };
-        self.disk.borrow_mut().write(file, at, &bytes[..written]);
+        let mut disk = self.disk.borrow_mut();
+        if disk.has(file) {
+            disk.write(file, at, &bytes[..written]);
+        }
         failure
     }
 
@@ -289,6 +292,7 @@ impl FileSystem {
         let drops = failure.is_err() && self.random.chance(500);
         let mut disk = self.disk.borrow_mut();
         match &failure {
+            _ if !disk.has(file) => {}
             Ok(()) => disk.sync(file),
             Err(_) if drops => disk.drop_unsynced(file),
             Err(_) => {}

@@ -26,7 +26,7 @@ impl World<'_> {
             self.crash(true, 100 * MS);
         }
         for topic in 0..self.plan.topics.len() {
-            if self.operator.is_there(topic) {
+            if self.operator.may_be_there(topic) {
                 self.wish(Wish::Pause(topic, false), true);
             }
         }

@@ -111,6 +111,11 @@ impl Operator {
         matches!(self.standings[topic], Standing::There { .. })
     }
 
+    /// Whether there is this topic, or is about to be.
+    pub(super) fn may_be_there(&self, topic: usize) -> bool {
+        self.is_there(topic) || self.standings[topic] == Standing::Wanted
+    }
+
     /// Whether somebody who has asked since then may hear that there is no such topic; `lied`: so has the disk, and what
     /// it has forgotten is known when the server has started.
     pub(super) fn may_be_unknown(&self, topic: usize, asked_ns: u64, lied: bool) -> bool {
