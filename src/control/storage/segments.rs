@@ -37,7 +37,7 @@ pub(super) struct Wanted {
 /// Makes the file, durable by name, and opens it.
 ///
 /// # Errors
-/// The step that failed; what was half-made is removed, where that is possible.
+/// The step that failed; what was made is removed, where that is possible.
 pub(super) async fn make<F: Files>(
     files: &F,
     wanted: &Wanted,
@@ -58,12 +58,18 @@ pub(super) async fn make<F: Files>(
         Step::Rename { from: beside.clone(), to: path.clone() },
         Step::SyncDir { path: wanted.folder.clone() },
     ];
-    if let Err(error) = apply_all(files, &steps).await {
-        // Room that a half-made file takes would be missed by others. What cannot be removed now is at the next start.
-        let _ = files.apply(&Step::Remove { path: beside }).await;
-        return Err(error);
+    let made = match apply_all(files, &steps).await {
+        Ok(()) => open(files, &path, true, direct).await,
+        Err(error) => Err(error),
+    };
+    if made.is_err() {
+        // Room that a file takes which nobody has would be missed by others, by whichever name it goes now. What cannot be
+        // removed is so at the next start.
+        for path in [beside, path] {
+            let _ = files.apply(&Step::Remove { path }).await;
+        }
     }
-    open(files, &path, true, direct).await
+    made
 }
 
 /// Opens a segment's file for a shard.

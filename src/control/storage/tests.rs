@@ -52,6 +52,21 @@ fn a_full_disk_keeps_nothing_half_made() {
     assert_eq!(files.names(), [segment(0)]);
 }
 
+#[test]
+fn a_file_that_could_not_be_made_leaves_nothing_by_either_name() {
+    for fault in 0..3 {
+        for recycled in [None, Some(segment(0).with_extension("seg.free"))] {
+            let files = SimFiles::default();
+            if let Some(free) = &recycled {
+                files.put(free, &[7; BYTES]);
+            }
+            files.fail_after(fault, 0);
+            run(make(&files, &wanted(1, recycled.as_deref()), MAKING)).expect_err("a step fails");
+            assert!(files.names().is_empty(), "at step {fault}: {:?}", files.names());
+        }
+    }
+}
+
 /// Whatever step of a recycling a crash comes in: no file is called a segment that still begins as the old one did.
 #[test]
 fn a_recycled_file_is_blank_before_it_has_a_segments_name() {
