@@ -304,7 +304,8 @@ impl Channel {
         }
     }
 
-    /// Takes what is acknowledged up to and including `sequence` off the queue.
+    /// Takes what is acknowledged up to and including `sequence` off the queue, and what was refused right behind it:
+    /// no acknowledgement has to follow that would name it.
     pub fn acknowledged(&mut self, sequence: u64) -> impl Iterator<Item = Batch> + '_ {
         let beyond = self.unanswered.partition_point(|sent| *sent <= sequence);
         self.unanswered.drain(..beyond);
@@ -313,7 +314,8 @@ impl Channel {
             self.rewind = None;
         }
         std::iter::from_fn(move || {
-            if self.queue.front()?.sequence > sequence {
+            let front = self.queue.front()?;
+            if front.sequence > sequence && !front.refused {
                 return None;
             }
             self.transmitted = self.transmitted.saturating_sub(1);
@@ -410,6 +412,16 @@ mod tests {
         assert_eq!(channel.next_deadline(IN_FLIGHT, 0), Some(1_000));
         assert_eq!(sent(&mut channel, 1_000), 3, "again");
         assert!(channel.acknowledged(3).count() == 3 && !channel.awaits_answers());
+    }
+
+    #[test]
+    fn the_last_batch_is_done_with_where_it_was_refused() {
+        let mut channel = channel(2, 6);
+        assert_eq!(sent(&mut channel, 0), 2);
+        channel.refused(2);
+        channel.queue[1].refused = true;
+        assert_eq!(channel.acknowledged(1).count(), 2, "nothing comes behind it that would be acknowledged");
+        assert!(channel.is_idle() && !channel.awaits_answers());
     }
 
     #[test]

@@ -424,7 +424,7 @@ impl ProducerCore {
         }
     }
 
-    fn on_opened(&mut self, frame: &Frame, now_ns: u64) {
+    fn on_opened(&mut self, frame: &Frame) {
         let opened = match Opened::decode(frame.body()) {
             Ok(opened) => opened,
             Err(code) => return self.link.fail(Error::Protocol { code, detail: "in opened".to_owned() }),
@@ -465,7 +465,7 @@ impl ProducerCore {
         // That a batch was received is known from `next_sequence`. How far it has come since tells the answer to
         // sending it again.
         if expected > resume && opened.ack_level == AckLevel::Received {
-            self.acknowledge(partition, expected - 1, None, now_ns);
+            self.acknowledge(partition, expected - 1, None);
         }
         if self.channels[partition as usize].queue.is_empty() {
             self.link.progress();
@@ -484,7 +484,7 @@ impl ProducerCore {
     }
 
     /// Everything up to `sequence` is acknowledged; `header` is the ack's, for the last one.
-    fn acknowledge(&mut self, partition: u32, sequence: u64, header: Option<&FrameHeader>, _now_ns: u64) {
+    fn acknowledge(&mut self, partition: u32, sequence: u64, header: Option<&FrameHeader>) {
         let channel = &mut self.channels[partition as usize];
         let level = header.and_then(|header| AckLevel::from_flags(header.flags)).unwrap_or_default();
         let partition_id = channel.partition_id;
@@ -566,10 +566,9 @@ impl ProducerCore {
         }
         self.refusals.push_back((partition, records.clone(), code));
         self.events.push_back(ProducerEvent::Refused { partition, records, code, detail });
-        while let Some(front) = self.channels[partition as usize].queue.front().filter(|front| front.refused)
-        {
-            let sequence = front.sequence;
-            self.acknowledge(partition, sequence, None, 0);
+        let front = self.channels[partition as usize].queue.front();
+        if let Some(sequence) = front.filter(|front| front.refused).map(|front| front.sequence) {
+            self.acknowledge(partition, sequence, None);
         }
     }
 
@@ -636,10 +635,10 @@ impl Core for ProducerCore {
             Heard::Other(frame) => frame,
         };
         match frame.header.kind {
-            Kind::Opened => self.on_opened(&frame, now_ns),
+            Kind::Opened => self.on_opened(&frame),
             Kind::Ack => {
                 if let Some(partition) = self.partition_of_handle(frame.header.channel) {
-                    self.acknowledge(partition, frame.header.sequence, Some(&frame.header), now_ns);
+                    self.acknowledge(partition, frame.header.sequence, Some(&frame.header));
                 }
             }
             Kind::Nack => self.on_nack(&frame, now_ns),
