@@ -518,6 +518,8 @@ impl Server {
             Code::BadHeaderChecksum,
             Code::BadControlChecksum,
             Code::BadBodyChecksum,
+            // What keeps the place of a batch that was refused so, before a server that has forgotten it.
+            Code::EmptyBatch,
         ];
         let blames = |code: &&Code| code.fault() == Fault::Peer && !code.retryable();
         for code in Code::ALL.iter().filter(blames).filter(|code| !(changed && checks.contains(code))) {

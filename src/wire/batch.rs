@@ -210,11 +210,14 @@ impl ExactSizeIterator for Records<'_> {}
 /// Verifies the body of a batch frame in place. `record_count` is the frame header's.
 ///
 /// # Errors
-/// The first check that fails: `BadBatch` (structure), `EmptyBatch`, `TooManyRecords`, `CountMismatch`,
+/// The first check that fails: `EmptyBatch` (no body at all), `BadBatch` (structure), `EmptyBatch`, `TooManyRecords`, `CountMismatch`,
 /// `EndsNotMonotonic`, `RecordTooLarge`.
 #[inline]
 pub fn verify<'a>(body: &'a [u8], record_count: u32, limits: &BatchLimits) -> Result<Batch<'a>, BatchError> {
     debug_assert!(limits.record_bytes_max <= i32::MAX.unsigned_abs());
+    if body.is_empty() && record_count == 0 {
+        return Err(BatchError::whole(Code::EmptyBatch, "the batch has no body"));
+    }
     let Some(table) = table::read(body) else {
         return Err(BatchError::whole(Code::BadBatch, "the body is not a Batch table"));
     };

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::client::core::batcher::Batcher;
 use crate::limits::{FRAME_BYTES_MAX_CEILING, HEADER_BYTES};
-use crate::proto::header::{FrameHeader, seal};
+use crate::proto::header::{FrameHeader, Kind, seal};
 use crate::wire::batch::rechannel;
 
 /// The first wait after a refusal that names none, doubled up to the second.
@@ -26,7 +26,7 @@ pub(crate) struct Batch {
     pub first_record: u64,
     /// And among the producer's.
     pub first_global: u64,
-    /// It was refused for good; its sequence is consumed.
+    /// It was refused for good: its sequence is used up, and its frame one without records, which keeps its place.
     pub refused: bool,
 }
 
@@ -86,6 +86,8 @@ pub(crate) struct Channel {
     unanswered: VecDeque<u64>,
     rewind: Option<Rewind>,
     refusals_in_a_row: u32,
+    /// The sequence that the server expected first on this connection.
+    expected: u64,
     /// Records taken so far.
     pub records: u64,
     /// The server has forgotten this producer: a new id is needed before it is opened again.
@@ -112,6 +114,7 @@ impl Channel {
             unanswered: VecDeque::new(),
             rewind: None,
             refusals_in_a_row: 0,
+            expected: 1,
             records: 0,
             forgotten: false,
             deadline_ns: 0,
@@ -186,10 +189,11 @@ impl Channel {
         self.rewind = None;
     }
 
-    /// The server opened the channel.
-    pub fn opened(&mut self, handle: u32, credit: u64) {
+    /// The server opened the channel, and expects that sequence.
+    pub fn opened(&mut self, handle: u32, credit: u64, expected: u64) {
         self.stage = Stage::Open;
         self.handle = handle;
+        self.expected = expected;
         self.credit_limit = credit;
         self.sent_bytes = 0;
         self.transmitted = 0;
@@ -211,6 +215,17 @@ impl Channel {
             self.next_sequence += 1;
             batch.frame = resealed(&batch.frame, producer_id, batch.sequence);
         }
+    }
+
+    /// A batch that was refused is passed over where the server knows that its sequence is used up. One that has lost
+    /// its memory since may not.
+    fn is_passed_over(&self, batch: &Batch) -> bool {
+        batch.refused && batch.sequence < self.expected
+    }
+
+    /// Whether a batch may go now, or need not.
+    fn may_pass(&self, batch: &Batch, inflight_max: usize) -> bool {
+        self.is_passed_over(batch) || self.may_send(batch.frame.len(), inflight_max)
     }
 
     /// Whether a frame of this size may go now: within the credit, or alone.
@@ -250,7 +265,7 @@ impl Channel {
             return false;
         }
         match self.queue.get(self.transmitted) {
-            Some(batch) => batch.refused || self.may_send(batch.frame.len(), inflight_max),
+            Some(batch) => self.may_pass(batch, inflight_max),
             None => self.is_due(linger_ns, now_ns) && self.may_send(self.batcher.bytes(), inflight_max),
         }
     }
@@ -264,9 +279,10 @@ impl Channel {
                 closed_bytes = self.close_batch();
             }
             let handle = self.handle;
+            let passed_over = self.is_passed_over(&self.queue[self.transmitted]);
             let batch = &mut self.queue[self.transmitted];
             self.transmitted += 1;
-            if batch.refused {
+            if passed_over {
                 continue;
             }
             addressed(&mut batch.frame, handle);
@@ -287,8 +303,7 @@ impl Channel {
         if let Some(rewind) = &self.rewind {
             // Where time alone does not help, an answer or credit will.
             let next = self.queue.get(self.transmitted);
-            let may_go =
-                next.is_none_or(|next| next.refused || self.may_send(next.frame.len(), inflight_max));
+            let may_go = next.is_none_or(|next| self.may_pass(next, inflight_max));
             return (may_go && !self.awaits_from(rewind)).then_some(rewind.not_before_ns);
         }
         let waits_for_time_only = self.transmitted == self.queue.len()
@@ -304,8 +319,17 @@ impl Channel {
         }
     }
 
-    /// Takes what is acknowledged up to and including `sequence` off the queue, and what was refused right behind it:
-    /// no acknowledgement has to follow that would name it.
+    /// The batch at this place of the queue was refused for good: how many bytes go with its records.
+    pub fn refuse(&mut self, index: usize) -> usize {
+        let batch = &mut self.queue[index];
+        let before = batch.frame.len();
+        batch.refused = true;
+        batch.frame = without_records(self.producer_id, batch.sequence);
+        before - batch.frame.len()
+    }
+
+    /// Takes what is acknowledged up to and including `sequence` off the queue, and what was refused right behind it
+    /// and is answered: no acknowledgement has to follow that would name it.
     pub fn acknowledged(&mut self, sequence: u64) -> impl Iterator<Item = Batch> + '_ {
         let beyond = self.unanswered.partition_point(|sent| *sent <= sequence);
         self.unanswered.drain(..beyond);
@@ -315,7 +339,8 @@ impl Channel {
         }
         std::iter::from_fn(move || {
             let front = self.queue.front()?;
-            if front.sequence > sequence && !front.refused {
+            let answered = self.transmitted > 0 && self.unanswered.front() != Some(&front.sequence);
+            if front.sequence > sequence && !(self.is_passed_over(front) || front.refused && answered) {
                 return None;
             }
             self.transmitted = self.transmitted.saturating_sub(1);
@@ -347,6 +372,12 @@ impl Channel {
         self.rewind = Some(Rewind { from: sequence, not_before_ns });
         self.transmitted = index;
     }
+}
+
+/// What uses up a sequence, and nothing else: the server refuses it for good.
+fn without_records(producer_id: u64, sequence: u64) -> Bytes {
+    let header = FrameHeader { producer_id, sequence, ..FrameHeader::new(Kind::Publish) };
+    Bytes::copy_from_slice(&header.alone())
 }
 
 /// Puts the channel's handle into the frame, in place unless someone else still reads it.
@@ -389,7 +420,7 @@ mod tests {
             channel.took_record(0);
             bytes = channel.close_batch();
         }
-        channel.opened(5, credited * bytes as u64);
+        channel.opened(5, credited * bytes as u64, 1);
         channel
     }
 
@@ -419,9 +450,29 @@ mod tests {
         let mut channel = channel(2, 6);
         assert_eq!(sent(&mut channel, 0), 2);
         channel.refused(2);
-        channel.queue[1].refused = true;
+        channel.refuse(1);
         assert_eq!(channel.acknowledged(1).count(), 2, "nothing comes behind it that would be acknowledged");
         assert!(channel.is_idle() && !channel.awaits_answers());
+    }
+
+    #[test]
+    fn a_server_that_forgets_what_it_refused_hears_of_it_again_in_its_place() {
+        let mut channel = channel(3, 6);
+        assert_eq!(sent(&mut channel, 0), 3);
+        channel.refused(2);
+        channel.refuse(1);
+        for (expected, kinds) in [(3, vec![true, true]), (2, vec![true, false, true])] {
+            channel.disconnected();
+            channel.opened(6, 1_000, expected);
+            let mut frames = std::iter::from_fn(|| channel.next_frame(IN_FLIGHT, 0, 0));
+            let has_records: Vec<_> = frames.by_ref().map(|(frame, _)| frame.len() > HEADER_BYTES).collect();
+            assert_eq!(has_records, kinds, "expecting {expected}");
+        }
+        assert_eq!(channel.acknowledged(1).count(), 1, "the second is not answered this time");
+        channel.refused(2);
+        assert_eq!(channel.acknowledged(0).count(), 1);
+        assert_eq!(channel.acknowledged(3).count(), 1);
+        assert!(channel.is_idle());
     }
 
     #[test]

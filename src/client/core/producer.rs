@@ -447,7 +447,7 @@ impl ProducerCore {
         if channel.stage != Stage::Opening {
             return;
         }
-        channel.opened(frame.header.channel, opened.credit);
+        channel.opened(frame.header.channel, opened.credit, opened.next_sequence);
         channel.partition_id = opened.partition_id;
         let (expected, resume) = (opened.next_sequence, channel.resume_sequence());
         if (expected == 1 && resume > 1) || expected > channel.next_sequence() {
@@ -464,9 +464,8 @@ impl ProducerCore {
         }
         // That a batch was received is known from `next_sequence`. How far it has come since tells the answer to
         // sending it again.
-        if expected > resume && opened.ack_level == AckLevel::Received {
-            self.acknowledge(partition, expected - 1, None);
-        }
+        let done = if opened.ack_level == AckLevel::Received { expected.saturating_sub(1) } else { 0 };
+        self.acknowledge(partition, done, None);
         if self.channels[partition as usize].queue.is_empty() {
             self.link.progress();
         }
@@ -552,24 +551,20 @@ impl ProducerCore {
     fn refuse(&mut self, partition: u32, sequence: u64, code: Code, detail: String) {
         let channel = &mut self.channels[partition as usize];
         let Some(index) = channel.index_of(sequence) else { return };
-        let batch = &mut channel.queue[index];
-        if batch.refused {
-            return;
+        let batch = &channel.queue[index];
+        if !batch.refused {
+            let records = batch.first_record..batch.first_record + u64::from(batch.records);
+            let first = batch.first_global;
+            self.queued_bytes -= channel.refuse(index);
+            self.first_refused = Some(self.first_refused.map_or(first, |refused| refused.min(first)));
+            self.first_refusal.get_or_insert_with(|| (code, detail.clone()));
+            if self.refusals.len() == REFUSALS_KEPT {
+                self.refusals.pop_front();
+            }
+            self.refusals.push_back((partition, records.clone(), code));
+            self.events.push_back(ProducerEvent::Refused { partition, records, code, detail });
         }
-        batch.refused = true;
-        let records = batch.first_record..batch.first_record + u64::from(batch.records);
-        let first = batch.first_global;
-        self.first_refused = Some(self.first_refused.map_or(first, |refused| refused.min(first)));
-        self.first_refusal.get_or_insert_with(|| (code, detail.clone()));
-        if self.refusals.len() == REFUSALS_KEPT {
-            self.refusals.pop_front();
-        }
-        self.refusals.push_back((partition, records.clone(), code));
-        self.events.push_back(ProducerEvent::Refused { partition, records, code, detail });
-        let front = self.channels[partition as usize].queue.front();
-        if let Some(sequence) = front.filter(|front| front.refused).map(|front| front.sequence) {
-            self.acknowledge(partition, sequence, None);
-        }
+        self.acknowledge(partition, 0, None);
     }
 
     fn partition_of_handle(&self, handle: u32) -> Option<u32> {

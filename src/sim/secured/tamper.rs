@@ -21,7 +21,8 @@ pub struct Tamper {
 impl Tamper {
     /// These bytes go by. `changes`: one bit of them is another from here on, unless one was already; whether it is.
     ///
-    /// A header's version is never changed: nobody looks at it, as RFC 8446 section 5.1 has it.
+    /// A header's version is never changed: nobody looks at it, as RFC 8446 section 5.1 has it. Nor is its type: in a
+    /// handshake rustls reads a sealed record as what it is inside, whatever it says that it is.
     pub fn pass(&mut self, bytes: &mut [u8], changes: bool, random: &mut Random) -> bool {
         let mut at = bytes.len();
         if changes && self.changed_at.is_none() && !bytes.is_empty() {
@@ -29,9 +30,9 @@ impl Tamper {
         }
         let mut changed = false;
         for (index, byte) in bytes.iter_mut().enumerate() {
-            let in_version = self.body_left == 0 && (1..3).contains(&self.header.len());
+            let is_told = self.body_left > 0 || self.header.len() > 2;
             self.follow(*byte);
-            if index >= at && !changed && !in_version {
+            if index >= at && !changed && is_told {
                 *byte ^= 1 << random.below(8);
                 self.changed_at = Some(self.gone_by + index as u64);
                 changed = true;

@@ -198,6 +198,7 @@ fn each_refusal_names_its_code_and_record() {
         assert_eq!((error.code, error.record), (*code, *record), "row {row}: {error}");
     }
     assert_eq!(verify(&[], 1, &LIMITS).unwrap_err().code, Code::BadBatch);
+    assert_eq!(verify(&[], 0, &LIMITS).unwrap_err().code, Code::EmptyBatch);
     assert_eq!(verify(&[0; 64], 1, &LIMITS).unwrap_err().code, Code::BadBatch);
 }
 

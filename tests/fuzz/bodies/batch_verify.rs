@@ -212,6 +212,9 @@ fn rule<'a>(
     record_count: u32,
     limits: &BatchLimits,
 ) -> Result<fb::Batch<'a>, (Code, Option<u32>)> {
+    if body.is_empty() && record_count == 0 {
+        return Err((Code::EmptyBatch, None));
+    }
     // One table, and no bound on vectors that lie upon each other: the body is bounded.
     let options = flatbuffers::VerifierOptions {
         max_apparent_size: usize::MAX,
