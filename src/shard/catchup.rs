@@ -30,6 +30,9 @@ pub(super) const OPENINGS_MAX: usize = 8;
 #[allow(clippy::cast_possible_truncation)] // 4096
 const BLOCK: u32 = BLOCK_BYTES as u32;
 
+/// So many reads in a row of less than a block, and the file ends within it.
+const SHORT_READS_MAX: u8 = 8;
+
 /// One read.
 #[derive(Debug, Clone, Copy)]
 struct Reader {
@@ -43,6 +46,8 @@ struct Reader {
     submitted: bool,
     /// Bytes that have been read.
     filled: u32,
+    /// Reads in a row that have not brought a block.
+    short: u8,
 }
 
 /// The readers of a shard, and who waits for one.
@@ -143,6 +148,7 @@ impl<I: Io> Shard<I> {
                         at,
                         submitted: false,
                         filled: 0,
+                        short: 0,
                     };
                     self.logs.readers.slots[index] = Some(reader);
                     self.begin_read(index);
@@ -289,7 +295,12 @@ impl<I: Io> Shard<I> {
                     self.end_reader(index, true);
                 } else if filled < wanted && !mutation::on(Mutation::ShortReadWhole) {
                     // Short, for whatever reason; at the file's end the next one says so. What was read of a block in
-                    // part is read again.
+                    // part is read again, unless the file ends there: then nothing more ever comes.
+                    reader.short = if bytes < BLOCK { reader.short + 1 } else { 0 };
+                    if reader.short == SHORT_READS_MAX {
+                        reader.block.bytes = filled;
+                        return self.read_whole(index, false);
+                    }
                     reader.filled = filled - filled % BLOCK;
                     self.begin_read(index);
                 } else {

@@ -344,6 +344,34 @@ fn a_read_that_the_disk_refuses_is_tried_again_before_it_is_passed_over() {
     }
 }
 
+#[test]
+fn a_file_that_ends_within_a_block_is_read_to_its_end_and_no_further() {
+    for (cut, lost) in [(0, false), (4_000, true)] {
+        let (mut rig, mut keeper, partition) = world(1, MIB, 2 * MIB);
+        let sock = rig.settled_client(0);
+        let mut producer = producer(&mut rig, sock, 1, AckLevel::Written);
+        let batches = 600;
+        publish(&mut rig, &mut keeper, &mut producer, batches, 5_000);
+        {
+            let mut disk = keeper.disk.borrow_mut();
+            let first = disk.files().next().expect("a file");
+            let used =
+                disk.contents(first).iter().rposition(|byte| *byte != 0).expect("it is written to") + 1;
+            let length = (used as u64).next_multiple_of(8) - cut;
+            assert_ne!(length % BLOCK_BYTES, 0);
+            disk.truncate(first, length);
+        }
+        let reader = rig.settled_client(0);
+        subscribe(&mut rig, &mut keeper, reader, Start::Earliest, 64 * 1024);
+        let mut consumer = Consumer::from(0);
+        drain(&mut rig, &mut keeper, reader, partition, &mut consumer);
+        assert_eq!(consumer.records + consumer.missed, batches);
+        assert_eq!(consumer.missed, u64::from(lost), "cut by {cut}");
+        rig.disconnect_all();
+        rig.assert_nothing_leaked();
+    }
+}
+
 /// Who goes while its read waits to be tried again is forgotten.
 #[test]
 fn a_consumer_may_go_while_its_read_waits_to_be_tried_again() {
