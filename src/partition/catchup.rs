@@ -283,7 +283,7 @@ impl Partition {
                 Stopped::Found => {
                     catchup.seek = None;
                     done.found = Some(from.offset);
-                    subscriber.gap = missed(target, from);
+                    subscriber.gap = missed(target, from, subscriber.gap);
                 }
                 Stopped::End => return done,
                 Stopped::Needs { .. } if whole && walked.next.position > part.position => return done,
@@ -352,7 +352,7 @@ impl Partition {
         let subscriber = self.subscribers.at_mut(id);
         subscriber.boundary = boundary;
         subscriber.position = boundary.position;
-        subscriber.gap = missed(target, boundary);
+        subscriber.gap = missed(target, boundary, subscriber.gap);
         subscriber.catchup.as_mut().expect("it searches").seek = None;
         Some(boundary.offset)
     }
@@ -516,11 +516,13 @@ impl Partition {
     }
 }
 
-/// A search for an offset that ends behind it has passed over damage.
-fn missed(target: Target, found: LogPoint) -> Option<Gap> {
+/// A search for an offset that ends behind it has passed over damage, or what is told of it already: segments may have
+/// gone since it was asked for.
+fn missed(target: Target, found: LogPoint, told: Option<Gap>) -> Option<Gap> {
+    let reason = told.map_or(GapReason::Quarantined, |gap| gap.reason);
     match target {
         Target::Offset(from) if found.offset > from => {
-            Some(Gap { from, records: found.offset - from, reason: GapReason::Quarantined })
+            Some(Gap { from, records: found.offset - from, reason })
         }
         Target::Offset(_) | Target::Time(_) => None,
     }

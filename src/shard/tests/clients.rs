@@ -8,7 +8,7 @@ use crate::ids::SockId;
 use crate::limits::HEADER_BYTES;
 use crate::proto::code::Code;
 use crate::proto::control::Refusal;
-use crate::proto::header::{FLAG_DUPLICATE, FrameHeader, Kind};
+use crate::proto::header::{FLAG_DUPLICATE, FrameHeader, GapReason, Kind};
 
 /// What the server said in a refusal.
 pub(super) fn code_of(frame: &[u8]) -> Code {
@@ -207,6 +207,8 @@ pub(super) struct Consumer {
     pub expected: Option<u64>,
     pub records: u64,
     pub missed: u64,
+    /// Why.
+    pub gaps: Vec<GapReason>,
 }
 
 impl Consumer {
@@ -230,6 +232,7 @@ impl Consumer {
                 assert_eq!(header.offset, expected, "a gap begins where the last record ended: {header:?}");
                 assert!(header.sequence > 0, "a gap says something");
                 self.missed += header.sequence;
+                self.gaps.push(GapReason::from_number(header.flags).expect("a reason"));
                 self.expected = Some(expected + header.sequence);
             }
             _ => {}

@@ -12,7 +12,7 @@ use crate::limits::{HEADER_BYTES, LOG_READ_TRIES};
 use crate::metrics::Counter;
 use crate::proto::code::Code;
 use crate::proto::control::{Open, Start, Subscribe, Subscribed};
-use crate::proto::header::{AckLevel, FrameHeader, Kind};
+use crate::proto::header::{AckLevel, FrameHeader, GapReason, Kind};
 use crate::shard::messages::{Command, LogCommand, Report};
 
 const MIB: u64 = 1024 * 1024;
@@ -307,6 +307,34 @@ fn a_search_for_what_cannot_be_read_ends_where_the_empty_ring_begins() {
         drain(&mut rig, &mut keeper, reader, topic.partitions[0].id, &mut consumer);
         assert_eq!((consumer.records, consumer.missed), (0, 10 - first), "{start:?}");
     }
+    rig.disconnect_all();
+    rig.assert_nothing_leaked();
+}
+
+#[test]
+fn a_search_whose_segments_go_meanwhile_tells_of_retention() {
+    let (mut rig, mut keeper, partition) = world(1, MIB, MIB);
+    let sock = rig.settled_client(0);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Durable);
+    publish(&mut rig, &mut keeper, &mut producer, 300, 20_000);
+    let first = keeper.closed.values().nth(3).expect("some are closed").clone();
+    // The search has to read again in a second.
+    keeper.disk.borrow_mut().fail_next(DiskOp::Read, IoError::Os(5));
+    let reader = rig.settled_client(0);
+    let start = Start::Offset(5);
+    let ask = Subscribe { topic: "log".into(), start, credit: 64 * 1024, ..Subscribe::default() };
+    rig.send(reader, &ask.frame(9));
+    keeper.run(&mut rig);
+    rig.command(Command::Log(LogCommand::Retire { partition, below: first.sequence }));
+    keeper.run(&mut rig);
+    pass_seconds(&mut rig, &mut keeper, 2);
+    let (header, frame) = rig.hear_one(reader).expect("an answer");
+    assert_eq!(header.kind, Kind::Subscribed);
+    let subscribed = Subscribed::decode(&frame[HEADER_BYTES..]).expect("subscribed");
+    let mut consumer = Consumer::from(5);
+    drain(&mut rig, &mut keeper, reader, partition, &mut consumer);
+    assert_eq!((consumer.records, consumer.missed), (300 - first.base.offset, first.base.offset - 5));
+    assert_eq!((subscribed.start_offset, consumer.gaps), (5, vec![GapReason::Retention]));
     rig.disconnect_all();
     rig.assert_nothing_leaked();
 }
