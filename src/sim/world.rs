@@ -122,6 +122,8 @@ pub struct World<'a> {
     operator: Operator,
     /// Steps on files that had failed when this life began.
     failed_before: u64,
+    /// When this life began.
+    start_ns: u64,
     /// The power was cut on a disk whose syncs lie.
     lied: bool,
     /// When the server was asked to drain, and how long it is down then.
@@ -187,6 +189,7 @@ impl<'a> World<'a> {
             control_ns: u64::MAX,
             operator: Operator::new(&plan.topics, plan.lasting),
             failed_before: 0,
+            start_ns: 0,
             lied: false,
             ended_cleanly: false,
             found: Vec::new(),

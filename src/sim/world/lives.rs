@@ -39,6 +39,7 @@ impl World<'_> {
         self.life += 1;
         self.journal.note(self.now_ns, "start", &[self.life]);
         self.failed_before = self.kept.files.borrow().failed();
+        self.start_ns = self.now_ns;
         let clock = self.clock();
         let tls = self.secured.server();
         match Server::start(&self.plan, self.mappings, &mut self.kept, clock, tls) {
@@ -78,11 +79,12 @@ impl World<'_> {
     }
 
     /// The server has ended before it took anything: only a disk that fails, or has lost what it had promised to keep, is
-    /// a reason.
+    /// a reason, or a shard that did not run.
     fn cannot_start(&mut self, why: &str) {
         self.journal.note(self.now_ns, "cannot start", &[why.len() as u64]);
         self.journal.tell(&why);
-        if self.kept.files.borrow().failed() == self.failed_before {
+        let stood = self.paused_until_ns > self.start_ns;
+        if self.kept.files.borrow().failed() == self.failed_before && !stood {
             assert!(self.lied, "the server does not start, and nothing stands in its way: {why}");
             // An operator gives up what was there.
             self.kept.files.borrow_mut().wipe();
