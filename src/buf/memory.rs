@@ -73,6 +73,13 @@ impl Memory {
         assert!(region.is_some(), "region {id} is attached");
     }
 
+    /// How many regions are attached.
+    #[cfg(any(test, uringest_sim))]
+    #[must_use]
+    pub fn attached(&self) -> usize {
+        self.regions.iter().flatten().count()
+    }
+
     /// The region's mapping, when it is attached.
     #[must_use]
     pub fn mapping(&self, id: RegionId) -> Option<&Arc<Mapping>> {

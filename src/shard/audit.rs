@@ -71,6 +71,13 @@ pub fn assert_credit_conserved<I: Io>(shards: &[Shard<I>]) {
     }
 }
 
+/// Regions of memory that a shard has beside the rings of the topics that it has heard of: as many at all times.
+pub fn own_regions<I: Io>(shard: &Shard<I>) -> usize {
+    let leaving = shard.removals.iter().map(|removal| &*removal.topic);
+    let rings: usize = shard.topics.known().chain(leaving).map(|topic| topic.partitions.len()).sum();
+    shard.buffers.memory.attached() - rings
+}
+
 /// Every list of a shard is within its bound between two ticks: an entry of a table is in each once at most, so a list is
 /// never longer than its table, however long what it waits for takes.
 ///
@@ -79,6 +86,7 @@ pub fn assert_credit_conserved<I: Io>(shards: &[Shard<I>]) {
 pub fn assert_within_bounds<I: Io>(shard: &Shard<I>) {
     let id = shard.id;
     let conns = shard.conns.slots();
+    assert!(conns <= shard.conns.capacity(), "connections of {id}: {conns}");
     let index = |&ConnId(conn): &ConnId| conn as usize;
     assert_listed_once("connections to receive from", id, conns, shard.rearm.iter().map(index));
     assert_listed_once("bulk connections to read", id, conns, shard.bulk_ready.iter().map(index));

@@ -112,6 +112,12 @@ impl TopicTable {
         self.by_id.get_mut(&id)
     }
 
+    /// All that it knows, in no order.
+    #[cfg(any(test, uringest_sim))]
+    pub(super) fn known(&self) -> impl Iterator<Item = &Topic> {
+        self.by_id.values().map(|known| &*known.topic)
+    }
+
     pub(super) fn slot(&self, id: PartitionId) -> Option<PartitionSlot> {
         self.slot_of.get(&id).copied()
     }

@@ -228,6 +228,8 @@ pub struct Server {
     exited: Rc<Cell<Option<u8>>>,
     /// Shards that run no more.
     stopped: Vec<bool>,
+    /// Regions of memory that each shard has beside the topics' rings.
+    own_regions: Vec<usize>,
 }
 
 impl Drop for Server {
@@ -281,8 +283,10 @@ impl Server {
             return Err("the process has ended within its start".to_owned());
         }
         let shards = shards(plan, mappings, kept, (clock, tls), (ends, &wakes, &counters));
+        let own_regions = shards.iter().map(audit::own_regions).collect();
         let mut server = Server {
             shards,
+            own_regions,
             wakes,
             control,
             executor,
@@ -490,12 +494,15 @@ impl Server {
         self.control.degraded()
     }
 
-    /// Each byte of a shard's shared ring is the kernel's to fill or the shard's, and both agree which.
+    /// A shard has the memory that it was given at the start and the rings of topics that there are, and each byte of its
+    /// shared ring is the kernel's to fill or the shard's, and both agree which.
     ///
     /// # Panics
     /// When they do not.
     pub fn assert_buffers_conserved(&self, shard: usize) {
+        let own_regions = self.own_regions[shard];
         let shard = &self.shards[shard];
+        assert_eq!(audit::own_regions(shard), own_regions, "regions of memory that are no topic's");
         assert_eq!(shard.io.shared_free_bytes(), shard.shared_free_bytes(), "free bytes of the shared ring");
     }
 
