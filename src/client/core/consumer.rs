@@ -108,6 +108,8 @@ struct Subscription {
     /// The latest commit, and the one the server has confirmed.
     commit: Option<u64>,
     committed: Option<u64>,
+    /// Commits on this connection that are not answered.
+    commits_out: u32,
     /// The latest commit was refused for now; it is sent again at this time.
     commit_again_ns: Option<u64>,
 }
@@ -127,6 +129,7 @@ impl Subscription {
             granted: 0,
             commit: None,
             committed: None,
+            commits_out: 0,
             commit_again_ns: None,
         }
     }
@@ -252,6 +255,7 @@ impl ConsumerCore {
         if let (Stage::Active, Some(offset)) = (subscription.stage, subscription.commit) {
             let request = COMMIT_REQUESTS + u64::from(subscription.partition);
             let frame = Commit { name: self.config.name.clone(), offset }.frame(request, subscription.id);
+            subscription.commits_out += 1;
             self.link.push(frame);
         }
     }
@@ -316,6 +320,7 @@ impl ConsumerCore {
         }
         subscription.stage = Stage::Active;
         subscription.id = frame.header.channel;
+        subscription.commits_out = 0;
         // It starts below only where the partition ends below: it began anew, and the old place means nothing.
         let next = subscription
             .next_offset
@@ -424,11 +429,17 @@ impl ConsumerCore {
         let partition =
             u32::try_from(frame.header.sequence.saturating_sub(COMMIT_REQUESTS)).unwrap_or(u32::MAX);
         let Some(index) = self.index_of_partition(partition) else { return };
-        if self.subscriptions[index].stage != Stage::Active {
+        let subscription = &mut self.subscriptions[index];
+        if subscription.stage != Stage::Active {
             return;
         }
         let offset = fields::committed_offset(&frame.header);
-        self.subscriptions[index].committed = Some(offset);
+        subscription.committed = Some(offset);
+        subscription.commits_out = subscription.commits_out.saturating_sub(1);
+        if subscription.commits_out == 0 {
+            // Where more was committed than there is, the answer is as much as there is.
+            subscription.commit = subscription.commit.map(|commit| commit.min(offset));
+        }
         self.events.push_back(ConsumerEvent::Committed { partition, offset });
     }
 
@@ -449,6 +460,8 @@ impl ConsumerCore {
             return self.link.fail(Error::Refused { code, detail });
         };
         if is_commit {
+            let out = &mut self.subscriptions[index].commits_out;
+            *out = out.saturating_sub(1);
             self.subscriptions[index].commit_again_ns = Some(now_ns + wait_ns);
         } else {
             self.subscriptions[index].stage = Stage::RetryAt(now_ns + wait_ns);
@@ -481,6 +494,7 @@ impl Core for ConsumerCore {
         }
         for subscription in &mut self.subscriptions {
             subscription.stage = Stage::Idle;
+            subscription.commits_out = 0;
         }
         // The topic may be another when it is there again, with more partitions or fewer.
         self.counted &= matches!(self.config.partitions, Partitions::Some(_));

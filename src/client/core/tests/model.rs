@@ -213,11 +213,12 @@ impl Connection {
                     return;
                 }
                 let partition = &mut model.partitions[(header.channel - model.ids_from) as usize];
-                partition.committed.insert(commit.name, commit.offset);
+                let offset = commit.offset.min(partition.end);
+                partition.committed.insert(commit.name, offset);
                 let answer = FrameHeader {
                     sequence: request,
                     channel: header.channel,
-                    offset: commit.offset,
+                    offset,
                     ..FrameHeader::new(Kind::Committed)
                 };
                 self.out.extend(answer.alone());
