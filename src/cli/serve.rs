@@ -17,7 +17,7 @@ const EXAMPLE: &str = "Examples:\n  uringest serve\n  uringest serve --config ur
     uringest serve --config uringest.toml --explain-memory\n\nSIGTERM or SIGINT drains, within drain_deadline_ms, and \
     ends with 0; a second one ends at once. SIGHUP reads the configuration and the certificates again; certificates are also read when their files change.";
 const CODES: &str = "Exit codes: 0 done, all delivered; 1 failed; 2 wrong command line or configuration; \
-    5 the drain's deadline came before all was delivered; 130 or 143 ended at once by a second SIGINT or SIGTERM.";
+    5 it ended before all was delivered or saved; 130 or 143 ended at once by a second SIGINT or SIGTERM.";
 
 /// `serve`.
 #[derive(Debug, Args)]
@@ -50,11 +50,11 @@ pub fn run(args: &ServeArgs) -> Outcome {
     match running.wait() {
         server::exit::CLEAN => Ok(()),
         server::exit::LEFTOVER => {
-            let message = "the drain's deadline came before everything was delivered or saved";
+            let message = "the server has ended before everything was delivered or saved";
             Err(Failure::new(
                 Exit::Incomplete,
                 message,
-                "raise drain_deadline_ms; the log above says what was left",
+                "the log above says what was left; where it wanted time, raise drain_deadline_ms",
             ))
         }
         _ => Err(Failure::new(Exit::Failed, "the server could not go on", "the log above says why")),

@@ -341,6 +341,13 @@ impl Partition {
                 && durable.writer.closing().next().is_none()
     }
 
+    /// Whether everything that was appended is durable.
+    #[must_use]
+    pub fn log_is_whole(&self) -> bool {
+        let writer = self.durable.as_ref().map(|durable| &durable.writer);
+        writer.is_none_or(|writer| writer.durable.offset == writer.end.offset)
+    }
+
     // ---- writing ----
 
     /// What is to be written now, if anything. Small flushes are copied to a block of `blocks`; where there is none, it is

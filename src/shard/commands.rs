@@ -302,7 +302,7 @@ impl<I: Io> Shard<I> {
         {
             self.drained = true;
             self.report_log_ends();
-            let (shard, settled) = (self.id, self.logs_settled());
+            let (shard, settled) = (self.id, self.logs_settled() && self.logs_are_whole());
             self.report(Report::Drained { shard, leftover, settled });
         }
     }

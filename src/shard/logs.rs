@@ -395,6 +395,14 @@ impl<I: Io> Shard<I> {
         })
     }
 
+    /// Whether every log has on the disk what it took: one that is fenced may have lost something.
+    pub(super) fn logs_are_whole(&self) -> bool {
+        self.topics
+            .slots()
+            .filter_map(|slot| self.topics.get(slot))
+            .all(|owned| owned.partition.log_is_whole())
+    }
+
     /// The topic goes: nothing more is written, and the files are let go.
     pub(super) fn forget_log(&mut self, slot: PartitionSlot) {
         let Some(log) = self.topics[slot].log.take() else { return };

@@ -368,7 +368,7 @@ pub enum Report {
     /// Where the partitions end, once a second where it changed, and when the shard stops: so that offsets are never reused.
     LogEnds { shard: ShardId, ends: Vec<(PartitionId, u64)> },
     /// The shard has delivered all it could, or its time was up (`leftover` records undelivered).
-    /// `settled`: all that its logs took is on the disk, or where a fence says.
+    /// `settled`: all that its logs took is on the disk.
     Drained { shard: ShardId, leftover: u64, settled: bool },
     /// For the log, as a warning.
     Event { shard: ShardId, event: &'static str, detail: String },

@@ -603,6 +603,25 @@ fn a_drain_says_what_the_disk_has_not_taken_in_its_time() {
 }
 
 #[test]
+fn a_drain_says_what_a_fenced_log_has_lost() {
+    let (mut rig, mut keeper, _) = world(1, MIB, 4 * MIB);
+    let sock = rig.settled_client(0);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Received);
+    keeper.disk.borrow_mut().fail_next(DiskOp::Write, IoError::Os(5));
+    publish(&mut rig, &mut keeper, &mut producer, 1, 1_000);
+    keeper.run(&mut rig);
+    let deadline_ns = rig.shards[0].io.now.mono_ns + 1_000_000_000;
+    rig.disconnect_all();
+    rig.command(Command::Drain { deadline_ns });
+    keeper.run(&mut rig);
+    let said = rig.reports.iter().find_map(|report| match report {
+        Report::Drained { leftover, settled, .. } => Some((*leftover, *settled)),
+        _ => None,
+    });
+    assert_eq!(said, Some((0, false)), "it does not wait for what never comes");
+}
+
+#[test]
 fn a_batch_that_crosses_the_end_of_its_topic_is_told_of_it() {
     let mut rig = Rig::with_shards(2);
     let mut keeper = Keeper::new(&rig, 4 * MIB);
