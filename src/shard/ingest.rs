@@ -190,11 +190,8 @@ impl<I: Io> Shard<I> {
             return Err(Code::NoSuchTopicNow.into());
         }
         if let Some(reason) = owned.partition.fenced() {
-            return Err(BatchRefused {
-                code: Code::PartitionFenced,
-                record: None,
-                detail: reason.to_owned(),
-            });
+            let detail = reason.to_owned();
+            return Err(BatchRefused { code: Code::PartitionFenced, record: None, detail });
         }
         match owned.partition.admit(producer, owner, sequence, header.body_checksum) {
             Admission::New => {}
