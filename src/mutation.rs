@@ -89,6 +89,14 @@ mutations! {
     ListTwice "list-twice" 7 "a connection is listed again to have its receive armed although it is",
     KeepListed "keep-listed" 56 "a producer that goes stays in the queue of those that wait for credit",
     LoseAnswer "lose-answer" 5 "an answer to another shard is dropped where its ring is full",
+    WakeNobody "wake-nobody" 2 "a shard that sleeps is not woken for a message",
+    PauseOne "pause-one" 4 "of a topic that pauses one shard goes on",
+    NameUnsynced "name-unsynced" 0 "the directory of a file that was replaced is not synced",
+    SegmentUnsynced "segment-unsynced" 1 "the directory of a segment that was made is not synced",
+    KeepGranted "keep-granted" 5 "the credit of another shard's producer that goes is not given back",
+    KeepCounted "keep-counted" 1 "a connection that ends in its handshake stays counted",
+    KeepOutbox "keep-outbox" 2 "what a connection that goes has yet to be told stays in memory",
+    IdleForever "idle-forever" 1 "a connection on which nothing comes is never let go",
 }
 
 #[cfg(uringest_sim)]

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use crate::io::FileHandle;
+use crate::mutation::{self, Mutation};
 
 pub(crate) mod blocking;
 #[cfg(test)]
@@ -209,7 +210,9 @@ pub fn replacement(path: &Path, bytes: Vec<u8>, previous: Option<&Path>) -> Vec<
     }
     steps.push(Step::Rename { from: beside, to: path.to_owned() });
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    steps.push(Step::SyncDir { path: directory.unwrap_or(Path::new(".")).to_owned() });
+    if !mutation::on(Mutation::NameUnsynced) {
+        steps.push(Step::SyncDir { path: directory.unwrap_or(Path::new(".")).to_owned() });
+    }
     steps
 }
 

@@ -85,6 +85,13 @@ impl Census {
         self.total.load(Ordering::Relaxed)
     }
 
+    /// Connections that are being told why they are not let in.
+    #[cfg(any(test, uringest_sim))]
+    #[must_use]
+    pub fn being_told_no(&self) -> u32 {
+        self.told_no.load(Ordering::Relaxed)
+    }
+
     #[allow(clippy::cast_possible_truncation)] // reduced modulo the number of buckets
     fn bucket(&self, peer: IpAddr) -> Option<&AtomicU32> {
         if self.by_address.is_empty() {

@@ -265,6 +265,13 @@ impl Partition {
         }
     }
 
+    /// Whether it takes nothing until its topic goes on.
+    #[cfg(any(test, uringest_sim))]
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.state == State::Paused
+    }
+
     /// Ends a pause.
     pub fn resume(&mut self) {
         if self.state == State::Paused {

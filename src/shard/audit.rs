@@ -28,6 +28,17 @@ impl<I: Io> Shard<I> {
         owned.map_or(0, |owned| owned.partition.visible().offset)
     }
 
+    /// Whether other shards, or control, have sent it something that it has not taken.
+    pub fn has_messages(&self) -> bool {
+        self.mesh.has_messages()
+    }
+
+    /// Whether a partition of this shard pauses; `None` where there is none, or it is deleted.
+    pub fn is_paused(&self, partition: PartitionId) -> Option<bool> {
+        let owned = self.topics.get(self.topics.slot(partition)?)?;
+        (!owned.partition.is_deleted()).then(|| owned.partition.is_paused())
+    }
+
     /// The closed segments of each log of this shard, oldest first.
     pub fn closed_segments(&self) -> impl Iterator<Item = (PartitionId, &VecDeque<SegmentInfo>)> {
         self.topics.slots().filter_map(|slot| {
@@ -180,7 +191,7 @@ pub fn assert_nothing_leaked<I: Io>(shards: &[Shard<I>]) {
         assert_eq!(shard.holders.first(), None, "partial frames of {id}");
         assert_eq!(shard.waiting_for_topic.len(), 0, "requests of {id}");
         assert!(shard.backlog.iter().all(|backlog| backlog.is_empty()), "messages of {id}");
-        assert_eq!(shard.census.total(), 0, "the census");
+        assert_eq!((shard.census.total(), shard.census.being_told_no()), (0, 0), "the census");
         let sealed = shard.sealing.memory.as_ref().map_or(0, SendMemory::in_use_bytes);
         assert_eq!(sealed, 0, "send memory of {id}");
         assert!(shard.handshakes.is_empty() && shard.sealing.waits.is_empty(), "queues of {id}");

@@ -49,7 +49,7 @@ impl<I: Io> Shard<I> {
     fn put(&mut self, to: usize, message: Message) -> Result<(), Message> {
         let WakeNeeded(wake) = self.mesh.send(to, message)?;
         self.counters.add(Counter::MeshSent, 1);
-        if wake {
+        if wake && !mutation::on(Mutation::WakeNobody) {
             self.counters.add(Counter::WakesSent, 1);
             self.io.wake(&self.peers[to]);
         }

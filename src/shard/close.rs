@@ -150,9 +150,12 @@ impl<I: Io> Shard<I> {
         self.leave_queues(id);
         self.give_block(id);
         let conn = &mut self.conns[id];
-        conn.outbox.clear(&mut self.blocks);
+        if !mutation::on(Mutation::KeepOutbox) {
+            conn.outbox.clear(&mut self.blocks);
+        }
         conn.dirty = false;
         match conn.counted {
+            Counted::LetIn if mutation::on(Mutation::KeepCounted) && conn.is_handshaking() => {}
             Counted::LetIn => self.census.leave(conn.peer),
             Counted::ToldNo => self.census.told_no(),
             Counted::Elsewhere => {}

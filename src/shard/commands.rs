@@ -7,6 +7,7 @@ use crate::io::Io;
 use crate::lifecycle::State;
 use crate::limits::CONTROL_BLOCK_BYTES;
 use crate::metrics::Counter;
+use crate::mutation::{self, Mutation};
 use crate::partition::{LogSpec, Partition, PartitionSpec};
 use crate::proto::code::Code;
 use crate::proto::control::Refusal;
@@ -123,7 +124,7 @@ impl<I: Io> Shard<I> {
         }
         for slot in self.topics.slots() {
             let Some(owned) = self.topics.get_mut(slot) else { continue };
-            if owned.topic == topic {
+            if owned.topic == topic && !(self.id.0 == 0 && mutation::on(Mutation::PauseOne)) {
                 if paused { owned.partition.pause() } else { owned.partition.resume() }
             }
         }

@@ -11,6 +11,7 @@ use crate::ids::{ConnId, PartitionId, ShardId};
 use crate::io::Io;
 use crate::lifecycle::State;
 use crate::limits::HEADER_BYTES_U32;
+use crate::mutation::{self, Mutation};
 use crate::partition::{ProducerSlot, Source};
 use crate::proto::code::Code;
 use crate::proto::control::Subscribed;
@@ -226,7 +227,9 @@ impl<I: Io> Shard<I> {
         let account = self.remote_producers.remove(owner_slot, vacant_producer());
         let owned = &mut self.topics[slot];
         owned.partition.close_producer(producer, account.owner);
-        owned.partition.ungrant(account.granted);
+        if !mutation::on(Mutation::KeepGranted) {
+            owned.partition.ungrant(account.granted);
+        }
         owned.credit.closed(Waiter::Elsewhere(owner_slot), &account.demand);
     }
 

@@ -35,11 +35,18 @@ impl<I: Io> Shard<I> {
             Phase::Free => u64::MAX,
             Phase::Greeting | Phase::Moving | Phase::Lingering | Phase::Closing => conn.deadline_ns,
             Phase::Open => {
-                let idle = conn.received_ns + self.limits.idle_timeout_ms * 1_000_000;
+                let idle = self.idle_due_ns(id);
                 let handshake = if conn.is_handshaking() { conn.deadline_ns } else { u64::MAX };
                 idle.min(self.frame_due_ns(id)).min(conn.ack_due_ns).min(handshake)
             }
         }
+    }
+
+    fn idle_due_ns(&self, id: ConnId) -> u64 {
+        if mutation::on(Mutation::IdleForever) {
+            return u64::MAX;
+        }
+        self.conns[id].received_ns + self.limits.idle_timeout_ms * 1_000_000
     }
 
     fn frame_due_ns(&self, id: ConnId) -> u64 {
@@ -84,7 +91,7 @@ impl<I: Io> Shard<I> {
                 if now >= self.frame_due_ns(id) {
                     return self.fail(id, Code::FrameTimeout, String::new());
                 }
-                if now >= self.conns[id].received_ns + self.limits.idle_timeout_ms * 1_000_000 {
+                if now >= self.idle_due_ns(id) {
                     return self.fail(id, Code::IdleTimeout, String::new());
                 }
             }

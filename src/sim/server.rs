@@ -513,6 +513,23 @@ impl Server {
         Some((of.id, self.shards[of.shard.index()].visible_end(of.id)))
     }
 
+    /// Whether a shard has been sent something that it will take with its next turn.
+    pub fn has_messages(&self, shard: usize) -> bool {
+        !self.stopped[shard] && self.shards[shard].has_messages()
+    }
+
+    /// All partitions of a topic do what its operator was told.
+    ///
+    /// # Panics
+    /// When one pauses and the others go on, or the other way round.
+    pub fn assert_paused(&self, topic: &str, paused: bool) {
+        for of in self.topic(topic).iter().flat_map(|topic| &topic.partitions) {
+            let is_paused = self.shards[of.shard.index()].is_paused(of.id);
+            let as_told = is_paused.is_none_or(|is_paused| is_paused == paused);
+            assert!(as_told, "partition {} of {topic} pauses: {is_paused:?}, and was to: {paused}", of.id);
+        }
+    }
+
     /// No client breaks the protocol here but where its bytes were `changed` on the way, and nothing that was is taken for
     /// what it said.
     ///

@@ -52,6 +52,8 @@ const GRACE_NS: u64 = 300 * S;
 /// Turns in a row, a microsecond apart, that a shard that is told nothing may want: it spins for two milliseconds for each
 /// peer whose ring is full.
 const RESTLESS_MAX: u32 = 20_000;
+/// A shard that was woken for a message has its next turn by then.
+const WOKEN_NS: u64 = MS;
 
 /// So much virtual time is looked at together,
 const SPELL_NS: u64 = 10 * S;
@@ -431,8 +433,19 @@ impl<'a> World<'a> {
         for woken in wakes {
             self.woken(woken);
         }
+        self.assert_woken();
         self.plan_disk();
         self.carry_down(shard);
+    }
+
+    /// Whoever was sent a message is awake, or was woken for it.
+    fn assert_woken(&self) {
+        let Some(server) = &self.server else { return };
+        for (shard, &(due_ns, paused_ns)) in self.shards.iter().enumerate() {
+            let soon_ns = paused_ns.max(self.now_ns) + WOKEN_NS;
+            let comes = due_ns <= soon_ns || !server.has_messages(shard);
+            assert!(comes, "shard {shard} sleeps until {due_ns} ns, and has messages");
+        }
     }
 
     /// A shard that is told nothing has nothing to do before long, and whatever it is told, it is not busy with itself.

@@ -9,6 +9,7 @@ use super::super::files::{FileError, Files, Opening, Step, apply_all, with_suffi
 use super::shelf::Shelf;
 use crate::commit_log::format::LogFile;
 use crate::io::FileHandle;
+use crate::mutation::{self, Mutation};
 
 /// A file that was begun and is not whole.
 pub(super) const HALF_MADE: &str = ".new";
@@ -58,7 +59,8 @@ pub(super) async fn make<F: Files>(
         Step::Rename { from: beside.clone(), to: path.clone() },
         Step::SyncDir { path: wanted.folder.clone() },
     ];
-    let made = match apply_all(files, &steps).await {
+    let steps = &steps[..steps.len() - usize::from(mutation::on(Mutation::SegmentUnsynced))];
+    let made = match apply_all(files, steps).await {
         Ok(()) => open(files, &path, true, direct).await,
         Err(error) => Err(error),
     };

@@ -38,6 +38,8 @@ pub(super) struct Operator {
     standings: Vec<Standing>,
     /// Topics that somebody has asked to pause.
     paused: Vec<bool>,
+    /// Of each topic, how often it was asked to pause or to go on, and has not answered.
+    pausing: Vec<u32>,
     wanted: Vec<Wanted>,
     /// Nothing is asked before the server has started.
     started: bool,
@@ -55,6 +57,7 @@ impl Operator {
             firsts: topics.iter().map(|topic| topic.first).collect(),
             standings,
             paused: vec![false; topics.len()],
+            pausing: vec![0; topics.len()],
             wanted,
             started: false,
             disk_was_full: false,
@@ -133,6 +136,7 @@ impl Operator {
     /// The server has gone, and what it was asked with it.
     pub(super) fn forget_asked(&mut self) {
         self.started = false;
+        self.pausing.fill(0);
         self.wanted.iter_mut().for_each(|wanted| wanted.asked = false);
     }
 
@@ -178,8 +182,9 @@ impl World<'_> {
 
     fn ask(&mut self, wish: Wish) {
         let Some(server) = &mut self.server else { return };
-        if let Wish::Pause(topic, true) = wish {
-            self.operator.paused[topic] = true;
+        if let Wish::Pause(topic, paused) = wish {
+            self.operator.paused[topic] |= paused;
+            self.operator.pausing[topic] += 1;
         }
         server.ask(wish, &self.plan.topics[wish.topic()]);
         self.wake_control(self.now_ns);
@@ -247,10 +252,15 @@ impl World<'_> {
     pub(super) fn answered(&mut self, wish: Wish, answer: Result<(), ApiError>) {
         self.journal.note(self.now_ns, "answered", &[u64::from(answer.is_ok())]);
         self.journal.tell(&(wish, &answer));
+        if let Wish::Pause(topic, _) = wish {
+            self.operator.pausing[topic] = self.operator.pausing[topic].saturating_sub(1);
+        }
         let at = self.operator.wanted.iter().position(|wanted| wanted.wish == wish && wanted.asked);
         let gone = answer.as_ref().is_err_and(|error| error.code == "unknown_topic");
-        if let Err(error) = &answer {
-            self.assert_true(wish, error);
+        match (&answer, wish) {
+            (Err(error), _) => self.assert_true(wish, error),
+            (Ok(()), Wish::Pause(topic, paused)) => self.assert_pauses(topic, paused),
+            (Ok(()), _) => {}
         }
         if answer.is_ok() || gone {
             if let Some(at) = at {
@@ -268,6 +278,15 @@ impl World<'_> {
         } else if let Some(at) = at {
             self.operator.wanted[at].asked = false;
             self.plan_at(self.now_ns + AGAIN_NS, Due::Operator);
+        }
+    }
+
+    /// Where a topic was told to pause, or to go on, all of it does: unless it was asked again meanwhile, or a shard that
+    /// did not run has yet to hear of something before.
+    fn assert_pauses(&self, topic: usize, paused: bool) {
+        let alone = self.operator.pausing[topic] == 0 && self.operator.current(topic) == topic;
+        if let Some(server) = self.server.as_ref().filter(|_| alone && self.paused_until_ns == 0) {
+            server.assert_paused(&self.plan.topics[topic].name, paused);
         }
     }
 
