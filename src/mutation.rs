@@ -84,6 +84,7 @@ mutations! {
     IdsAgain "ids-again" 2 "a topic gets the partition ids of one that was deleted",
     RejectDrops "reject-drops" 2 "a ring that is to reject drops what its consumers have yet to receive",
     KeepFiles "keep-files" 37 "the files of a deleted topic's logs stay open",
+    KeepFolder "keep-folder" 1 "the logs of a deleted topic stay, and their folders",
     LoseFile "lose-file" 1 "a file that a shard lets go is not closed",
     LoseTimer "lose-timer" 3 "of connections whose time comes at once one is forgotten",
     ListTwice "list-twice" 7 "a connection is listed again to have its receive armed although it is",

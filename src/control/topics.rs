@@ -18,6 +18,7 @@ use crate::ids::{PartitionId, ShardId, TopicId};
 use crate::lifecycle::State;
 use crate::limits::SHARD_ANSWER_TIMEOUT_MS;
 use crate::log::Level;
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::shard::messages::Command;
 use crate::topic::TopicKind;
@@ -218,7 +219,9 @@ impl Control {
                 && let Some(topic) = down
             {
                 control.registry.borrow_mut().free(&topic);
-                control.remove_logs(&entry).await;
+                if !mutation::on(Mutation::KeepFolder) {
+                    control.remove_logs(&entry).await;
+                }
             }
             drop(busy);
         });

@@ -484,6 +484,17 @@ impl Server {
         self.control.folders()
     }
 
+    /// Each log that control has is of a topic.
+    ///
+    /// # Panics
+    /// When one is not.
+    pub fn assert_logs_are_of_topics(&self) {
+        let topics = self.control.topics();
+        let logs = topics.iter().filter(|topic| topic.kind == TopicKind::Log);
+        let of_topics: usize = logs.map(|topic| topic.partitions.len()).sum();
+        assert_eq!(self.folders().len(), of_topics, "logs that control has");
+    }
+
     /// Files of segments that are on their way in or out.
     pub fn moving(&self) -> Vec<PathBuf> {
         self.control.moving()

@@ -125,7 +125,7 @@ pub fn a_consumer(case: &Case) -> Result<Figures, Skipped> {
 /// longer than the server waits for a sign of life.
 /// What must hold: others do not notice; the server lets go of it; when it goes on, every record is there once.
 pub fn a_producer(case: &Case) -> Result<Figures, Skipped> {
-    const LINES: u64 = 300_000;
+    const LINES: u64 = 800_000;
     let server = case.start(&[
         "--shards",
         "2",

@@ -132,6 +132,7 @@ impl World<'_> {
         server.assert_files_at_rest();
         let in_flight = self.kept.disk.borrow().in_flight();
         assert!(in_flight.is_empty(), "operations on files: {in_flight:?}");
+        server.assert_logs_are_of_topics();
         self.kept.assert_all_known(&server.folders(), &server.moving());
     }
 }
