@@ -207,6 +207,15 @@ impl<'a> Iterator for Records<'a> {
 
 impl ExactSizeIterator for Records<'_> {}
 
+/// What is wrong with a body that is no table: nothing but that there is none, where no record is said to be in it.
+#[cold]
+fn no_table(body: &[u8], record_count: u32) -> BatchError {
+    if body.is_empty() && record_count == 0 {
+        return BatchError::whole(Code::EmptyBatch, "the batch has no body");
+    }
+    BatchError::whole(Code::BadBatch, "the body is not a Batch table")
+}
+
 /// Verifies the body of a batch frame in place. `record_count` is the frame header's.
 ///
 /// # Errors
@@ -215,11 +224,8 @@ impl ExactSizeIterator for Records<'_> {}
 #[inline]
 pub fn verify<'a>(body: &'a [u8], record_count: u32, limits: &BatchLimits) -> Result<Batch<'a>, BatchError> {
     debug_assert!(limits.record_bytes_max <= i32::MAX.unsigned_abs());
-    if body.is_empty() && record_count == 0 {
-        return Err(BatchError::whole(Code::EmptyBatch, "the batch has no body"));
-    }
     let Some(table) = table::read(body) else {
-        return Err(BatchError::whole(Code::BadBatch, "the body is not a Batch table"));
+        return Err(no_table(body, record_count));
     };
     let (keys, headers) = (column(table.key_ends, table.keys)?, column(table.header_ends, table.headers)?);
     let ends = table.ends;
