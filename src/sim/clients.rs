@@ -17,7 +17,6 @@ use super::oracle::{Name, Oracle, Place};
 use super::plan::{ConsumerPlan, Plan, ProducerPlan, S};
 use super::secured::SERVER_NAME;
 use super::secured::line::Line;
-use super::server::FRAME_BYTES_MAX;
 use super::world::EPOCH;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -370,13 +369,9 @@ impl Producer {
 
 impl Consumer {
     fn act(&mut self, oracle: &mut Oracle, now_ns: u64) {
-        for (partition, received, granted) in self.core.credit() {
-            // The frame that reaches the limit may go beyond it.
-            let most = granted + u64::from(FRAME_BYTES_MAX);
-            assert!(
-                received < most,
-                "{received} bytes have come on {partition}, of {granted} that were granted"
-            );
+        for (partition, beyond) in self.core.beyond_credit() {
+            // The frame that reaches the limit may go beyond it, and is the last.
+            assert_eq!(beyond, 0, "a frame on {partition} began so many bytes beyond what was granted");
         }
         while let Some(event) = self.core.poll_event() {
             match event {

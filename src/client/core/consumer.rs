@@ -102,6 +102,9 @@ struct Subscription {
     told: bool,
     /// Frame bytes received on this subscription.
     received_bytes: u64,
+    /// So many bytes beyond what was granted the frame began that began furthest there.
+    #[cfg(any(test, uringest_sim))]
+    beyond_bytes: u64,
     /// Frame bytes of deliveries that wait for the application, of earlier connections too.
     waiting_bytes: u64,
     granted: u64,
@@ -125,6 +128,8 @@ impl Subscription {
             anew: false,
             told: true,
             received_bytes: 0,
+            #[cfg(any(test, uringest_sim))]
+            beyond_bytes: 0,
             waiting_bytes: 0,
             granted: 0,
             commit: None,
@@ -204,10 +209,10 @@ impl ConsumerCore {
         self.subscriptions.iter().filter_map(|s| Some((s.partition, s.next_offset?)))
     }
 
-    /// Of each partition, since its subscription: the bytes of frames that have come, and those that were granted.
+    /// Of each partition: by how many bytes a frame that came began beyond what was granted.
     #[cfg(any(test, uringest_sim))]
-    pub fn credit(&self) -> impl Iterator<Item = (u32, u64, u64)> + '_ {
-        self.subscriptions.iter().map(|s| (s.partition, s.received_bytes, s.granted))
+    pub fn beyond_credit(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.subscriptions.iter().map(|s| (s.partition, s.beyond_bytes))
     }
 
     /// Says that the records of a partition below `offset` are dealt with, under this consumer's name. Of several
@@ -381,6 +386,11 @@ impl ConsumerCore {
         let limits = self.batch_limits();
         let subscription = &mut self.subscriptions[index];
         let partition = subscription.partition;
+        #[cfg(any(test, uringest_sim))]
+        {
+            let beyond = (subscription.received_bytes + 1).saturating_sub(subscription.granted);
+            subscription.beyond_bytes = subscription.beyond_bytes.max(beyond);
+        }
         subscription.received_bytes += frame.bytes.len() as u64;
         subscription.fresh = false;
         let next = subscription.next_offset.unwrap_or(offset);
