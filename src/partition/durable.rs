@@ -335,10 +335,8 @@ impl Partition {
     #[must_use]
     pub fn log_settled(&self) -> bool {
         let Some(durable) = &self.durable else { return true };
-        durable.fenced.is_some()
-            || durable.writer.durable.offset == durable.writer.end.offset
-                && durable.writer.is_idle()
-                && durable.writer.closing().next().is_none()
+        let idle = durable.writer.is_idle() && durable.writer.closing().next().is_none();
+        durable.fenced.is_some() || self.log_is_whole() && idle
     }
 
     /// Whether everything that was appended is durable.
