@@ -219,8 +219,8 @@ fn no_table(body: &[u8], record_count: u32) -> BatchError {
 /// Verifies the body of a batch frame in place. `record_count` is the frame header's.
 ///
 /// # Errors
-/// The first check that fails: `EmptyBatch` (no body at all), `BadBatch` (structure), `EmptyBatch`, `TooManyRecords`, `CountMismatch`,
-/// `EndsNotMonotonic`, `RecordTooLarge`.
+/// The first check that fails: `EmptyBatch` (no body, and none said), `BadBatch` (structure), `EmptyBatch`,
+/// `TooManyRecords`, `CountMismatch`, `EndsNotMonotonic`, `RecordTooLarge`.
 #[inline]
 pub fn verify<'a>(body: &'a [u8], record_count: u32, limits: &BatchLimits) -> Result<Batch<'a>, BatchError> {
     debug_assert!(limits.record_bytes_max <= i32::MAX.unsigned_abs());
