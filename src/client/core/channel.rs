@@ -223,6 +223,12 @@ impl Channel {
         batch.refused && batch.sequence < self.expected
     }
 
+    /// Whether the oldest batch was refused, and the server that is there now knows that its sequence is used up.
+    fn is_done_with_refused(&self, oldest: &Batch) -> bool {
+        let answered = self.transmitted > 0 && self.unanswered.front() != Some(&oldest.sequence);
+        self.is_passed_over(oldest) || oldest.refused && answered
+    }
+
     /// Whether a batch may go now, or need not.
     fn may_pass(&self, batch: &Batch, inflight_max: usize) -> bool {
         self.is_passed_over(batch) || self.may_send(batch.frame.len(), inflight_max)
@@ -339,8 +345,7 @@ impl Channel {
         }
         std::iter::from_fn(move || {
             let front = self.queue.front()?;
-            let answered = self.transmitted > 0 && self.unanswered.front() != Some(&front.sequence);
-            if front.sequence > sequence && !(self.is_passed_over(front) || front.refused && answered) {
+            if front.sequence > sequence && !self.is_done_with_refused(front) {
                 return None;
             }
             self.transmitted = self.transmitted.saturating_sub(1);
@@ -445,22 +450,25 @@ mod tests {
         assert!(channel.acknowledged(3).count() == 3 && !channel.awaits_answers());
     }
 
-    #[test]
-    fn the_last_batch_is_done_with_where_it_was_refused() {
-        let mut channel = channel(2, 6);
-        assert_eq!(sent(&mut channel, 0), 2);
+    /// A channel that has sent so many batches, of which the second was refused for good.
+    fn channel_with_refused(batches: u64) -> Channel {
+        let mut channel = channel(batches, 6);
+        assert_eq!(sent(&mut channel, 0) as u64, batches);
         channel.refused(2);
         channel.refuse(1);
+        channel
+    }
+
+    #[test]
+    fn the_last_batch_is_done_with_where_it_was_refused() {
+        let mut channel = channel_with_refused(2);
         assert_eq!(channel.acknowledged(1).count(), 2, "nothing comes behind it that would be acknowledged");
         assert!(channel.is_idle() && !channel.awaits_answers());
     }
 
     #[test]
     fn a_server_that_forgets_what_it_refused_hears_of_it_again_in_its_place() {
-        let mut channel = channel(3, 6);
-        assert_eq!(sent(&mut channel, 0), 3);
-        channel.refused(2);
-        channel.refuse(1);
+        let mut channel = channel_with_refused(3);
         for (expected, kinds) in [(3, vec![true, true]), (2, vec![true, false, true])] {
             channel.disconnected();
             channel.opened(6, 1_000, expected);
