@@ -292,6 +292,7 @@ impl FileSystem {
         let drops = failure.is_err() && self.random.chance(500);
         let mut disk = self.disk.borrow_mut();
         match &failure {
+            // It has lost its name, and nobody looks at it any more.
             _ if !disk.has(file) => {}
             Ok(()) => disk.sync(file),
             Err(_) if drops => disk.drop_unsynced(file),
