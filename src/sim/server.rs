@@ -471,12 +471,21 @@ impl Server {
         let topics = self.control.topics();
         let is_listed = |id| topics.iter().flat_map(|topic| &topic.partitions).any(|of| of.id == id);
         audit::assert_files_at_rest(&self.shards, |io| io.inner.files(), is_listed);
-        let attached: usize = self.shards.iter().map(|shard| shard.io.inner.files()).sum();
         assert_eq!(
             self.executor.files_open(),
-            i64::try_from(attached).expect("few"),
+            self.files_attached(),
             "files that are open, and those of the shards"
         );
+    }
+
+    /// Whether a file is open that no shard has: it is on its way from one to control, or back.
+    pub fn files_are_moving(&self) -> bool {
+        self.executor.files_open() != self.files_attached()
+    }
+
+    fn files_attached(&self) -> i64 {
+        let attached: usize = self.shards.iter().map(|shard| shard.io.inner.files()).sum();
+        i64::try_from(attached).expect("few")
     }
 
     /// Of each log that control has: its folder, and the names there of its segments' files and of those that are free.

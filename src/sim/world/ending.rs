@@ -121,6 +121,10 @@ impl World<'_> {
         self.conns.clear();
         self.queue.retain(|Reverse((_, _, due))| !matches!(due, Due::Client(_)));
         self.run_until(self.now_ns + 3 * S, |_| false);
+        // Segments may go by retention at this very moment: their files are on their way then.
+        self.run_until(self.now_ns + S, |world| {
+            world.server.as_ref().is_none_or(|server| !server.files_are_moving())
+        });
         let server = self.server.as_ref().expect("nothing has stopped it");
         audit::assert_nothing_leaked(&server.shards);
         server.assert_rings_conserved();
