@@ -98,24 +98,51 @@ mutations! {
     KeepCounted "keep-counted" 1 "a connection that ends in its handshake stays counted",
     KeepOutbox "keep-outbox" 2 "what a connection that goes has yet to be told stays in memory",
     IdleForever "idle-forever" 1 "a connection on which nothing comes is never let go",
+    BeyondCredit "beyond-credit" 0 "a consumer gets more than it has granted credit for",
+    DrainTakes "drain-takes" 0 "a server that drains welcomes clients that it does not tell so",
+    DrainUntold "drain-untold" 0 "clients are not told that the server drains",
+    WindowEdge "window-edge" 0 "the oldest batch that a producer may repeat counts as too old",
+    OldOwner "old-owner" 0 "a producer's former connection may go on publishing",
+    SnapshotForgets "snapshot-forgets" 0 "a snapshot leaves out the producer that was known first",
+    SeekBeyond "seek-beyond" 0 "a search for an offset begins a flush behind it where that begins one behind the offset",
+    KeepLent "keep-lent" 0 "a batch that another shard gives back stays in memory where its connection is gone",
+    CreditOther "credit-other" 0 "another shard's credit counts for whatever channel has the number now",
+    CommitForward "commit-forward" 0 "a commit that goes back is confirmed and not kept",
+    KeepCleanEnd "keep-clean-end" 0 "where a clean stop left the offsets counts for every later start",
+    FenceUntold "fence-untold" 0 "who waits for what a fenced log did not get is not told",
+    NoRoomOnce "no-room-once" 0 "a write that found no room is not tried again",
+    KeepToldNo "keep-told-no" 0 "a connection that was told no stays counted",
+    KeepKey "keep-key" 0 "records are opened with the key that the peer has replaced",
 }
 
 #[cfg(uringest_sim)]
 thread_local! {
     static ON: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
+    static MET: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// Puts one bug in, or none, for this thread.
 #[cfg(uringest_sim)]
 pub fn put_in(mutation: Option<Mutation>) {
     ON.set(mutation);
+    MET.set(0);
+}
+
+/// How often the bug that is in was come upon since then. One that is not found and never met is not looked for in vain:
+/// nothing leads there.
+#[cfg(uringest_sim)]
+#[must_use]
+pub fn met() -> u64 {
+    MET.get()
 }
 
 /// Whether this bug is in.
 #[cfg(uringest_sim)]
 #[inline]
 pub(crate) fn on(mutation: Mutation) -> bool {
-    ON.get() == Some(mutation)
+    let is_it = ON.get() == Some(mutation);
+    MET.set(MET.get() + u64::from(is_it));
+    is_it
 }
 
 /// Whether this bug is in: it is not.

@@ -353,6 +353,8 @@ impl Told {
 struct Search {
     bug: Mutation,
     found: Option<(u64, Failure)>,
+    /// How often it was come upon.
+    met: u64,
     /// Seeds that had more events than they may have, and are not known to show it or not.
     passed_over: u64,
     took: Duration,
@@ -382,15 +384,16 @@ impl Search {
                     Err(failure) => Some((seed, failure)),
                 }
             });
+        let met = mutation::met();
         mutation::put_in(None);
-        Search { bug, found, passed_over, took: begun.elapsed() }
+        Search { bug, found, met, passed_over, took: begun.elapsed() }
     }
 
     fn text(&self) -> String {
         let took = about(self.took);
         let how = match &self.found {
             Some((seed, failure)) => format!("found by seed {seed} in {took}, at {}", failure.at),
-            None => format!("NOT FOUND in {took}: {}", self.bug.text()),
+            None => format!("NOT FOUND in {took}, met {} times: {}", self.met, self.bug.text()),
         };
         let over = match self.passed_over {
             0 => String::new(),
@@ -407,6 +410,7 @@ impl Search {
             "text": self.bug.text(),
             "seed": seed,
             "found": found,
+            "met": self.met,
             "passed_over": self.passed_over,
         })
     }

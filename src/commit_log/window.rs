@@ -12,6 +12,7 @@ use super::frames::{self, FrameFault};
 use super::{LogPoint, SegmentInfo, block_up};
 use crate::ids::PartitionId;
 use crate::limits::HEADER_BYTES;
+use crate::mutation::{self, Mutation};
 use crate::proto::header::{FrameHeader, MAGIC, body_checksum_matches};
 
 /// Bytes read from a segment's file.
@@ -266,7 +267,9 @@ impl SegmentInfo {
     #[must_use]
     pub fn seek_from(&self, target: Target) -> LogPoint {
         let before = self.index.partition_point(|entry| match target {
-            Target::Offset(offset) => entry.at.offset <= offset,
+            Target::Offset(offset) => {
+                entry.at.offset <= offset + u64::from(mutation::on(Mutation::SeekBeyond))
+            }
             Target::Time(time_ns) => entry.append_time_ns < time_ns,
         });
         self.index.get(before.saturating_sub(1)).map_or(self.base, |entry| entry.at)

@@ -356,6 +356,7 @@ impl Catalogue {
         let Some(partition) = self.partition_mut(id) else { return false };
         match partition.committed.get_mut(name) {
             Some(known) if *known == offset => false,
+            Some(known) if *known > offset && mutation::on(Mutation::CommitForward) => false,
             Some(known) => {
                 *known = offset;
                 true
@@ -387,7 +388,9 @@ impl Catalogue {
 
 impl PartitionEntry {
     fn begin(&mut self) -> u64 {
-        let first = self.clean_end.take().unwrap_or(self.reserved_offset);
+        let clean_end =
+            if mutation::on(Mutation::KeepCleanEnd) { self.clean_end } else { self.clean_end.take() };
+        let first = clean_end.unwrap_or(self.reserved_offset);
         self.reserved_offset = first.saturating_add(RESERVE_RECORDS);
         first
     }

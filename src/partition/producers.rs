@@ -273,6 +273,7 @@ impl Producers {
     pub(super) fn states(&self) -> Vec<ProducerState> {
         let known = self.ids.iter().zip(&self.table).filter(|(_, producer)| producer.next_sequence > 1);
         known
+            .skip(usize::from(mutation::on(Mutation::SnapshotForgets)))
             .map(|(&producer_id, producer)| {
                 let next = producer.next_sequence;
                 let first = next.saturating_sub(u64::from(DEDUP_WINDOW)).max(1);
@@ -316,7 +317,7 @@ impl Producers {
         let Some(producer) = self.at(slot) else {
             return Admission::Refused(Code::UnknownProducer);
         };
-        if producer.owner != Some(owner) {
+        if producer.owner != Some(owner) && !mutation::on(Mutation::OldOwner) {
             return Admission::Refused(Code::ProducerFenced);
         }
         let next = producer.next_sequence;
@@ -336,7 +337,8 @@ impl Producers {
         if mutation::on(Mutation::TakeTwice) {
             return Admission::New;
         }
-        if sequence == 0 || next - sequence > u64::from(DEDUP_WINDOW) {
+        let edge = next - sequence == u64::from(DEDUP_WINDOW) && mutation::on(Mutation::WindowEdge);
+        if sequence == 0 || next - sequence > u64::from(DEDUP_WINDOW) || edge {
             return Admission::Refused(Code::SequenceTooOld);
         }
         producer.entry(sequence).admission(body_checksum)

@@ -157,6 +157,7 @@ impl<I: Io> Shard<I> {
         match conn.counted {
             Counted::LetIn if mutation::on(Mutation::KeepCounted) && conn.is_handshaking() => {}
             Counted::LetIn => self.census.leave(conn.peer),
+            Counted::ToldNo if mutation::on(Mutation::KeepToldNo) => {}
             Counted::ToldNo => self.census.told_no(),
             Counted::Elsewhere => {}
         }

@@ -263,7 +263,9 @@ impl<I: Io> Shard<I> {
         for id in self.conns.ids() {
             if self.conns[id].phase == Phase::Open {
                 self.ack_all(id);
-                self.say_drain(id);
+                if !mutation::on(Mutation::DrainUntold) {
+                    self.say_drain(id);
+                }
             }
         }
     }

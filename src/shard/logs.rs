@@ -219,7 +219,9 @@ impl<I: Io> Shard<I> {
             return;
         }
         let (partition, durable) = (owned.id, owned.partition.durable_point());
-        self.refuse_waiting(slot, Code::PartitionFenced, reason);
+        if !mutation::on(Mutation::FenceUntold) {
+            self.refuse_waiting(slot, Code::PartitionFenced, reason);
+        }
         self.report(Report::Log(LogReport::Fenced { partition, durable, reason: reason.to_owned() }));
     }
 
@@ -363,7 +365,7 @@ impl<I: Io> Shard<I> {
             let again = std::mem::take(&mut log.no_room);
             fenced += u64::from(owned.partition.fenced().is_some());
             full += u64::from(!again.is_empty() || owned.partition.is_out_of_space());
-            for id in again {
+            for id in again.into_iter().filter(|_| !mutation::on(Mutation::NoRoomOnce)) {
                 let write = self.topics[slot].partition.write_again(id);
                 self.submit_write(slot, write);
             }

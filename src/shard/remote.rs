@@ -89,7 +89,9 @@ impl<I: Io> Shard<I> {
                 self.remote_publish(from, channel, owner_slot, partition, span, granted, refused, &header);
             }
             Message::RemotePublished { to, channel, span, sequence, result, credit } => {
-                self.buffers.receive.release(span);
+                if self.conns.by_ref(to).is_some() || !mutation::on(Mutation::KeepLent) {
+                    self.buffers.receive.release(span);
+                }
                 self.remote_published(to, channel, sequence, result, credit);
             }
             Message::RemoteReached { to, channel, partition, owner_slot, result } => {
@@ -374,7 +376,7 @@ impl<I: Io> Shard<I> {
     ) {
         let Some(id) = self.remote_channel(to, handle) else { return };
         // The handle may have been released and opened again meanwhile.
-        if self.is_same_channel(handle, partition, owner_slot) {
+        if self.is_same_channel(handle, partition, owner_slot) || mutation::on(Mutation::CreditOther) {
             self.extend_credit(id, handle, grant);
         }
     }

@@ -10,6 +10,7 @@ use crate::limits::{
     SUBSCRIPTIONS_PER_CONNECTION,
 };
 use crate::metrics::Counter;
+use crate::mutation::{self, Mutation};
 use crate::proto::code::Code;
 use crate::proto::control::{Commit, Hello, Open, Refusal, Subscribe, Welcome, topic_name_ok};
 use crate::proto::header::{AckLevel, FrameHeader, Kind, VERSION, body_checksum_matches};
@@ -127,6 +128,10 @@ impl<I: Io> Shard<I> {
         let Some(tenant) = self.tenant_at_hello(id, &hello.token) else {
             return self.fail(id, Code::Unauthenticated, String::new());
         };
+        if self.state == State::Draining && !mutation::on(Mutation::DrainTakes) {
+            // It was let in before, or nobody would have told it of the drain.
+            return self.fail(id, Code::ServerDraining, String::new());
+        }
         self.sessions += 1;
         let session = (u64::from(self.id.0) << 48) | self.sessions;
         let conn = &mut self.conns[id];

@@ -1,5 +1,7 @@
 //! What is done to a run and when: a list that its seed makes, and that a failing run is made smaller by.
 
+pub mod stories;
+
 use super::plan::{ACT_KINDS, MS, Plan, S, US};
 use super::random::Random;
 use crate::limits::{FRAME_TIMEOUT_MS, IDLE_TIMEOUT_MS};
@@ -115,6 +117,8 @@ pub fn of(plan: &Plan, seed: u64) -> Vec<Timed> {
     acts.extend(of_control(plan, random));
     let again = of_names(plan, &acts, &mut Random::new(seed ^ 0xa6a1));
     acts.extend(again);
+    let told = stories::of(plan, &acts, &mut Random::new(seed ^ 0x570_41e5));
+    acts.extend(told);
     lengthen(&mut acts, plan, &mut Random::new(seed ^ 0x10_46));
     acts.sort_by_key(|timed| timed.at_ns);
     acts

@@ -356,10 +356,10 @@ impl Producer {
             ProducerEvent::Refused { partition, records, code, detail } => {
                 panic!("records {records:?} on {partition} are refused for good: {code} {detail}")
             }
-            ProducerEvent::Renumbered { partition, .. } | ProducerEvent::CameBackBehind { partition, .. } => {
-                oracle.may_come_twice(self.number, place(partition));
-            }
-            ProducerEvent::Ready { .. }
+            ProducerEvent::Renumbered { partition, .. } => oracle.renumbered(self.number, place(partition)),
+            // That those are missing is looked at when everything is read: none of them comes twice.
+            ProducerEvent::CameBackBehind { .. }
+            | ProducerEvent::Ready { .. }
             | ProducerEvent::Deferred { .. }
             | ProducerEvent::Connected
             | ProducerEvent::Disconnected { .. } => {}

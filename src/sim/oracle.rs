@@ -67,8 +67,16 @@ struct Published {
 struct Taken {
     /// By ticket: the record's number.
     tickets: Vec<u64>,
-    /// Tickets from here on may have come twice, or may be missing, for reasons that were told.
-    told_twice: bool,
+    /// Tickets that may be there twice: they were sent again under another producer id, and the client was told.
+    twice: Vec<Range<u64>>,
+}
+
+impl Taken {
+    /// Whether a record may be there twice.
+    fn may_be_twice(&self, number: u64) -> bool {
+        let ticket = self.tickets.binary_search(&number);
+        ticket.is_ok_and(|ticket| self.twice.iter().any(|twice| twice.contains(&(ticket as u64))))
+    }
 }
 
 /// What the disk is like.
@@ -177,9 +185,14 @@ impl Oracle {
         }
     }
 
-    /// The client was told that what is unacknowledged may come twice.
-    pub fn may_come_twice(&mut self, producer: u32, place: Place) {
-        self.taken.entry((producer, self.named(place))).or_default().told_twice = true;
+    /// The client was told that what is unacknowledged is sent under another producer id, and may come twice.
+    pub fn renumbered(&mut self, producer: u32, place: Place) {
+        let named = self.named(place);
+        let all = self.published.iter().filter(|((of, at), _)| *of == producer && self.named(*at) == named);
+        let acked: BTreeSet<u64> = all.flat_map(|(_, published)| published.acked.keys().copied()).collect();
+        let taken = self.taken.entry((producer, named)).or_default();
+        let end = taken.tickets.len() as u64;
+        taken.twice.extend((0..end).filter(|ticket| !acked.contains(ticket)).map(|ticket| ticket..ticket + 1));
     }
 
     /// The process has ended without a word. `survives` says which levels of a topic's acknowledgements outlive that.
@@ -267,9 +280,9 @@ impl Oracle {
         self.assert_of_this(place, offset, name);
         let named = self.named(place);
         let known = self.known.entry(place).or_default();
-        let told_twice = self.taken.get(&(name.0, named)).is_some_and(|taken| taken.told_twice);
+        let twice = self.taken.get(&(name.0, named)).is_some_and(|taken| taken.may_be_twice(name.1));
         assert!(
-            told_twice || known.is_in_order(offset, name),
+            twice || known.is_in_order(offset, name),
             "{place:?} {offset}: record {} of producer {} is there twice or out of order",
             name.1,
             name.0
@@ -308,7 +321,7 @@ impl Oracle {
             let again = last.insert(producer, number).is_some_and(|last| last >= number);
             let fresh = there.insert((producer, number));
             assert!(
-                fresh && !again || taken.told_twice,
+                fresh && !again || taken.may_be_twice(number),
                 "{place:?} {offset}: record {number} of producer {producer} is there twice or out of order"
             );
         }

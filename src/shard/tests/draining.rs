@@ -3,7 +3,7 @@
 use super::clients::*;
 use super::rig::*;
 use crate::proto::code::Code;
-use crate::proto::control::Open;
+use crate::proto::control::{Hello, Open};
 use crate::proto::header::Kind;
 use crate::shard::messages::{Command, Report};
 use crate::topic::{Overflow, TopicKind};
@@ -147,4 +147,19 @@ fn a_subscription_that_reaches_its_shard_in_the_drain_is_answered_before_goodbye
         rig.disconnect_all();
         assert_eq!(drained(&rig), [0, 0], "{late}");
     }
+}
+
+#[test]
+fn who_says_hello_in_the_drain_is_told_of_it() {
+    let mut rig = Rig::new();
+    let sock = rig.connect(0);
+    let deadline_ns = rig.shards[0].io.now.mono_ns + 1_000_000_000;
+    rig.command(Command::Drain { deadline_ns });
+    let hello = Hello { client: "late".into(), version_min: 1, version_max: 1, ..Hello::default() };
+    rig.send(sock, &hello.frame(0));
+    rig.run();
+    let heard = rig.heard(sock);
+    let said: Vec<_> = heard.iter().map(|(header, _)| header.kind).collect();
+    assert_eq!(said, [Kind::Error], "no session begins that would not be told: {said:?}");
+    assert_eq!(code_of(&heard[0].1), Code::ServerDraining);
 }

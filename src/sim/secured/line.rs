@@ -22,6 +22,8 @@ pub struct Line {
     pub welcomed: bool,
     /// On this one.
     pub greeted: bool,
+    /// On this one the server has told that it drains.
+    told_of_drain: bool,
     /// What the server has refused, until somebody asks.
     refusals: Vec<Code>,
 }
@@ -41,6 +43,7 @@ impl Line {
             block: Vec::new(),
             welcomed: false,
             greeted: false,
+            told_of_drain: false,
             refusals: Vec::new(),
         }
     }
@@ -63,7 +66,7 @@ impl Line {
         }
         self.receiver.begin(Arc::clone(&wire));
         self.wire = Some(wire);
-        self.greeted = false;
+        (self.greeted, self.told_of_drain) = (false, false);
     }
 
     /// The next data is sealed with another key.
@@ -118,9 +121,11 @@ impl Line {
             for frame in frames.drain(..) {
                 self.greeted |= frame.header.kind == Kind::Welcome;
                 self.welcomed |= self.greeted;
+                self.told_of_drain |= frame.header.kind == Kind::Drain;
                 if matches!(frame.header.kind, Kind::Nack | Kind::Error | Kind::Close)
                     && let Ok(refusal) = Refusal::decode(frame.body())
                 {
+                    self.assert_told_of_drain(frame.header.kind, refusal.code);
                     self.refusals.push(refusal.code);
                 }
                 core.frame(frame, now_ns);
@@ -128,6 +133,12 @@ impl Line {
             came?;
         }
         Ok(())
+    }
+
+    /// A session that ends with the server was told before that it would, while there was time.
+    fn assert_told_of_drain(&self, kind: Kind, code: Code) {
+        let ends = kind == Kind::Close && code == Code::ServerDraining;
+        assert!(!ends || self.told_of_drain, "a server says goodbye, and had not told that it drains");
     }
 
     /// Why the server has refused something, since this was last asked.

@@ -9,6 +9,7 @@ use super::{
     HEADER_BYTES, Head, KEY_UPDATE_RECORD_BYTES, KEY_UPDATES_MAX, OVERHEAD_BYTES, REKEY_AFTER_RECORDS,
     Received, Sealed, Then, WARNINGS_MAX, head,
 };
+use crate::mutation::{self, Mutation};
 use crate::tls::{Alert, Failure, Reason};
 
 /// Which side of the connection we are.
@@ -170,7 +171,10 @@ impl RecordLayer {
                 if *key_updates > KEY_UPDATES_MAX {
                     return Err(Reason::TooManyKeyUpdates);
                 }
-                *receiving = next.for_receiving()?;
+                let renewed = next.for_receiving()?;
+                if !mutation::on(Mutation::KeepKey) {
+                    *receiving = renewed;
+                }
                 // One answer is enough for any number of requests that came before it.
                 if requested && *owed == Owed::Nothing {
                     *owed = Owed::KeyUpdate;
