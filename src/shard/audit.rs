@@ -14,6 +14,7 @@ use crate::buf::SendMemory;
 use crate::commit_log::SegmentInfo;
 use crate::ids::{ConnId, PartitionId, SubscriberId};
 use crate::io::Io;
+use crate::lifecycle::State;
 use crate::limits::{LOG_ACKS_WAITING_MAX, LOG_WRITES_IN_FLIGHT, TOPICS_MAX};
 
 impl<I: Io> Shard<I> {
@@ -253,6 +254,11 @@ pub fn assert_all_said_and_written<I: Io>(shards: &[Shard<I>]) {
         }
         assert_eq!(shard.undelivered(), 0, "{id} has ended with records to deliver");
     }
+}
+
+/// Sessions that have begun on a shard that drains.
+pub fn sessions_in_drain<I: Io>(shard: &Shard<I>) -> Option<u64> {
+    (shard.state == State::Draining).then_some(shard.sessions)
 }
 
 /// Whether a shard has had its last turn.

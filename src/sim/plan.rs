@@ -113,6 +113,8 @@ pub struct Faults {
     pub slow: u32,
     /// See `slow`.
     pub slow_ns: u64,
+    /// A new connection's first words are late by up to a third of a second, as where they have to be sent again.
+    pub late_words: u32,
     /// A file operation takes up to 50 ms.
     pub disk_slow: u32,
     /// A write gets less far than it should, a read gives less.
@@ -254,6 +256,8 @@ impl Plan {
             topic.retention = Retention::new(random);
         }
         plan.let_reject(&mut Random::new(seed ^ 0x4e1ec7));
+        let random = &mut Random::new(seed ^ 0x1a7e);
+        plan.faults.late_words = if random.chance(400) { random.pick(&[50, 300]) } else { 0 };
         plan
     }
 }
@@ -365,6 +369,7 @@ fn faults(random: &mut Random) -> Faults {
         small_sends: often(800),
         slow: often(300),
         slow_ns: u64::from(often(1_000)) * MS,
+        late_words: 0,
         disk_slow: often(300),
         disk_short: often(200),
         disk_no_space: often(100),

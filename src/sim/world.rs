@@ -165,6 +165,8 @@ pub struct World<'a> {
     told: u64,
     /// Turns of each shard in a row that it was told nothing in, and did not want to rest behind.
     restless: Vec<u32>,
+    /// Sessions that had begun when each shard was last seen to drain.
+    drained_sessions: Vec<Option<u64>>,
     /// Turns of each shard in the spell that began at this time.
     spell: (u64, Vec<u32>),
     /// The run ends where it has more.
@@ -212,6 +214,7 @@ impl<'a> World<'a> {
             resuming: Random::new(seed ^ 0x4e5),
             told: 0,
             restless: vec![0; usize::from(plan.shards)],
+            drained_sessions: vec![None; usize::from(plan.shards)],
             spell: (0, vec![0; usize::from(plan.shards)]),
             events_max: u64::MAX,
             strangers: Vec::new(),
@@ -253,7 +256,7 @@ impl<'a> World<'a> {
         Client::consumer(&self.plan, (at, of), resume, (seed, tls))
     }
 
-    /// Runs to the end: acts and faults, then calm, the audit, and the clients' going.
+    /// Runs to the end: acts and faults, then calm, perhaps another start, the audit, and the clients' going.
     ///
     /// # Panics
     /// When anything is not as it must be.
@@ -262,6 +265,7 @@ impl<'a> World<'a> {
         self.calm_down();
         let settled = self.run_until(self.now_ns + GRACE_NS, World::is_settled);
         assert!(settled, "nothing is in the way, and not everything comes through: {}", self.unsettled());
+        self.come_back();
         self.resume_all();
         self.audit();
         self.leave();
@@ -424,6 +428,7 @@ impl<'a> World<'a> {
         }
         server.assert_buffers_conserved(shard);
         audit::assert_within_bounds(&server.shards[shard]);
+        self.assert_welcomes_nobody(shard);
         self.look_at_logs(shard);
         let Some(server) = &mut self.server else { return };
         let wakes = std::mem::take(&mut *server.wakes.borrow_mut());
@@ -436,6 +441,14 @@ impl<'a> World<'a> {
         self.assert_woken();
         self.plan_disk();
         self.carry_down(shard);
+    }
+
+    /// In a drain no session begins: nobody would tell it of the end.
+    fn assert_welcomes_nobody(&mut self, shard: usize) {
+        let Some(server) = &self.server else { return };
+        let now = audit::sessions_in_drain(&server.shards[shard]);
+        let before = std::mem::replace(&mut self.drained_sessions[shard], now);
+        assert!(before.is_none() || now.is_none() || before == now, "shard {shard} drains, and welcomes somebody");
     }
 
     /// Whoever was sent a message is awake, or was woken for it.

@@ -6,7 +6,7 @@ use crate::limits::HEADER_BYTES;
 use crate::proto::code::Code;
 use crate::proto::control::{Open, Opened, Refusal};
 use crate::proto::header::{AckLevel, FrameHeader, Kind};
-use crate::shard::messages::Command;
+use crate::shard::messages::{Command, Message};
 use crate::topic::{Overflow, TopicKind};
 
 const MIB: u64 = 1024 * 1024;
@@ -56,6 +56,28 @@ fn a_released_channels_answers_are_not_taken_for_the_next_ones() {
         rig.disconnect_all();
         rig.assert_nothing_leaked();
     }
+}
+
+#[test]
+fn credit_that_is_late_is_not_the_next_channels() {
+    let mut rig = Rig::with_shards(2);
+    rig.topic_on("far", TopicKind::Memory, Overflow::Block, MIB, &[(1, 0)]);
+    rig.topic_on("near", TopicKind::Memory, Overflow::Block, MIB, &[(0, 0)]);
+    let sock = rig.settled_client(0);
+    let (far, _) = rig.open(sock, "far", 5);
+    let producer = &rig.shards[1].remote_producers[0];
+    let (to, partition) = (producer.to, rig.shards[1].topics[producer.slot].id);
+    assert_eq!(producer.channel, far);
+    rig.send(sock, &header_only(Kind::Release, far));
+    rig.run();
+    let (near, _) = rig.open(sock, "near", 6);
+    assert_eq!(near, far, "the number is another channel's now");
+    let limit = rig.shards[0].channels[near].limit;
+    let late = Message::RemoteCredit { to, channel: far, partition, owner_slot: 0, grant: 4096 };
+    rig.shards[1].answer(to.shard, late);
+    rig.run();
+    assert_eq!(rig.shards[0].channels[near].limit, limit, "it was not meant for this one");
+    assert!(rig.heard(sock).iter().all(|(header, _)| header.kind != Kind::Credit));
 }
 
 #[test]

@@ -2,8 +2,7 @@
 //! server that has to make sense of them.
 
 use super::{Act, Cut, Timed};
-use crate::proto::header::AckLevel;
-use crate::sim::plan::{MS, Plan, US};
+use crate::sim::plan::{MS, Plan};
 use crate::sim::random::Random;
 
 /// Of a thousand runs, so many have stories.
@@ -18,11 +17,7 @@ pub fn of(plan: &Plan, acts: &[Timed], random: &mut Random) -> Vec<Timed> {
     let mut told = Vec::new();
     for _ in 0..random.range(1, 8) {
         let at_ns = random.below(plan.duration_ns);
-        let story = match random.below(2) {
-            0 => gone_before_the_answer(plan, at_ns, random),
-            _ => all_at_once(plan, at_ns, random),
-        };
-        told.extend(story);
+        told.extend(gone_before_the_answer(plan, at_ns, random));
     }
     let drains = acts.iter().filter(|timed| matches!(timed.act, Act::Drain { .. }));
     told.extend(drains.flat_map(|drain| back_in_a_drain(plan, drain.at_ns, random)));
@@ -42,31 +37,12 @@ fn gone_before_the_answer(plan: &Plan, at_ns: u64, random: &mut Random) -> Vec<T
     ]
 }
 
-/// A producer has as many batches on the way as it may, and does not hear what became of them.
-fn all_at_once(plan: &Plan, at_ns: u64, random: &mut Random) -> Vec<Timed> {
-    let producer = random.index(plan.producers.len());
-    let of = &plan.producers[producer];
-    // One record to a batch, and as many batches on each partition as are on the way at the most.
-    let bytes = u32::try_from(of.batch_bytes.min(20_000) * 2 / 3).expect("small");
-    let records = 2 * of.inflight * plan.topics[of.topic].partitions;
-    // An acknowledgement that promises more takes longer.
-    let most_ns = if of.level == AckLevel::Received { 2 * MS } else { 10 * MS };
-    let cut = random.pick(&[Cut::Reset, Cut::HalfOpen]);
-    vec![
-        Timed { at_ns, act: Act::Publish { producer, records, bytes } },
-        Timed {
-            at_ns: at_ns + 200 * US + random.below(most_ns),
-            act: Act::Disconnect { client: producer, cut },
-        },
-    ]
-}
-
-/// Clients have just lost their connections when a drain begins, and come back in it.
+/// Clients have lost their connections when a drain begins, and come back in it.
 fn back_in_a_drain(plan: &Plan, drain_ns: u64, random: &mut Random) -> Vec<Timed> {
     let clients = plan.producers.len() + plan.consumers.len();
     let lost = |random: &mut Random| Timed {
-        at_ns: drain_ns.saturating_sub(random.below(3 * MS)),
+        at_ns: drain_ns.saturating_sub(random.below(500 * MS)),
         act: Act::Disconnect { client: random.index(clients), cut: Cut::Reset },
     };
-    (0..random.range(1, 3)).map(|_| lost(random)).collect()
+    (0..random.range(1, 4)).map(|_| lost(random)).collect()
 }

@@ -114,6 +114,7 @@ impl World<'_> {
 
     /// All clients go; nothing of them is left.
     pub(super) fn leave(&mut self) {
+        self.begin_something();
         self.clients.clear();
         for at in 0..self.conns.len() {
             self.end_towards_server(at, Cut::Reset);
@@ -138,6 +139,26 @@ impl World<'_> {
         assert!(in_flight.is_empty(), "operations on files: {in_flight:?}");
         server.assert_logs_are_of_topics();
         self.kept.assert_all_known(&server.folders(), &server.moving());
+    }
+
+    /// Nobody says goodbye first: there are batches on their way, and perhaps with a shard that stands still.
+    fn begin_something(&mut self) {
+        for client in &mut self.clients {
+            if let Role::Producer(producer) = &mut client.role {
+                let bytes = self.random.pick(&[20, 2_000, 20_000]);
+                producer.publish(1 + u32::try_from(self.random.below(20)).expect("few"), bytes);
+            }
+        }
+        for client in 0..self.clients.len() {
+            self.wake_client(client, self.now_ns);
+        }
+        let shard = self.random.index(self.shards.len());
+        let stands_ns = self.random.pick(&[US, 5 * MS, 200 * MS]);
+        let soon_ns = self.now_ns + self.random.below(2 * MS);
+        self.run_until(soon_ns, |_| false);
+        self.act(Act::PauseShard { shard, ns: stands_ns });
+        let soon_ns = self.now_ns + self.random.below(3 * MS);
+        self.run_until(soon_ns, |_| false);
     }
 }
 

@@ -24,6 +24,18 @@ impl World<'_> {
         consumer.and_then(|at| self.plan.consumers.get(at)).is_some_and(|of| of.resumes)
     }
 
+    /// In half of the runs the server comes to its end in good order, with nothing in its way, and starts again.
+    pub(super) fn come_back(&mut self) {
+        if !self.resuming.chance(500) {
+            return;
+        }
+        let life = self.life;
+        self.drain(10 * MS);
+        let is_back = |world: &World| world.life > life && World::is_settled(world);
+        let back = self.run_until(self.now_ns + GRACE_NS, is_back);
+        assert!(back, "nothing is in the way of a server that is to start again: {}", self.unsettled());
+    }
+
     /// Each that resumes does so once more, with nothing in its way.
     pub(super) fn resume_all(&mut self) {
         for client in 0..self.clients.len() {

@@ -9,6 +9,9 @@ use crate::sim::server::{IDLE_MS, LISTENERS};
 /// The server has let go of who has gone without a word by then.
 const SILENT_NS: u64 = 2 * IDLE_MS * MS;
 
+/// A new connection's first words are sent again after so long at the most.
+const LATE_WORDS_NS: u64 = 300 * MS;
+
 /// How operations on a connection may fail that is of no use any more: `None` is how nearly all do.
 const RESETS: [Option<IoError>; 4] = [None, None, Some(IoError::NoMemory), Some(IoError::Os(libc::EIO))];
 
@@ -97,13 +100,15 @@ impl World<'_> {
         let room = if small { 500 + self.random.index(8_000) } else { DOWN_BYTES_MAX };
         peer.room = room;
         drop(peer);
+        let late = self.random.chance(self.faults.late_words);
+        let parted_ns = if late { now_ns + self.random.below(LATE_WORDS_NS) } else { 0 };
         let conn = Conn {
             client,
             calm: self.calm,
             sock,
             up: Default::default(),
             down: Default::default(),
-            parted_ns: 0,
+            parted_ns,
             corrupt: false,
             left: false,
             room,
@@ -318,9 +323,10 @@ impl World<'_> {
         self.assert_taken(client, at, bytes.len(), lost.as_deref());
         // Those that went without a word before it was calm have their time.
         let held = self.now_ns < EPOCH.mono_ns + self.plan.duration_ns + SILENT_NS;
+        let stays = !self.server.as_ref().is_some_and(Server::is_draining);
         let calm = self.conns[at].as_ref().is_some_and(|conn| conn.calm && !(conn.turned_away && held));
         assert!(
-            !(over && calm),
+            !(over && calm && stays),
             "the server ends client {client}'s connection, and nothing is in its way: {lost:?}"
         );
         let lost = lost.or_else(|| if over { self.clients[client].ended(clock) } else { None });
