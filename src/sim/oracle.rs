@@ -69,6 +69,8 @@ struct Taken {
     tickets: Vec<u64>,
     /// Tickets that may be there twice: they were sent again under another producer id, and the client was told.
     twice: Vec<Range<u64>>,
+    /// Tickets that were acknowledged under the producer id that it has now, and where.
+    remembered: Vec<(u64, Place)>,
 }
 
 impl Taken {
@@ -105,6 +107,8 @@ pub struct Oracle {
     published: BTreeMap<(u32, Place), Published>,
     /// By the first topic of the name.
     taken: BTreeMap<(u32, Place), Taken>,
+    /// Behind what a partition that is kept in memory has had before the server's last start: no offset is used again.
+    floors: BTreeMap<Place, u64>,
     /// Acknowledged tickets that a crash may have taken: what its level was not good for.
     excused: BTreeSet<(u32, Place, u64)>,
     /// Partitions that may have lost what consumers had seen.
@@ -171,7 +175,8 @@ impl Oracle {
         for ticket in tickets.clone() {
             published.acked.insert(ticket, level);
         }
-        let taken = &self.taken[&(producer, named)];
+        let taken = self.taken.get_mut(&(producer, named)).expect("what was taken is acknowledged");
+        taken.remembered.extend(tickets.clone().map(|ticket| (ticket, place)));
         let Some(first) = offset else { return };
         let known = self.known.entry(place).or_default();
         for (offset, ticket) in (first..).zip(tickets) {
@@ -191,6 +196,14 @@ impl Oracle {
         let all = self.published.iter().filter(|((of, at), _)| *of == producer && self.named(*at) == named);
         let acked: BTreeSet<u64> = all.flat_map(|(_, published)| published.acked.keys().copied()).collect();
         let taken = self.taken.entry((producer, named)).or_default();
+        let kept = |(ticket, of): &(u64, Place)| !self.excused.contains(&(producer, *of, *ticket));
+        let is_known = self.topics[place.0].kind == TopicKind::Log && taken.remembered.iter().any(kept);
+        let others = self.topics.iter().filter(|like| like.first == named.0).count() > 1;
+        assert!(
+            !is_known || others || self.disk.syncs_lie,
+            "{place:?} has what producer {producer} has published, and has forgotten the producer"
+        );
+        taken.remembered.clear();
         let end = taken.tickets.len() as u64;
         taken.twice.extend((0..end).filter(|ticket| !acked.contains(ticket)).map(|ticket| ticket..ticket + 1));
     }
@@ -202,6 +215,12 @@ impl Oracle {
             self.excused.extend(lost.map(|(&ticket, _)| (*producer, *place, ticket)));
         }
         let lost: Vec<Place> = self.known.keys().copied().filter(|place| forgotten(*place)).collect();
+        for place in lost.iter().filter(|place| self.topics[place.0].kind != TopicKind::Log) {
+            let known = &self.known[place];
+            let last = known.seen.keys().chain(known.named.keys()).max();
+            let floor = self.floors.entry(*place).or_default();
+            *floor = last.map_or(*floor, |last| last + 1).max(*floor);
+        }
         self.known.retain(|place, _| !forgotten(*place));
         for (place, known) in &mut self.known {
             known.named.retain(|_, (_, level)| survives(place.0, *level));
@@ -272,6 +291,8 @@ impl Oracle {
     /// Somebody has read a record.
     pub fn read(&mut self, place: Place, offset: u64, name: Name) {
         self.delivered += 1;
+        let floor = self.floors.get(&place).copied().unwrap_or(0);
+        assert!(offset >= floor || self.disk.syncs_lie, "{place:?} uses {offset} again, before {floor}");
         let known = self.known.entry(place).or_default();
         let before = *known.seen.entry(offset).or_insert(name);
         assert_eq!(before, name, "{place:?} has the same record at offset {offset} for everybody");

@@ -32,7 +32,7 @@ use crate::metrics::CounterPage;
 use crate::proto::code::{Code, Fault};
 use crate::shard::messages::Message;
 use crate::shard::{Listening, Shard, ShardLimits, ShardSpec, ShardTls, audit};
-use crate::tls::{Records, ServerTls};
+use crate::tls::{Reason, Records, ServerTls};
 use crate::topic::{LogSettings, Topic, TopicKind};
 
 use super::executor::{Executor, SimHost};
@@ -551,11 +551,14 @@ impl Server {
     }
 
     /// No client breaks the protocol here but where its bytes were `changed` on the way, and nothing that was is taken for
-    /// what it said.
+    /// what it said; `tampered`: so may be what it has sealed.
     ///
     /// # Panics
     /// When a client was blamed.
-    pub fn assert_nobody_is_blamed(&self, changed: bool) {
+    pub fn assert_nobody_is_blamed(&self, changed: bool, tampered: bool) {
+        let unsealed = |page: &Arc<CounterPage>| page.read_tls_failed(Reason::BadRecordMac);
+        let unsealed: u64 = self.counters.iter().map(unsealed).sum();
+        assert!(tampered || unsealed == 0, "{unsealed} records that clients have sealed were not opened");
         let checks = [
             Code::BadMagic,
             Code::BadVersion,

@@ -57,6 +57,12 @@ impl SecuredPlan {
 }
 
 impl SecuredFaults {
+    /// Bits are changed on their way: where they were of a handshake, either side may hold other keys.
+    #[must_use]
+    pub fn flips(&self) -> bool {
+        self.flip_up > 0 || self.flip_down > 0
+    }
+
     /// Each on or off by itself.
     pub fn new(random: &mut Random) -> SecuredFaults {
         let mut often = |most: u64| {

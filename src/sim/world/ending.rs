@@ -2,6 +2,7 @@
 //! promised, and everybody goes.
 
 use super::*;
+use crate::sim::server::{CONNECTIONS, LISTENERS};
 
 impl World<'_> {
     /// Nothing goes wrong any more.
@@ -114,12 +115,17 @@ impl World<'_> {
 
     /// All clients go; nothing of them is left.
     pub(super) fn leave(&mut self) {
-        self.begin_something();
+        let crowd = self.begin_something();
         self.clients.clear();
         for at in 0..self.conns.len() {
             self.end_towards_server(at, Cut::Reset);
         }
         self.conns.clear();
+        for sock in crowd {
+            let server = self.server.as_mut().expect("nothing has stopped it");
+            server.shards[0].io.inner.peer(sock).reset = true;
+            self.wake_holder(sock);
+        }
         self.queue.retain(|Reverse((_, _, due))| !matches!(due, Due::Client(_)));
         self.run_until(self.now_ns + 3 * S, |_| false);
         // Segments may go by retention at this very moment: their files are on their way then.
@@ -129,7 +135,7 @@ impl World<'_> {
         let server = self.server.as_ref().expect("nothing has stopped it");
         audit::assert_nothing_leaked(&server.shards);
         server.assert_rings_conserved();
-        server.assert_nobody_is_blamed(self.changed);
+        server.assert_nobody_is_blamed(self.changed, self.plan.faults.secured.flips());
         for shard in &server.shards {
             assert_eq!(shard.io.untold(), 0, "completions that nobody has taken");
             assert_eq!(shard.io.lists_in_use(), 0, "lists of spans that no send has");
@@ -141,8 +147,9 @@ impl World<'_> {
         self.kept.assert_all_known(&server.folders(), &server.moving());
     }
 
-    /// Nobody says goodbye first: there are batches on their way, and perhaps with a shard that stands still.
-    fn begin_something(&mut self) {
+    /// Nobody says goodbye first: there are batches on their way, and perhaps with a shard that stands still; and more
+    /// connections than there may be, which are answered.
+    fn begin_something(&mut self) -> Vec<SockId> {
         for client in &mut self.clients {
             if let Role::Producer(producer) = &mut client.role {
                 let bytes = self.random.pick(&[20, 2_000, 20_000]);
@@ -159,6 +166,22 @@ impl World<'_> {
         self.act(Act::PauseShard { shard, ns: stands_ns });
         let soon_ns = self.now_ns + self.random.below(3 * MS);
         self.run_until(soon_ns, |_| false);
+        let crowd = self.crowd();
+        self.run_until(self.now_ns + MS, |_| false);
+        crowd
+    }
+
+    /// Now and then all connect at once, and say nothing.
+    fn crowd(&mut self) -> Vec<SockId> {
+        if !self.random.chance(300) {
+            return Vec::new();
+        }
+        let shard = self.random.index(self.shards.len());
+        let server = self.server.as_mut().expect("nothing has stopped it");
+        let inner = &mut server.shards[shard].io.inner;
+        let crowd = (0..CONNECTIONS + 20).map(|_| inner.connect_to(LISTENERS[0])).collect();
+        self.wake_shard(shard, self.now_ns);
+        crowd
     }
 }
 

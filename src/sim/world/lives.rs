@@ -177,7 +177,7 @@ impl World<'_> {
         self.journal.note(self.now_ns, "exited", &[status.into()]);
         assert!(matches!(status, exit::CLEAN | exit::LEFTOVER), "no shard has failed: exit status {status}");
         if let Some(server) = self.server.take() {
-            server.assert_nobody_is_blamed(self.changed);
+            server.assert_nobody_is_blamed(self.changed, self.plan.faults.secured.flips());
             if status == exit::CLEAN {
                 self.assert_clean(&server);
             } else {
@@ -228,7 +228,7 @@ impl World<'_> {
 
     pub(super) fn crash(&mut self, power: bool, down_ns: u64) {
         let Some(server) = self.server.take() else { return };
-        server.assert_nobody_is_blamed(self.changed);
+        server.assert_nobody_is_blamed(self.changed, self.plan.faults.secured.flips());
         drop(server);
         self.ended(if power { End::Power } else { End::Kill }, down_ns);
     }

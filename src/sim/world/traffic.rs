@@ -67,7 +67,7 @@ impl World<'_> {
         self.wake_client(client, now_ns);
     }
 
-    fn wake_holder(&mut self, sock: SockId) {
+    pub(super) fn wake_holder(&mut self, sock: SockId) {
         let Some(server) = &self.server else { return };
         match server.shards[0].io.inner.holder(sock) {
             Some(region) => self.wake_shard(shard_of(region), self.now_ns),
