@@ -202,13 +202,17 @@ impl World<'_> {
     }
 
     /// Whether something kept a drain from its end: a disk that failed, a shard that did not run, or a client that reads
-    /// nothing, cannot be reached, or has gone without a word.
+    /// nothing, or little at a time from far away, cannot be reached, or has gone without a word.
     fn may_leave_some(&self, server: &Server) -> bool {
         let (began_ns, _) = self.drain;
         let failed = self.kept.files.borrow().failed() > self.failed_before || self.kept.is_fenced();
         let stalled = self.clients.iter().any(|client| client.stalled_ns > began_ns);
-        let apart = |conn: &Conn| conn.parted_ns > began_ns || conn.left && ending::goes_on(conn, server);
-        failed || stalled || self.paused_until_ns > began_ns || self.conns.iter().flatten().any(apart)
+        let far = self.faults.slow > 0;
+        let late = |conn: &Conn| {
+            let gone = conn.left && ending::goes_on(conn, server);
+            conn.parted_ns > began_ns || far && conn.room < DOWN_BYTES_MAX || gone
+        };
+        failed || stalled || self.paused_until_ns > began_ns || self.conns.iter().flatten().any(late)
     }
 
     /// An operator who hears of a fenced partition starts the server again.
