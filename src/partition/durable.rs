@@ -319,12 +319,19 @@ impl Partition {
             return;
         }
         self.durable_mut().finishing = true;
-        let last = self.durable().writer.active().cloned();
+        self.take_snapshot(buffers);
         self.roll(buffers);
+    }
+
+    /// A snapshot is taken of all there is, and told when that is durable; none where there is nothing new since the last.
+    pub fn take_snapshot(&mut self, buffers: &mut Buffers) {
+        self.close_flush(buffers);
+        let Durable { writer, segments, snapshot_at, .. } = self.durable();
         let end = self.log.end();
         let at = LogPoint { position: block_up(end.position), offset: end.offset };
-        if at.position > self.durable().snapshot_at
-            && let Some(segment) = last
+        let last = writer.active().or_else(|| writer.closing().last()).or_else(|| segments.back());
+        if at.position > *snapshot_at
+            && let Some(segment) = last.cloned()
         {
             self.capture(segment, at);
         }

@@ -317,7 +317,7 @@ impl Producers {
         let Some(producer) = self.at(slot) else {
             return Admission::Refused(Code::UnknownProducer);
         };
-        if producer.owner != Some(owner) && !mutation::on(Mutation::OldOwner) {
+        if producer.owner != Some(owner) {
             return Admission::Refused(Code::ProducerFenced);
         }
         let next = producer.next_sequence;
@@ -337,8 +337,7 @@ impl Producers {
         if mutation::on(Mutation::TakeTwice) {
             return Admission::New;
         }
-        let edge = next - sequence == u64::from(DEDUP_WINDOW) && mutation::on(Mutation::WindowEdge);
-        if sequence == 0 || next - sequence > u64::from(DEDUP_WINDOW) || edge {
+        if sequence == 0 || next - sequence > u64::from(DEDUP_WINDOW) {
             return Admission::Refused(Code::SequenceTooOld);
         }
         producer.entry(sequence).admission(body_checksum)

@@ -29,6 +29,13 @@ impl<I: Io> Shard<I> {
         owned.map_or(0, |owned| owned.partition.visible().offset)
     }
 
+    /// Whether consumers may have all that its partitions have taken: none waits to be written, or synced.
+    pub fn is_all_visible(&self) -> bool {
+        let mut partitions =
+            self.topics.slots().filter_map(|slot| self.topics.get(slot)).map(|of| &of.partition);
+        partitions.all(|of| of.fenced().is_some() || of.visible().offset == of.log_end_offset())
+    }
+
     /// Whether other shards, or control, have sent it something that it has not taken.
     pub fn has_messages(&self) -> bool {
         self.mesh.has_messages()

@@ -219,9 +219,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         let (partition, durable) = (owned.id, owned.partition.durable_point());
-        if !mutation::on(Mutation::FenceUntold) {
-            self.refuse_waiting(slot, Code::PartitionFenced, reason);
-        }
+        self.refuse_waiting(slot, Code::PartitionFenced, reason);
         self.report(Report::Log(LogReport::Fenced { partition, durable, reason: reason.to_owned() }));
     }
 
@@ -252,6 +250,12 @@ impl<I: Io> Shard<I> {
                         end: owned.partition.log_point(),
                     };
                     owned.log.as_mut().expect("control knows kinds").rolling.push(rolling);
+                    self.list_log(slot);
+                }
+            }
+            LogCommand::Snapshot { partition } => {
+                if let Some(slot) = self.slot_of(partition) {
+                    self.topics[slot].partition.take_snapshot(&mut self.buffers);
                     self.list_log(slot);
                 }
             }

@@ -307,6 +307,8 @@ pub enum LogCommand {
     /// Closes the segment that is written to, so that its file changes no more. Answered by `Rolled` when what it holds
     /// is durable.
     Roll { partition: PartitionId, ticket: u64 },
+    /// Takes a snapshot of what there is: nothing goes by retention that none covers.
+    Snapshot { partition: PartitionId },
 }
 
 /// A file for a segment: created or recycled, of full length, its header block zero, its name durable.

@@ -376,7 +376,7 @@ impl<I: Io> Shard<I> {
     ) {
         let Some(id) = self.remote_channel(to, handle) else { return };
         // The handle may have been released and opened again meanwhile.
-        if self.is_same_channel(handle, partition, owner_slot) || mutation::on(Mutation::CreditOther) {
+        if self.is_same_channel(handle, partition, owner_slot) {
             self.extend_credit(id, handle, grant);
         }
     }

@@ -355,7 +355,7 @@ impl Producer {
                 oracle.acked(self.number, acked_in, records, (offset, level));
             }
             ProducerEvent::Refused { code: Code::BadBodyChecksum, .. } if hurt => {}
-            ProducerEvent::Refused { code: Code::SequenceTooOld, .. } if oracle.disk_lies() => {}
+            ProducerEvent::Refused { code: Code::SequenceTooOld, .. } if oracle.may_forget() => {}
             ProducerEvent::Refused { partition, records, code, detail } => {
                 panic!("records {records:?} on {partition} are refused for good: {code} {detail}")
             }

@@ -118,6 +118,8 @@ pub struct Oracle {
     /// Offsets that recovery has reported as lost.
     lost: BTreeMap<Place, Vec<Range<u64>>>,
     disk: Disk,
+    /// The disk was full: what producers had stored in segments that went for room may be forgotten.
+    pub was_full: bool,
     /// Reads that have failed, and that no consumer was told of yet.
     unread: u64,
     /// Offsets that consumers have committed.
@@ -195,17 +197,20 @@ impl Oracle {
         let named = self.named(place);
         let all = self.published.iter().filter(|((of, at), _)| *of == producer && self.named(*at) == named);
         let acked: BTreeSet<u64> = all.flat_map(|(_, published)| published.acked.keys().copied()).collect();
+        let may_forget = self.may_forget();
         let taken = self.taken.entry((producer, named)).or_default();
         let kept = |(ticket, of): &(u64, Place)| !self.excused.contains(&(producer, *of, *ticket));
         let is_known = self.topics[place.0].kind == TopicKind::Log && taken.remembered.iter().any(kept);
         let others = self.topics.iter().filter(|like| like.first == named.0).count() > 1;
         assert!(
-            !is_known || others || self.disk.syncs_lie,
+            !is_known || others || may_forget,
             "{place:?} has what producer {producer} has published, and has forgotten the producer"
         );
         taken.remembered.clear();
         let end = taken.tickets.len() as u64;
-        taken.twice.extend((0..end).filter(|ticket| !acked.contains(ticket)).map(|ticket| ticket..ticket + 1));
+        taken
+            .twice
+            .extend((0..end).filter(|ticket| !acked.contains(ticket)).map(|ticket| ticket..ticket + 1));
     }
 
     /// The process has ended without a word. `survives` says which levels of a topic's acknowledgements outlive that.
@@ -238,10 +243,19 @@ impl Oracle {
         self.lost.entry(place).or_default().push(offsets);
     }
 
-    /// Whether what became of a batch may be forgotten although later ones of its producer are known: what syncs had
-    /// made durable is not all there.
+    /// Whether what became of a batch may be forgotten although later ones of its producer are known.
+    pub fn may_forget(&self) -> bool {
+        self.disk.syncs_lie || self.was_full
+    }
+
+    /// Whether what syncs had made durable is not all there.
     pub fn disk_lies(&self) -> bool {
         self.disk.syncs_lie
+    }
+
+    /// Whether recovery has told all of these offsets to be lost.
+    fn is_lost(&self, place: Place, offsets: Range<u64>) -> bool {
+        self.lost.get(&place).is_some_and(|lost| covers(lost, &offsets))
     }
 
     /// The disk has not given back what it was to read.
@@ -262,8 +276,8 @@ impl Oracle {
             Some(GapReason::Restart) => kind != TopicKind::Log,
             Some(GapReason::Quarantined) => {
                 // Recovery takes a snapshot's word for what is before it: what a lying disk lost there is found by readers.
-                let lost = self.disk.syncs_lie && kind == TopicKind::Log
-                    || self.lost.get(&place).is_some_and(|lost| covers(lost, &offsets));
+                let lost =
+                    self.disk.syncs_lie && kind == TopicKind::Log || self.is_lost(place, offsets.clone());
                 // What a disk does not give back when it is read is passed over, too: once, by whom it was read for.
                 let unread = !lost && kind == TopicKind::Log && self.unread > 0;
                 self.unread -= u64::from(unread);
@@ -330,7 +344,8 @@ impl Oracle {
     /// Everything a log's partition holds, in order of offsets, read by one who was given all of it.
     pub fn audit(&self, place: Place, records: &[(u64, Name)]) {
         let mut first: BTreeMap<u32, u64> = BTreeMap::new();
-        for &(_, (producer, number)) in records {
+        // Retention goes on while all is read: what it has taken since says nothing of what follows.
+        for &(_, (producer, number)) in records.iter().filter(|(offset, _)| *offset >= self.start(place)) {
             first.entry(producer).or_insert(number);
         }
         let mut last: BTreeMap<u32, u64> = BTreeMap::new();
@@ -351,8 +366,7 @@ impl Oracle {
             for (offset, name) in known.seen.range(self.start(place)..) {
                 let now = at.get(offset);
                 assert!(
-                    now == Some(name)
-                        || self.lost.get(&place).is_some_and(|lost| covers(lost, &(*offset..offset + 1))),
+                    now == Some(name) || self.is_lost(place, *offset..offset + 1),
                     "{place:?} {offset}: somebody was given {name:?}, and it is {now:?} now"
                 );
             }
@@ -369,11 +383,19 @@ impl Oracle {
                     Some(offset) => *offset < self.start(place),
                     None => self.start(place) > 0 && first.get(producer).is_none_or(|first| number < *first),
                 };
+                // What a lying disk has lost may be acknowledged again, of what a snapshot remembers.
+                let lost = self.disk.syncs_lie
+                    && offsets.get(&(*producer, number)).is_none_or(|&at| self.is_lost(place, at..at + 1));
                 assert!(
                     there.contains(&(*producer, number))
                         || retired
+                        || lost
                         || self.excused.contains(&(*producer, *of, *ticket)),
-                    "{place:?}: record {number} of producer {producer} was acknowledged as {level:?} and is lost"
+                    "{place:?}: record {number} of producer {producer} was acknowledged as {level:?} and is lost: at \
+                     {:?}, of a log from {} on, in which the producer's first is {:?}",
+                    offsets.get(&(*producer, number)),
+                    self.start(place),
+                    first.get(producer)
                 );
             }
         }

@@ -448,7 +448,10 @@ impl<'a> World<'a> {
         let Some(server) = &self.server else { return };
         let now = audit::sessions_in_drain(&server.shards[shard]);
         let before = std::mem::replace(&mut self.drained_sessions[shard], now);
-        assert!(before.is_none() || now.is_none() || before == now, "shard {shard} drains, and welcomes somebody");
+        assert!(
+            before.is_none() || now.is_none() || before == now,
+            "shard {shard} drains, and welcomes somebody"
+        );
     }
 
     /// Whoever was sent a message is awake, or was woken for it.
@@ -606,6 +609,7 @@ impl<'a> World<'a> {
             Act::Roll { topic, partition } => self.roll(topic, partition),
             Act::DiskFull { ns } => {
                 self.operator.disk_was_full = true;
+                self.oracle.was_full = true;
                 self.disk_full_ns = self.now_ns + ns;
                 self.set_disk_full(true);
                 self.plan_at(self.disk_full_ns, Due::Room);

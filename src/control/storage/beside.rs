@@ -1,8 +1,9 @@
 //! What is kept beside the segments: an index of each closed one, snapshots of the partition's small state, and the
 //! fence of a partition whose disk failed.
 //!
-//! An index and a snapshot save the next start work and nothing else: one that cannot be written is a warning. A fence
-//! is written until it is durable, because the next start has to cut the log there.
+//! An index saves the next start work and nothing else, and a snapshot nearly so: one that cannot be written is a
+//! warning, and tried again, since of what retention takes a snapshot alone knows. A fence is written until it is
+//! durable, because the next start has to cut the log there.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -41,16 +42,18 @@ impl Control {
         self.retain(partition);
     }
 
-    /// Keeps the newest of the snapshots that have come.
+    /// Keeps the newest of the snapshots that have come, however often that has to be tried: retention waits for it.
     pub(super) async fn keep_snapshot(&self, partition: PartitionId, newest: Box<Snapshot>) {
         let begins = self.storage.with_shelf(partition, |shelf| {
             shelf.snapshot = Some(newest);
+            shelf.snapshot_asked = false;
             !shelf.snapshots_wait && !std::mem::replace(&mut shelf.saving, true)
         });
         if begins != Some(true) {
             // Whoever saves one takes the next too.
             return;
         }
+        let mut said = false;
         loop {
             let next = self.storage.with_shelf(partition, |shelf| {
                 let next = shelf.snapshot.take_if(|_| !shelf.snapshots_wait);
@@ -60,9 +63,17 @@ impl Control {
             let Some((next, folder)) = next.flatten() else { return };
             let bytes = snapshot::encode(partition, &next);
             let [path, previous] = [0, 1].map(|age| folder.join(LogFile::Snapshot(age).name()));
-            if let Err(error) = replace(&self.disk, &path, bytes, Some(&previous)).await {
+            let replaced = replace(&self.disk, &path, bytes, Some(&previous)).await;
+            self.storage.with_shelf(partition, |shelf| shelf.snapshot_done(next, &replaced));
+            self.retain(partition);
+            let Err(error) = replaced else {
+                said = false;
+                continue;
+            };
+            if !std::mem::replace(&mut said, true) {
                 journal::note(Level::Warn, NOT_WRITTEN, &error.to_string());
             }
+            self.host.sleep(Duration::from_millis(LOG_SPACE_RETRY_MS)).await;
         }
     }
 

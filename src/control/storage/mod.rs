@@ -43,7 +43,7 @@ pub(crate) mod tree;
 
 use segments::{Making, Retirement, Wanted, make, open, retirement};
 pub(super) use shelf::FIRST_SEQUENCE;
-use shelf::Shelf;
+use shelf::{Retiring, Shelf};
 pub(super) use topics::First;
 
 /// A folder whose topic is deleted, until it is removed.
@@ -391,13 +391,18 @@ impl Control {
     /// Asks the shard to let go of what retention takes.
     fn retain(&self, partition: PartitionId) {
         let now_ns = self.host.clock().wall_ns;
-        let below = self.storage.with_shelf(partition, |shelf| {
-            let below = shelf.to_retire(now_ns)?;
-            shelf.retiring = Some(below);
-            Some(below)
+        let retiring = self.storage.with_shelf(partition, |shelf| {
+            let Retiring { below, uncovered } = shelf.to_retire(now_ns);
+            shelf.retiring = below.or(shelf.retiring);
+            let asks = uncovered && !std::mem::replace(&mut shelf.snapshot_asked, uncovered);
+            Retiring { below, uncovered: asks }
         });
-        if let Some(below) = below.flatten() {
+        let Some(Retiring { below, uncovered }) = retiring else { return };
+        if let Some(below) = below {
             self.tell_owner(partition, LogCommand::Retire { partition, below });
+        }
+        if uncovered {
+            self.tell_owner(partition, LogCommand::Snapshot { partition });
         }
     }
 

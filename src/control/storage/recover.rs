@@ -215,6 +215,7 @@ fn take_up<T: Tree>(
     tell(shelf, id, &recovered);
     settle(tree, shelf, id, &recovered)?;
     shelf.closed = recovered.log.segments.iter().map(Closed::of).collect();
+    shelf.covered = block_up(recovered.log.end.position);
     Ok(recovered.log)
 }
 

@@ -4,14 +4,16 @@
 //! Invariants:
 //! 1. `closed` is in the order of the sequences; what is asked to be retired is a prefix of it, and stays in it until
 //!    the shard has let go.
-//! 2. The segment that is written to is never in `closed`, so retention never takes it; nor does it take the newest of
+//! 2. What no kept snapshot covers is not asked to be retired, but where the disk has no room for one.
+//! 3. The segment that is written to is never in `closed`, so retention never takes it; nor does it take the newest of
 //!    the closed ones, which says where the log ends.
-//! 3. Files of retired segments go one after the other, the oldest first: one that cannot go keeps those behind it, as a
+//! 4. Files of retired segments go one after the other, the oldest first: one that cannot go keeps those behind it, as a
 //!    start takes a segment that is missing between two others for lost.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
+use super::super::files::FileError;
 use crate::commit_log::format::LogFile;
 use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo, Snapshot, block_up};
 use crate::ids::ShardId;
@@ -77,6 +79,21 @@ pub(super) struct Shelf {
     pub saving: bool,
     /// None is kept now: a backup takes the one there is.
     pub snapshots_wait: bool,
+    /// Up to this position a snapshot that is kept knows what producers have stored.
+    pub covered: u64,
+    /// The shard has been asked for a snapshot, for what retention would take and none covers.
+    pub snapshot_asked: bool,
+    /// There was no room for the last one.
+    pub no_room: bool,
+}
+
+/// What of a log may go, and what keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Retiring {
+    /// Segments below this number have to go, if that is news.
+    pub below: Option<u64>,
+    /// More would have to, and no snapshot covers it.
+    pub uncovered: bool,
 }
 
 impl Shelf {
@@ -106,6 +123,9 @@ impl Shelf {
             snapshot: None,
             saving: false,
             snapshots_wait: false,
+            covered: 0,
+            snapshot_asked: false,
+            no_room: false,
         }
     }
 
@@ -146,10 +166,10 @@ impl Shelf {
         self.closed.push_back(Closed::of(info));
     }
 
-    /// Segments below this number have to go, if that is news.
-    pub(super) fn to_retire(&self, now_ns: u64) -> Option<u64> {
+    /// What has to go.
+    pub(super) fn to_retire(&self, now_ns: u64) -> Retiring {
         let mut bytes: u64 = self.closed.iter().map(Closed::used_bytes).sum();
-        let mut below = None;
+        let (mut below, mut uncovered) = (None, false);
         for closed in self.closed.iter().take(self.closed.len().saturating_sub(1)) {
             let age_ns = now_ns.saturating_sub(closed.last_time_ns);
             let age_ms = age_ns / if mutation::on(Mutation::RetireYoung) { 100_000 } else { 1_000_000 };
@@ -161,10 +181,30 @@ impl Shelf {
             if self.held_from.is_some_and(|held| closed.sequence >= held) {
                 break;
             }
+            // Else a start that finds it gone would not know what producers have stored there, and may send again. A
+            // disk without room gets some first.
+            uncovered = closed.end.position > self.covered && !self.no_room;
+            if uncovered {
+                break;
+            }
             bytes -= closed.used_bytes();
             below = Some(closed.sequence + 1);
         }
-        below.filter(|below| self.retiring.is_none_or(|asked| asked < *below))
+        Retiring { below: below.filter(|below| self.retiring.is_none_or(|asked| asked < *below)), uncovered }
+    }
+
+    /// What became of a snapshot: it is kept, or is the next to be kept where no other has come.
+    pub(super) fn snapshot_done(&mut self, snapshot: Box<Snapshot>, result: &Result<(), FileError>) {
+        match result {
+            Ok(()) => {
+                self.covered = self.covered.max(snapshot.at.position);
+                self.no_room = false;
+            }
+            Err(error) => {
+                self.no_room = error.is_no_space();
+                self.snapshot.get_or_insert(snapshot);
+            }
+        }
     }
 
     /// The shard has let go of what is below: those files are to go.

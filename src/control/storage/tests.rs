@@ -1,12 +1,13 @@
 //! Files of segments on a simulated disk, and what retention takes.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::segments::{Making, Wanted, make, open, retirement};
-use super::shelf::{FREE_MAX, Shelf};
-use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo};
+use super::shelf::{FREE_MAX, Retiring, Shelf};
+use crate::commit_log::{BLOCK_BYTES, LogPoint, SegmentInfo, Snapshot};
 use crate::control::files::sim::SimFiles;
-use crate::control::files::{Files as _, apply_all};
+use crate::control::files::{FileError, Files as _, apply_all};
 use crate::ids::ShardId;
 use crate::proto::header::AckLevel;
 use crate::topic::LogSettings;
@@ -119,6 +120,7 @@ fn info(sequence: u64, last_time_ns: u64) -> SegmentInfo {
 
 fn closed(count: u64, retention_bytes: u64, retention_ms: u64) -> Shelf {
     let mut shelf = shelf(retention_bytes, retention_ms);
+    shelf.covered = u64::MAX;
     for sequence in 0..count {
         shelf.sealed(&info(sequence, sequence * 1_000_000_000));
         shelf.files.insert(sequence, BYTES as u64);
@@ -133,7 +135,7 @@ fn retention_takes_whole_segments_and_never_the_one_written_to() {
     for (keep, below) in
         [(6 * each, None), (5 * each, None), (5 * each - 1, Some(1)), (2 * each, Some(3)), (1, Some(4))]
     {
-        assert_eq!(closed(5, keep, 0).to_retire(u64::MAX), below, "{keep}");
+        assert_eq!(closed(5, keep, 0).to_retire(u64::MAX).below, below, "{keep}");
     }
     // The last batches of segments are of second 0, 1, 2 ...
     for (age_ms, now_s, below) in [
@@ -143,7 +145,11 @@ fn retention_takes_whole_segments_and_never_the_one_written_to() {
         (1, 1_000, Some(4)),
         (0, 1_000, None),
     ] {
-        assert_eq!(closed(5, 100 * each, age_ms).to_retire(now_s * 1_000_000_000), below, "{age_ms} {now_s}");
+        assert_eq!(
+            closed(5, 100 * each, age_ms).to_retire(now_s * 1_000_000_000).below,
+            below,
+            "{age_ms} {now_s}"
+        );
     }
 }
 
@@ -151,18 +157,18 @@ fn retention_takes_whole_segments_and_never_the_one_written_to() {
 fn what_goes_is_asked_for_once_and_goes_when_the_shard_lets_go() {
     let each = BYTES as u64;
     let mut shelf = closed(5, 3 * each, 0);
-    assert_eq!(shelf.to_retire(0), Some(2));
+    assert_eq!(shelf.to_retire(0).below, Some(2));
     shelf.retiring = Some(2);
-    assert_eq!(shelf.to_retire(0), None, "it has been asked for");
+    assert_eq!(shelf.to_retire(0).below, None, "it has been asked for");
     shelf.sealed(&info(5, 0));
-    assert_eq!(shelf.to_retire(0), Some(3), "more has been closed");
+    assert_eq!(shelf.to_retire(0).below, Some(3), "more has been closed");
     shelf.retiring = Some(3);
     shelf.retired(2);
     assert_eq!(shelf.going, [(0, each), (1, each)]);
     assert_eq!((shelf.closed.len(), shelf.retiring), (4, Some(3)));
     shelf.retired(3);
     assert_eq!(shelf.going, [(0, each), (1, each), (2, each)]);
-    assert_eq!((shelf.retiring, shelf.to_retire(0)), (None, None));
+    assert_eq!((shelf.retiring, shelf.to_retire(0).below), (None, None));
     assert_eq!(shelf.files.keys().copied().collect::<Vec<_>>(), [3, 4, 5]);
 }
 
@@ -191,9 +197,45 @@ fn a_file_that_cannot_go_keeps_those_behind_it() {
 fn nothing_goes_that_is_held() {
     let mut shelf = closed(5, 1, 0);
     shelf.held_from = Some(2);
-    assert_eq!(shelf.to_retire(0), Some(2));
+    assert_eq!(shelf.to_retire(0).below, Some(2));
     shelf.held_from = Some(0);
-    assert_eq!(shelf.to_retire(0), None);
+    assert_eq!(shelf.to_retire(0).below, None);
+}
+
+#[test]
+fn nothing_goes_that_no_snapshot_covers() {
+    let retired = |below, uncovered| Retiring { below, uncovered };
+    let mut shelf = closed(5, 1, 0);
+    shelf.covered = 0;
+    assert_eq!(shelf.to_retire(0), retired(None, true));
+    let snapshot = |position| {
+        let at = LogPoint { position, offset: 0 };
+        let (index, producers) = (Vec::new(), Vec::new());
+        Box::new(Snapshot {
+            sequence: 1,
+            at,
+            chain: 0,
+            last_append_ns: 0,
+            first_time_ns: 0,
+            index,
+            producers,
+        })
+    };
+    let end = info(1, 0).end.position;
+    shelf.snapshot_done(snapshot(end), &Ok(()));
+    assert_eq!(shelf.to_retire(0), retired(Some(2), true), "up to it, and the next are to be covered");
+    let failed = |errno| {
+        let source = io::Error::from_raw_os_error(errno);
+        Err(FileError { doing: "write", path: "/snapshot.new".into(), source })
+    };
+    shelf.snapshot_done(snapshot(end + 1), &failed(libc::EIO));
+    assert_eq!(shelf.to_retire(0), retired(Some(2), true));
+    assert!(shelf.snapshot.is_some(), "it is tried again");
+    shelf.snapshot_done(snapshot(end), &failed(libc::ENOSPC));
+    assert_eq!(shelf.snapshot.as_ref().map(|next| next.at.position), Some(end + 1), "the newest is");
+    assert_eq!(shelf.to_retire(0), retired(Some(4), false), "a disk that is full gets room first");
+    shelf.snapshot_done(snapshot(end), &Ok(()));
+    assert_eq!(shelf.to_retire(0), retired(Some(2), true), "there is room again");
 }
 
 #[test]

@@ -47,6 +47,7 @@ impl World<'_> {
     pub(super) fn is_settled(world: &World) -> bool {
         let Some(server) = &world.server else { return false };
         world.operator.is_content()
+            && server.shards.iter().all(|shard| shard.is_all_visible())
             && world.strangers.iter().flatten().next().is_none()
             && !world.conns.iter().flatten().any(|conn| goes_on(conn, server))
             && world.clients.iter().all(|client| world.is_settled_for(client, server))
