@@ -325,6 +325,9 @@ impl Partition {
 
     /// A snapshot is taken of all there is, and told when that is durable; none where there is nothing new since the last.
     pub fn take_snapshot(&mut self, buffers: &mut Buffers) {
+        if self.durable().fenced.is_some() {
+            return;
+        }
         self.close_flush(buffers);
         let Durable { writer, segments, snapshot_at, .. } = self.durable();
         let end = self.log.end();

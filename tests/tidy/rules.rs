@@ -37,7 +37,7 @@ pub const MODULES: &[Module] = modules! {
     "topic" uses ["buf", "commit_log", "ids", "limits", "proto"];
     "access" uses ["ids", "limits", "proto"];
     "mesh" uses ["ids", "limits", "proto"];
-    "tls" uses ["buf", "time"];
+    "tls" uses ["buf", "mutation", "time"];
     "metrics" uses ["buf", "ids", "lifecycle", "limits", "proto", "time", "tls"];
     "partition" uses ["buf", "commit_log", "ids", "limits", "mutation", "proto", "topic"];
     "io" uses ["buf", "ids", "limits", "log", "mutation", "time"];

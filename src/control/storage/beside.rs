@@ -46,7 +46,6 @@ impl Control {
     pub(super) async fn keep_snapshot(&self, partition: PartitionId, newest: Box<Snapshot>) {
         let begins = self.storage.with_shelf(partition, |shelf| {
             shelf.snapshot = Some(newest);
-            shelf.snapshot_asked = false;
             !shelf.snapshots_wait && !std::mem::replace(&mut shelf.saving, true)
         });
         if begins != Some(true) {

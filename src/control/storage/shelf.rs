@@ -198,7 +198,7 @@ impl Shelf {
         match result {
             Ok(()) => {
                 self.covered = self.covered.max(snapshot.at.position);
-                self.no_room = false;
+                (self.snapshot_asked, self.no_room) = (false, false);
             }
             Err(error) => {
                 self.no_room = error.is_no_space();

@@ -79,6 +79,13 @@ fn info(sequence: u64) -> Box<SegmentInfo> {
     })
 }
 
+/// A snapshot of the end of a segment.
+fn covering(info: &SegmentInfo) -> Box<Snapshot> {
+    let (index, producers) = (Vec::new(), Vec::new());
+    let (sequence, at) = (info.sequence, info.end);
+    Box::new(Snapshot { sequence, at, chain: 0, last_append_ns: 1, first_time_ns: 1, index, producers })
+}
+
 #[test]
 fn segments_are_made_opened_recycled_and_removed() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -115,7 +122,10 @@ fn segments_are_made_opened_recycled_and_removed() {
     for sequence in 1..4 {
         rig.log(1, LogReport::Sealed { partition, info: info(sequence) });
     }
-    assert!(matches!(rig.log_seen(1), LogCommand::Retire { below: 2, .. }));
+    assert!(matches!(rig.log_seen(1), LogCommand::Snapshot { .. }), "what none covers does not go");
+    rig.log(1, LogReport::Snapshot { partition, snapshot: covering(&info(3)) });
+    let next = rig.log_seen(1);
+    assert!(matches!(next, LogCommand::Retire { below: 2, .. }), "{next:?}");
     assert_eq!(segments(&folder).len(), 5, "nothing goes while the shard reads it");
     std::fs::write(folder.join(format!("{:020}.seg", 1)), vec![7; 1 << 20]).expect("written");
     rig.log(1, LogReport::Retired { partition, below: 2 });

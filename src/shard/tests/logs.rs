@@ -575,6 +575,35 @@ fn a_roll_closes_the_segment_and_a_drain_leaves_nothing_unwritten() {
     assert_eq!(snapshot.producers[0].next_sequence, 21);
 }
 
+/// Nothing goes by retention that no snapshot covers: whoever waits for one to go asks for it.
+#[test]
+fn a_snapshot_that_is_asked_for_covers_all_there_is_whether_more_comes_or_not() {
+    let (mut rig, mut keeper, partition) = world(1, MIB, 4 * MIB);
+    let sock = rig.settled_client(0);
+    let mut producer = producer(&mut rig, sock, 1, AckLevel::Received);
+    let ask = |rig: &mut Rig, keeper: &mut Keeper| {
+        let before = keeper.snapshots.len();
+        rig.command(Command::Log(LogCommand::Snapshot { partition }));
+        keeper.run(rig);
+        // What is not durable is not covered.
+        pass_seconds(rig, keeper, 2);
+        keeper.snapshots[before..]
+            .iter()
+            .map(|(_, snapshot)| (snapshot.at.offset, snapshot.sequence))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ask(&mut rig, &mut keeper), Vec::<(u64, u64)>::new(), "there is nothing");
+    publish(&mut rig, &mut keeper, &mut producer, 10, 1_000);
+    assert_eq!(ask(&mut rig, &mut keeper), [(10, 1)]);
+    assert_eq!(ask(&mut rig, &mut keeper), [], "nothing has come since");
+    publish(&mut rig, &mut keeper, &mut producer, 5, 1_000);
+    rig.command(Command::Log(LogCommand::Roll { partition, ticket: 7 }));
+    keeper.run(&mut rig);
+    assert_eq!(ask(&mut rig, &mut keeper), [(15, 1)], "its segment is closed, and no other has begun");
+    publish(&mut rig, &mut keeper, &mut producer, 5, 1_000);
+    assert_eq!(ask(&mut rig, &mut keeper), [(20, 2)]);
+}
+
 /// Everybody has been given everything, and the disk has not: that is no clean end.
 #[test]
 fn a_drain_says_what_the_disk_has_not_taken_in_its_time() {
