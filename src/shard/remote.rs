@@ -89,7 +89,7 @@ impl<I: Io> Shard<I> {
                 self.remote_publish(from, channel, owner_slot, partition, span, granted, refused, &header);
             }
             Message::RemotePublished { to, channel, span, sequence, result, credit } => {
-                if self.conns.by_ref(to).is_some() || !mutation::on(Mutation::KeepLent) {
+                if !(mutation::on(Mutation::KeepLent) && self.conns.by_ref(to).is_none()) {
                     self.buffers.receive.release(span);
                 }
                 self.remote_published(to, channel, sequence, result, credit);

@@ -154,6 +154,8 @@ pub struct World<'a> {
     retained: Retained,
     secured: Secured,
     strangers: Vec<Option<Known>>,
+    /// Others, who say nothing.
+    crowd: Vec<SockId>,
     /// Some shard has not run until this time.
     paused_until_ns: u64,
     /// What has happened.
@@ -218,6 +220,7 @@ impl<'a> World<'a> {
             spell: (0, vec![0; usize::from(plan.shards)]),
             events_max: u64::MAX,
             strangers: Vec::new(),
+            crowd: Vec::new(),
             paused_until_ns: 0,
             acts,
             random,

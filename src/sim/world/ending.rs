@@ -116,13 +116,13 @@ impl World<'_> {
 
     /// All clients go; nothing of them is left.
     pub(super) fn leave(&mut self) {
-        let crowd = self.begin_something();
+        self.begin_something();
         self.clients.clear();
         for at in 0..self.conns.len() {
             self.end_towards_server(at, Cut::Reset);
         }
         self.conns.clear();
-        for sock in crowd {
+        for sock in std::mem::take(&mut self.crowd) {
             let server = self.server.as_mut().expect("nothing has stopped it");
             server.shards[0].io.inner.peer(sock).reset = true;
             self.wake_holder(sock);
@@ -150,7 +150,7 @@ impl World<'_> {
 
     /// Nobody says goodbye first: there are batches on their way, and perhaps with a shard that stands still; and more
     /// connections than there may be, which are answered.
-    fn begin_something(&mut self) -> Vec<SockId> {
+    fn begin_something(&mut self) {
         for client in &mut self.clients {
             if let Role::Producer(producer) = &mut client.role {
                 let bytes = self.random.pick(&[20, 2_000, 20_000]);
@@ -167,22 +167,20 @@ impl World<'_> {
         self.act(Act::PauseShard { shard, ns: stands_ns });
         let soon_ns = self.now_ns + self.random.below(3 * MS);
         self.run_until(soon_ns, |_| false);
-        let crowd = self.crowd();
+        self.crowd();
         self.run_until(self.now_ns + MS, |_| false);
-        crowd
     }
 
     /// Now and then all connect at once, and say nothing.
-    fn crowd(&mut self) -> Vec<SockId> {
+    fn crowd(&mut self) {
         if !self.random.chance(300) {
-            return Vec::new();
+            return;
         }
         let shard = self.random.index(self.shards.len());
         let server = self.server.as_mut().expect("nothing has stopped it");
         let inner = &mut server.shards[shard].io.inner;
-        let crowd = (0..CONNECTIONS + 20).map(|_| inner.connect_to(LISTENERS[0])).collect();
+        self.crowd = (0..CONNECTIONS + 20).map(|_| inner.connect_to(LISTENERS[0])).collect();
         self.wake_shard(shard, self.now_ns);
-        crowd
     }
 }
 

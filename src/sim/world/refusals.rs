@@ -53,8 +53,8 @@ impl World<'_> {
             Code::FrameTimeout => lasts(FRAME_MS),
             Code::IdleTimeout => lasts(IDLE_MS),
             Code::TooManyConnections => {
-                let open = self.conns.iter().flatten().count() + self.strangers.iter().flatten().count();
-                open >= CONNECTIONS as usize
+                let others = self.strangers.iter().flatten().count() + self.crowd.len();
+                self.conns.iter().flatten().count() + others >= CONNECTIONS as usize
             }
             // Saturation, and what becomes of batches and producers where connections or lives end.
             Code::StraddleExhausted
