@@ -106,6 +106,7 @@ mutations! {
     KeepLent "keep-lent" 20 "a batch that another shard gives back stays in memory where its connection is gone",
     CommitForward "commit-forward" 22 "a commit that goes back is confirmed and not kept",
     KeepCleanEnd "keep-clean-end" 0 "where a clean stop left the offsets counts for every later start",
+    FenceUntold "fence-untold" 8 "who waits for what a fenced log did not get is not told",
     NoRoomOnce "no-room-once" 19 "a write that found no room is not tried again",
     KeepToldNo "keep-told-no" 5 "a connection that was told no stays counted",
     KeepKey "keep-key" 35 "records are opened with the key that the peer has replaced",

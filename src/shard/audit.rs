@@ -36,6 +36,12 @@ impl<I: Io> Shard<I> {
         partitions.all(|of| of.fenced().is_some() || of.visible().offset == of.log_end_offset())
     }
 
+    /// Partitions that take nothing any more.
+    pub fn fenced(&self) -> impl Iterator<Item = PartitionId> {
+        let all = self.topics.slots().filter_map(|slot| self.topics.get(slot));
+        all.filter(|of| of.partition.fenced().is_some()).map(|of| of.id)
+    }
+
     /// Whether other shards, or control, have sent it something that it has not taken.
     pub fn has_messages(&self) -> bool {
         self.mesh.has_messages()

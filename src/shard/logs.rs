@@ -219,7 +219,9 @@ impl<I: Io> Shard<I> {
             return;
         }
         let (partition, durable) = (owned.id, owned.partition.durable_point());
-        self.refuse_waiting(slot, Code::PartitionFenced, reason);
+        if !mutation::on(Mutation::FenceUntold) {
+            self.refuse_waiting(slot, Code::PartitionFenced, reason);
+        }
         self.report(Report::Log(LogReport::Fenced { partition, durable, reason: reason.to_owned() }));
     }
 

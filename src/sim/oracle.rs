@@ -68,7 +68,7 @@ struct Taken {
     /// By ticket: the record's number.
     tickets: Vec<u64>,
     /// Tickets that may be there twice: they were sent again under another producer id, and the client was told.
-    twice: Vec<Range<u64>>,
+    twice: BTreeSet<u64>,
     /// Tickets that were acknowledged under the producer id that it has now, and where.
     remembered: Vec<(u64, Place)>,
 }
@@ -76,8 +76,7 @@ struct Taken {
 impl Taken {
     /// Whether a record may be there twice.
     fn may_be_twice(&self, number: u64) -> bool {
-        let ticket = self.tickets.binary_search(&number);
-        ticket.is_ok_and(|ticket| self.twice.iter().any(|twice| twice.contains(&(ticket as u64))))
+        self.tickets.binary_search(&number).is_ok_and(|ticket| self.twice.contains(&(ticket as u64)))
     }
 }
 
@@ -208,9 +207,7 @@ impl Oracle {
         );
         taken.remembered.clear();
         let end = taken.tickets.len() as u64;
-        taken
-            .twice
-            .extend((0..end).filter(|ticket| !acked.contains(ticket)).map(|ticket| ticket..ticket + 1));
+        taken.twice.extend((0..end).filter(|ticket| !acked.contains(ticket)));
     }
 
     /// The process has ended without a word. `survives` says which levels of a topic's acknowledgements outlive that.

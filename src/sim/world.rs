@@ -134,8 +134,8 @@ pub struct World<'a> {
     ended_cleanly: bool,
     /// What recovery found in the logs when this life began.
     found: Vec<&'static str>,
-    /// The operator knows that a partition is fenced.
-    fence_seen: bool,
+    /// When the operator has heard that a partition is fenced.
+    fenced_ns: Option<u64>,
     /// When each shard is due, and before when it does not run.
     shards: Vec<(u64, u64)>,
     kept: Kept,
@@ -199,7 +199,7 @@ impl<'a> World<'a> {
             lied: false,
             ended_cleanly: false,
             found: Vec::new(),
-            fence_seen: false,
+            fenced_ns: None,
             drain: (0, 0),
             kept,
             clients: Vec::new(),
@@ -385,10 +385,7 @@ impl<'a> World<'a> {
             Due::Control if self.control_ns == self.now_ns => self.serve(),
             Due::Control => {}
             Due::Operator => self.ask_again(),
-            Due::Replace { life } if life == self.life => {
-                let down_ns = self.random.below(S);
-                self.crash(false, down_ns);
-            }
+            Due::Replace { life } if life == self.life => self.replace(),
             Due::Replace { .. } => {}
             Due::Drained { life } if life == self.life => self.look_at_drain(),
             Due::Drained { .. } => {}

@@ -300,6 +300,13 @@ impl ProducerCore {
         self.first_refusal.as_ref()
     }
 
+    /// Whether batches are on the way to a partition whose answers are due.
+    #[cfg(uringest_sim)]
+    #[must_use]
+    pub fn awaits_answers_of(&self, partition: u32) -> bool {
+        self.channels.get(partition as usize).is_some_and(Channel::awaits_answers)
+    }
+
     /// Whether every record is acknowledged or refused.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -24,6 +24,8 @@ pub struct Line {
     pub greeted: bool,
     /// On this one the server has told that it drains.
     told_of_drain: bool,
+    /// And that a partition is fenced.
+    pub told_of_fence: bool,
     /// What the server has refused, until somebody asks.
     refusals: Vec<Code>,
 }
@@ -44,6 +46,7 @@ impl Line {
             welcomed: false,
             greeted: false,
             told_of_drain: false,
+            told_of_fence: false,
             refusals: Vec::new(),
         }
     }
@@ -66,7 +69,7 @@ impl Line {
         }
         self.receiver.begin(Arc::clone(&wire));
         self.wire = Some(wire);
-        (self.greeted, self.told_of_drain) = (false, false);
+        (self.greeted, self.told_of_drain, self.told_of_fence) = (false, false, false);
     }
 
     /// The next data is sealed with another key.
@@ -126,6 +129,7 @@ impl Line {
                     && let Ok(refusal) = Refusal::decode(frame.body())
                 {
                     self.assert_told_of_drain(frame.header.kind, refusal.code);
+                    self.told_of_fence |= refusal.code == Code::PartitionFenced;
                     self.refusals.push(refusal.code);
                 }
                 core.frame(frame, now_ns);

@@ -4,11 +4,15 @@ use super::*;
 use crate::control::exit;
 use crate::ids::PartitionId;
 use crate::limits::LOG_SETTLE_MS;
+use crate::sim::secured::tamper::Tamper;
 use crate::sim::server::DRAIN_MS;
 
 /// The server has come to its end by then: its deadline, what a shard may take behind it, the logs' files, and the last
 /// save.
 const DRAINED_NS: u64 = (DRAIN_MS + 3_000 + LOG_SETTLE_MS + 10_000) * MS;
+
+/// Whoever waits for a log has heard of its fence by then.
+const TOLD_NS: u64 = 200 * MS;
 
 /// How a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,13 +224,46 @@ impl World<'_> {
         let Some(server) = &self.server else { return };
         let fenced = server.degraded().into_iter().find(|(key, _)| *key == "partition_fenced");
         if let Some((_, why)) = fenced
-            && !self.fence_seen
+            && self.fenced_ns.is_none()
         {
             assert!(!why.is_empty(), "a fence says why");
-            self.fence_seen = true;
+            self.fenced_ns = Some(self.now_ns);
             self.journal.note(self.now_ns, "fenced", &[]);
             let after_ns = self.random.below(S);
             self.plan_at(self.now_ns + after_ns, Due::Replace { life: self.life });
+        }
+    }
+
+    /// The operator ends this life of the server, for a fence.
+    pub(super) fn replace(&mut self) {
+        self.assert_told_of_fence();
+        let down_ns = self.random.below(S);
+        self.crash(false, down_ns);
+    }
+
+    /// Who waits for an answer of a partition that was fenced has been told so, whether it sends more or not.
+    fn assert_told_of_fence(&self) {
+        let (Some(server), Some(fenced_ns)) = (&self.server, self.fenced_ns) else { return };
+        let in_time = self.now_ns > fenced_ns + TOLD_NS && self.paused_until_ns < fenced_ns;
+        if !in_time || self.faults.slow > 0 {
+            return;
+        }
+        let fenced: Vec<_> = server.shards.iter().flat_map(|shard| shard.fenced()).collect();
+        for client in &self.clients {
+            let Role::Producer(producer) = &client.role else { continue };
+            let Some(conn) = client.conn.and_then(|at| self.conns[at].as_ref()) else { continue };
+            let is_heard = conn.parted_ns < fenced_ns && !conn.tampers.iter().any(Tamper::is_changed);
+            if !is_heard || client.connected_ns > fenced_ns || client.line.told_of_fence {
+                continue;
+            }
+            for place in fenced.iter().map(|id| self.oracle.place(id.0)) {
+                let waits =
+                    self.oracle.named(place).0 == client.topic() && producer.core.awaits_answers_of(place.1);
+                assert!(
+                    !waits,
+                    "{place:?} is fenced, and who waits for an answer of it is not told: {conn:?}"
+                );
+            }
         }
     }
 
@@ -242,7 +279,7 @@ impl World<'_> {
         let power = how == End::Power;
         self.strangers.clear();
         self.operator.forget_asked();
-        self.fence_seen = false;
+        self.fenced_ns = None;
         self.journal.note(self.now_ns, how.name(), &[]);
         self.kept.ended(power);
         let plan = &self.plan;

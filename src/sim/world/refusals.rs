@@ -59,7 +59,6 @@ impl World<'_> {
             // Saturation, and what becomes of batches and producers where connections or lives end.
             Code::StraddleExhausted
             | Code::PeerNotReading
-            | Code::TooManyProducers
             | Code::TooManyChannels
             | Code::TooManySubscriptions
             | Code::Unavailable
