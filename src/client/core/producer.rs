@@ -301,7 +301,7 @@ impl ProducerCore {
     }
 
     /// Whether batches are on the way to a partition whose answers are due.
-    #[cfg(uringest_sim)]
+    #[cfg(any(test, uringest_sim))]
     #[must_use]
     pub fn awaits_answers_of(&self, partition: u32) -> bool {
         self.channels.get(partition as usize).is_some_and(Channel::awaits_answers)
