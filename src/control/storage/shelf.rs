@@ -137,12 +137,14 @@ impl Shelf {
         self.files.keys().map(|&sequence| LogFile::Segment(sequence).name()).chain(free)
     }
 
-    /// Segments that are on their way in or out, and free files that are made into such: each may be there, under its
-    /// own name or another's.
+    /// Segments that are on their way in or out, free files that are made into such, and a snapshot that is being kept:
+    /// each may be there, under its own name or another's.
     #[cfg(any(test, uringest_sim))]
     pub(super) fn moving(&self) -> impl Iterator<Item = PathBuf> {
         let sequences = self.making.keys().chain(self.going.iter().map(|(sequence, _)| sequence));
-        sequences.map(|&sequence| self.segment(sequence)).chain(self.making.values().flatten().cloned())
+        let snapshot = self.saving.then(|| self.folder.join(LogFile::Snapshot(0).name()));
+        let recycled = self.making.values().flatten().cloned();
+        sequences.map(|&sequence| self.segment(sequence)).chain(recycled).chain(snapshot)
     }
 
     /// Bytes of all its files.
