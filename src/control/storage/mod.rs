@@ -388,20 +388,20 @@ impl Control {
         }
     }
 
-    /// Asks the shard to let go of what retention takes.
+    /// Asks the shard to let go of what retention takes, and once for a snapshot where none covers that.
     fn retain(&self, partition: PartitionId) {
         let now_ns = self.host.clock().wall_ns;
         let retiring = self.storage.with_shelf(partition, |shelf| {
             let Retiring { below, uncovered } = shelf.to_retire(now_ns);
             shelf.retiring = below.or(shelf.retiring);
-            let asks = uncovered && !std::mem::replace(&mut shelf.snapshot_asked, uncovered);
-            Retiring { below, uncovered: asks }
+            let asks = uncovered && !std::mem::replace(&mut shelf.snapshot_asked, true);
+            (below, asks)
         });
-        let Some(Retiring { below, uncovered }) = retiring else { return };
+        let Some((below, asks)) = retiring else { return };
         if let Some(below) = below {
             self.tell_owner(partition, LogCommand::Retire { partition, below });
         }
-        if uncovered {
+        if asks {
             self.tell_owner(partition, LogCommand::Snapshot { partition });
         }
     }

@@ -88,7 +88,7 @@ pub(super) struct Shelf {
 }
 
 /// What of a log may go, and what keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Retiring {
     /// Segments below this number have to go, if that is news.
     pub below: Option<u64>,
