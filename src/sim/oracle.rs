@@ -117,7 +117,8 @@ pub struct Oracle {
     /// Offsets that recovery has reported as lost.
     lost: BTreeMap<Place, Vec<Range<u64>>>,
     disk: Disk,
-    /// The disk was full: what producers had stored in segments that went for room may be forgotten.
+    /// The disk was full: clients may have been told so, and what producers had stored in segments that went for room may
+    /// be forgotten.
     pub was_full: bool,
     /// Reads that have failed, and that no consumer was told of yet.
     unread: u64,

@@ -608,7 +608,6 @@ impl<'a> World<'a> {
             Act::Drain { down_ns } => self.drain(down_ns),
             Act::Roll { topic, partition } => self.roll(topic, partition),
             Act::DiskFull { ns } => {
-                self.operator.disk_was_full = true;
                 self.oracle.was_full = true;
                 self.disk_full_ns = self.now_ns + ns;
                 self.set_disk_full(true);

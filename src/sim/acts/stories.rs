@@ -1,5 +1,4 @@
-//! Acts that lead together to where each alone would come once in a thousand runs: some of the clients' last words, and a
-//! server that has to make sense of them.
+//! Stories: acts that lead together to where each alone would come once in a thousand runs.
 
 use super::{Act, Cut, Timed};
 use crate::sim::plan::{MS, Plan};

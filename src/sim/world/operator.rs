@@ -43,8 +43,6 @@ pub(super) struct Operator {
     wanted: Vec<Wanted>,
     /// Nothing is asked before the server has started.
     started: bool,
-    /// There was no room on the disk once.
-    pub disk_was_full: bool,
 }
 
 impl Operator {
@@ -60,7 +58,6 @@ impl Operator {
             pausing: vec![0; topics.len()],
             wanted,
             started: false,
-            disk_was_full: false,
         }
     }
 

@@ -41,7 +41,7 @@ impl World<'_> {
             Code::RingFull => self.may_be_full(&met),
             Code::DiskFull => {
                 let failed = self.kept.files.borrow().failed() > 0;
-                of_a_log && (failed || self.operator.disk_was_full || faults.disk_no_space > 0)
+                of_a_log && (failed || self.oracle.was_full || faults.disk_no_space > 0)
             }
             Code::PartitionFenced => of_a_log && (faults.disk_sync_fails > 0 || faults.disk_write_fails > 0),
             Code::UnknownPartition | Code::ImpossibleAckLevel => client.hurt || is_later,
